@@ -1,0 +1,45 @@
+package auth
+
+import (
+	"errors"
+	"net/netip"
+
+	"latchkey/internal/mailaddr"
+	"latchkey/store"
+)
+
+// Attempt is where a login comes from; the name and password go beside it.
+type Attempt struct {
+	// Service is "pop3", "smtp" or "web".
+	Service string
+	// Mechanism is how the password came: "USER", "PLAIN" or "LOGIN".
+	Mechanism string
+	// Remote is the client's address, unmapped.
+	Remote netip.Addr
+	// TLS is set when the password was not sent in the clear.
+	TLS bool
+}
+
+// Identity is who logged in.
+type Identity struct {
+	Account store.AccountID
+	// Name is the account's canonical local part, Address the mailbox's address.
+	Name    string
+	Address mailaddr.Address
+	// CredentialVersion is the one that was proved; when the account's differs, the password was changed or the account suspended.
+	CredentialVersion uint64
+}
+
+// Why a login is refused. The reply to the client must be the same for ErrCredentials whatever the cause.
+var (
+	// ErrCredentials: no such mailbox, or not its password.
+	ErrCredentials = errors.New("auth: wrong name or password")
+	// ErrSuspended: the password is right, and the account suspended.
+	ErrSuspended = errors.New("auth: account suspended")
+	// ErrThrottled: too many failures from there; the password was not looked at.
+	ErrThrottled = errors.New("auth: too many failed logins")
+	// ErrCleartext: the password would cross, or has crossed, a network without TLS.
+	ErrCleartext = errors.New("auth: TLS needed before a password")
+	// ErrBusy: too many logins wait for their turn; try again.
+	ErrBusy = errors.New("auth: too many logins at once")
+)

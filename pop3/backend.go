@@ -1,0 +1,101 @@
+package pop3
+
+import (
+	"context"
+	"io"
+
+	"github.com/emersion/go-sasl"
+)
+
+// Backend begins sessions. It is the one thing that a user of this package must supply.
+type Backend interface {
+	// NewSession is called once for each connection, before the greeting, on an own goroutine. An error refuses the connection: an
+	// *Error's Code and Text are sent as the -ERR greeting, any other error as [SYS/TEMP].
+	NewSession(ctx context.Context, c *Conn) (Session, error)
+}
+
+// Session is a connection in the AUTHORIZATION state (RFC 1939 §4). Its methods are never called concurrently. Every ctx is
+// cancelled when the connection dies or the server is closed.
+type Session interface {
+	// Login proves who the client is by USER and PASS. The password is passed as sent, spaces included.
+	Login(ctx context.Context, username, password string) error
+	// Open takes the maildrop's snapshot. It is called once, right after a successful login; if it fails the client is told and may
+	// log in again.
+	Open(ctx context.Context) (Maildrop, error)
+	// Logout ends the session: exactly once, last, after the maildrop was closed, however the connection ended.
+	Logout() error
+}
+
+// AuthSession is a Session that has SASL mechanisms (RFC 5034).
+type AuthSession interface {
+	Session
+	// AuthMechanisms lists the mechanisms that may be used on the connection as it is now (TLS or not), in order of preference.
+	AuthMechanisms() []string
+	// Auth begins an exchange. When the returned server is done, the client is who it says. mech is in upper case.
+	Auth(ctx context.Context, mech string) (sasl.Server, error)
+}
+
+// APOPSession is a Session that takes APOP (RFC 1939 §7); the greeting then carries a timestamp.
+type APOPSession interface {
+	Session
+	// APOP proves who the client is by the MD5 digest of timestamp and password.
+	APOP(ctx context.Context, username, timestamp string, digest [16]byte) error
+}
+
+// Maildrop is a connection in the TRANSACTION state (RFC 1939 §5). DELE and RSET are the connection's own matter and never get
+// here, so a dropped line cannot delete mail. Its methods are never called concurrently. Message numbers n count from 1.
+type Maildrop interface {
+	// Messages is the snapshot, message 1 first. It is called once.
+	Messages() []Message
+	// Retrieve yields message n with CRLF line ends and without dot-stuffing: all Size octets if lines < 0 (RETR), else the header, the
+	// empty line and that many lines of the body (TOP; not a fetch). An implementation may yield more than lines: the connection stops
+	// by itself. The connection closes the reader.
+	Retrieve(ctx context.Context, n, lines int) (io.ReadCloser, error)
+	// Update deletes messages, all or none, durably. It is called at most once, only for QUIT in the TRANSACTION state, with the message
+	// numbers in ascending order, possibly none.
+	Update(ctx context.Context, deleted []int) error
+	// Close gives the snapshot back. It is called exactly once, after Update if there was one.
+	Close() error
+}
+
+// Message is what the connection must know of a message to answer STAT, LIST and UIDL.
+type Message struct {
+	// UID is the unique-id: 1 to 70 characters from 0x21 to 0x7E, unique in the maildrop, never reused (RFC 1939 §7).
+	UID string
+	// Size is exactly what Retrieve yields for RETR.
+	Size int64
+}
+
+// ResponseCode is a response code in the sense of RFC 2449 §8, without brackets.
+type ResponseCode string
+
+// The response codes that are sent.
+const (
+	CodeNone       ResponseCode = ""
+	CodeAuth       ResponseCode = "AUTH"        // RFC 3206 §4
+	CodeInUse      ResponseCode = "IN-USE"      // RFC 2449 §8.1.1
+	CodeLoginDelay ResponseCode = "LOGIN-DELAY" // RFC 2449 §8.1.2
+	CodeTemp       ResponseCode = "SYS/TEMP"    // RFC 3206 §3
+	CodePerm       ResponseCode = "SYS/PERM"    // RFC 3206 §3
+)
+
+// Error is how a backend refuses: Code and Text go to the client, Err to the log. Any other error is answered as [SYS/TEMP] with a
+// fixed text, so that nothing internal leaks.
+type Error struct {
+	Code ResponseCode
+	// Text is one line of printable ASCII; anything else in it is dropped. Long text is cut to fit 512 octets.
+	Text string
+	Err  error
+	// Close ends the connection after the reply.
+	Close bool
+}
+
+func (e *Error) Error() string {
+	if e.Err != nil {
+		return "pop3: " + e.Text + ": " + e.Err.Error()
+	}
+	return "pop3: " + e.Text
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }

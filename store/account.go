@@ -1,0 +1,170 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"latchkey/internal/mailaddr"
+)
+
+// Bounds of the account records.
+const (
+	// MaxNameLen is the longest local part, in octets (RFC 5321 §4.5.3.1.1).
+	MaxNameLen = 64
+	// MaxAliasTargets bounds the mailboxes that one alias leads to.
+	MaxAliasTargets = 1000
+	// MaxSendAs bounds the further sender addresses of one account.
+	MaxSendAs = 100
+	// CatchAll is the alias name that takes every address of the domain that nothing else takes.
+	CatchAll = "*"
+)
+
+// Account is one mailbox owner: a maildrop, and the password that opens it and sends with it.
+type Account struct {
+	// ID is given by the store and never reused.
+	ID AccountID `json:"id"`
+	// Name is the canonical local part (see mailaddr.CanonicalLocal), unique among accounts and aliases.
+	Name string `json:"name"`
+	// DisplayName is free text for people, at most 200 octets, no control characters.
+	DisplayName string `json:"display_name,omitempty"`
+	// Verifier is the password's PHC string ($argon2id$...). It never leaves the process and is never logged.
+	Verifier Verifier `json:"-"`
+	// CredentialVersion is raised by the store whenever Verifier or Suspended changes; sessions compare it.
+	CredentialVersion uint64 `json:"credential_version"`
+	// Suspended closes POP3 and SMTP to the account; incoming mail gets a temporary refusal.
+	Suspended bool `json:"suspended"`
+	// Quota bounds the maildrop.
+	Quota Quota `json:"quota"`
+	// SendAs lists addresses that the account may use as sender besides its own; at most MaxSendAs.
+	SendAs []mailaddr.Address `json:"send_as,omitempty"`
+	// Created is when the account was added.
+	Created time.Time `json:"created"`
+	// Version is raised by every change; UpdateAccount is refused with ErrConflict when it does not match.
+	Version uint64 `json:"version"`
+}
+
+// Verifier is a password verifier. It prints and logs as "[redacted]".
+type Verifier string
+
+// String hides the verifier from logs and format verbs.
+func (Verifier) String() string { return "[redacted]" }
+
+// GoString hides the verifier from %#v.
+func (Verifier) GoString() string { return "[redacted]" }
+
+// LogValue hides the verifier from slog.
+func (Verifier) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+
+// MarshalText keeps the verifier out of JSON and every other text form.
+func (Verifier) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
+
+// Quota bounds a maildrop. Zero fields mean no bound.
+type Quota struct {
+	Octets   int64 `json:"octets"`
+	Messages int64 `json:"messages"`
+}
+
+// Usage is what a maildrop holds; every copy counts at its full size.
+type Usage struct {
+	Octets   int64 `json:"octets"`
+	Messages int64 `json:"messages"`
+}
+
+// Fits reports whether one more message of size octets stays within the quota.
+func (q Quota) Fits(u Usage, size int64) bool {
+	return (q.Octets == 0 || u.Octets+size <= q.Octets) && (q.Messages == 0 || u.Messages+1 <= q.Messages)
+}
+
+// Validate reports every field that is out of bounds, joined; each wraps ErrInvalid.
+func (a Account) Validate() error {
+	var errs []error
+	if err := validName(a.Name); err != nil {
+		errs = append(errs, err)
+	}
+	if len(a.DisplayName) > 200 || mailaddr.HasControl(a.DisplayName) {
+		errs = append(errs, fmt.Errorf("%w: display name longer than 200 octets or with control characters", ErrInvalid))
+	}
+	if a.Quota.Octets < 0 || a.Quota.Messages < 0 {
+		errs = append(errs, fmt.Errorf("%w: negative quota", ErrInvalid))
+	}
+	if len(a.SendAs) > MaxSendAs {
+		errs = append(errs, fmt.Errorf("%w: more than %d send-as addresses", ErrInvalid, MaxSendAs))
+	}
+	return errors.Join(errs...)
+}
+
+// Alias is a further name that leads to one or more accounts. Targets are account ids, so a re-added name inherits no alias.
+type Alias struct {
+	// Name is a canonical local part, or CatchAll.
+	Name string `json:"name"`
+	// Targets are 1 to MaxAliasTargets accounts, each once, in ascending order.
+	Targets []AccountID `json:"targets"`
+}
+
+// Validate reports every field that is out of bounds, joined; each wraps ErrInvalid.
+func (a Alias) Validate() error {
+	var errs []error
+	if a.Name != CatchAll {
+		if err := validName(a.Name); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(a.Targets) == 0 || len(a.Targets) > MaxAliasTargets {
+		errs = append(errs, fmt.Errorf("%w: an alias has 1 to %d targets", ErrInvalid, MaxAliasTargets))
+	}
+	if !slices.IsSorted(a.Targets) || len(slices.Compact(slices.Clone(a.Targets))) != len(a.Targets) {
+		errs = append(errs, fmt.Errorf("%w: alias targets are each named once, in ascending order", ErrInvalid))
+	}
+	return errors.Join(errs...)
+}
+
+func validName(name string) error {
+	canonical, err := mailaddr.CanonicalLocal(name)
+	if err != nil || canonical != name || len(name) > MaxNameLen || name == CatchAll {
+		return fmt.Errorf("%w: %q is not a canonical local part of 1 to %d octets", ErrInvalid, name, MaxNameLen)
+	}
+	return nil
+}
+
+// Route is where mail for one address goes.
+type Route struct {
+	// Local lists the accounts that get a copy, each once, suspended ones included.
+	Local []AccountID
+	// Remote lists the addresses outside this domain.
+	Remote []mailaddr.Address
+	// CatchAll is set when nothing but the catch-all took the address; nobody owns such an address as a sender.
+	CatchAll bool
+}
+
+// Accounts keeps accounts and aliases and answers where an address leads. Removal, rename and suspension are ordered with
+// deliveries: a commit that is acknowledged after the change returned has seen it.
+type Accounts interface {
+	// Account returns one account, or ErrNotFound.
+	Account(ctx context.Context, id AccountID) (Account, error)
+	// AccountByName returns the account with this canonical local part, or ErrNotFound. Aliases do not count.
+	AccountByName(ctx context.Context, name string) (Account, error)
+	// ListAccounts returns up to limit accounts in order of name, those after the given name only.
+	ListAccounts(ctx context.Context, after string, limit int) ([]Account, error)
+	// AddAccount stores a new account and returns it with its ID, CredentialVersion 1 and Version 1. ErrExists if the name is taken.
+	AddAccount(ctx context.Context, a Account) (Account, error)
+	// UpdateAccount replaces the account with this ID if a.Version is the stored one (else ErrConflict) and returns the new record.
+	// A changed Name renames it. ErrExists if the new name is taken; ErrReserved if postmaster or abuse would lead nowhere.
+	UpdateAccount(ctx context.Context, a Account) (Account, error)
+	// RemoveAccount removes the account, its copies and its place in every alias (an alias without targets goes too). Jobs that it
+	// submitted stay: they were accepted. ErrReserved if postmaster or abuse would lead nowhere.
+	RemoveAccount(ctx context.Context, id AccountID) error
+	// ListAliases returns up to limit aliases in order of name, those after the given name only.
+	ListAliases(ctx context.Context, after string, limit int) ([]Alias, error)
+	// PutAlias adds or replaces an alias. ErrExists if an account has the name, ErrNotFound if a target does not exist,
+	// ErrReserved if postmaster or abuse would lead nowhere.
+	PutAlias(ctx context.Context, a Alias) error
+	// RemoveAlias removes an alias. ErrNotFound, or ErrReserved if postmaster or abuse would lead nowhere.
+	RemoveAlias(ctx context.Context, name string) error
+	// Resolve answers where mail for an address goes: the exact name, else the name before the first "+", else the catch-all.
+	// An address outside this domain yields itself as Remote. ErrNotFound if the domain is ours and nobody takes it.
+	Resolve(ctx context.Context, addr mailaddr.Address) (Route, error)
+}

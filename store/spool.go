@@ -1,0 +1,134 @@
+package store
+
+import (
+	"context"
+	"io"
+	"net/netip"
+	"time"
+
+	"latchkey/internal/mailaddr"
+)
+
+// Bounds of an envelope.
+const (
+	// MaxRecipients bounds the recipients of one envelope, after aliases are expanded.
+	MaxRecipients = 10_000
+	// MaxPrefixLen bounds the header lines put before one local copy, in octets.
+	MaxPrefixLen = 8 << 10
+)
+
+// Spool receives messages.
+type Spool interface {
+	// NewDraft starts a message. ctx bounds nothing but this call. The caller commits or aborts the draft.
+	NewDraft(ctx context.Context) (Draft, error)
+}
+
+// Draft is a message being received. Memory does not grow with its size. A draft is used by one goroutine at a time, and is gone
+// after a crash.
+type Draft interface {
+	// Write appends octets, which must already be in the form to keep: CRLF line ends, no dot-stuffing. ErrNoSpace when the device is
+	// full; after any error the draft can only be aborted.
+	io.Writer
+	// Size is the number of octets written so far.
+	Size() int64
+	// Commit turns the octets into responsibility: local copies and queue jobs appear together or not at all, and when it returns nil
+	// they survive a power cut and the next OpenMaildrop or Lease sees them. Recipients' accounts are looked at again: one that was
+	// removed, suspended or filled up meanwhile is reported in Receipt.Failed and does not hold up the others. If nobody is left the
+	// error is ErrNoRecipients, joined with every RecipientError, and nothing is stored. An account named twice gets one copy (the first).
+	// If a job in Settles has lost its lease the error is ErrLeaseLost and nothing is stored. The draft is settled whatever is returned:
+	// after an error nothing of it is kept, except that after a failed sync (ErrPoisoned) the outcome is unknown.
+	Commit(ctx context.Context, e Envelope) (Receipt, error)
+	// Abort forgets the draft. After Commit or Abort it does nothing.
+	Abort() error
+}
+
+// Envelope is what SMTP knows of a message besides its octets (RFC 5321 §2.3.1).
+type Envelope struct {
+	// ReversePath is where bounces go; the zero address is the null reverse-path <>.
+	ReversePath mailaddr.Address
+	// Recipients are 1 to MaxRecipients.
+	Recipients []Recipient
+	// Submitter is the account that proved itself, 0 for none.
+	Submitter AccountID
+	// Received is when the message was accepted.
+	Received time.Time
+	// HeaderLen is the number of octets of the draft up to and including the empty line that ends the header; Size if there is none.
+	HeaderLen int64
+	// HeaderID is the Message-ID field's value, for people who search the trail; at most 998 octets.
+	HeaderID string
+	// Origin is where it came from.
+	Origin Origin
+	// EightBit is set for BODY=8BITMIME (RFC 6152), UTF8 for SMTPUTF8 (RFC 6531 §3.4).
+	EightBit, UTF8 bool
+	// Return and EnvelopeID are MAIL's RET and ENVID (RFC 3461 §4.3, §4.4).
+	Return     Return
+	EnvelopeID string
+	// Settles are outcomes of leased jobs that become durable together with this message: a bounce and the failures that it reports.
+	Settles []Outcome
+}
+
+// Origin says where a message came from, for the trail and the queue listing.
+type Origin struct {
+	// Door is "mx", "submission" or "local" (made by this server).
+	Door string `json:"door"`
+	// Remote is the client's address, unmapped; the zero Addr for "local".
+	Remote netip.Addr `json:"remote"`
+	// Hello is the name that the client gave in EHLO or HELO.
+	Hello string `json:"hello,omitempty"`
+	// With is the protocol keyword of the Received line (RFC 3848, RFC 6531 §4.3).
+	With string `json:"with,omitempty"`
+}
+
+// Recipient is one place that the message goes to.
+type Recipient struct {
+	// Address is the forward-path's address as given in RCPT.
+	Address mailaddr.Address
+	// Account is the maildrop that gets a copy; 0 makes a queue job for Address instead.
+	Account AccountID
+	// Prefix is put before the body of this copy only (Return-Path, Delivered-To): complete header lines with CRLF, at most
+	// MaxPrefixLen. Ignored for queue jobs: those fields belong to final delivery (RFC 5321 §4.4).
+	Prefix []byte
+	// Notify and Original are RCPT's NOTIFY and ORCPT (RFC 3461 §4.1, §4.2).
+	Notify   Notify
+	Original string
+}
+
+// Return is MAIL's RET parameter (RFC 3461 §4.3): how much of the message a bounce carries.
+type Return string
+
+// The values of RET.
+const (
+	ReturnUnset  Return = ""
+	ReturnFull   Return = "FULL"
+	ReturnHeader Return = "HDRS"
+)
+
+// Notify is RCPT's NOTIFY parameter as a set (RFC 3461 §4.1). The zero value means that none was given.
+type Notify uint8
+
+// The members of NOTIFY.
+const (
+	NotifyNever Notify = 1 << iota
+	NotifySuccess
+	NotifyFailure
+	NotifyDelay
+)
+
+// Receipt says what a commit stored.
+type Receipt struct {
+	// Message is the id of the accepted message.
+	Message MessageID
+	// Copies are the local copies, in the order of Envelope.Recipients.
+	Copies []Copy
+	// Jobs are the queued deliveries, in the order of Envelope.Recipients.
+	Jobs []JobID
+	// Failed are the recipients that were left out; the caller owes the sender an answer about them.
+	Failed []*RecipientError
+}
+
+// Copy is one local copy of a receipt.
+type Copy struct {
+	ID      CopyID
+	Account AccountID
+	UID     string
+}
