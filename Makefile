@@ -1,0 +1,90 @@
+# Latchkey. `make help` lists the targets.
+
+GO        ?= go
+DATA      ?= ./demo-data
+PORT_BASE ?= 2000
+FUZZTIME  ?= 60s
+REF       ?= HEAD~1
+BENCHTIME ?= 3s
+
+GOLANGCI    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+BENCHSTAT   := golang.org/x/perf/cmd/benchstat@latest
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# The race detector needs cgo and a C compiler. Without one the tests still run, and say so.
+HAVE_CC := $(shell command -v $${CC:-cc} 2>/dev/null || command -v gcc 2>/dev/null)
+ifneq ($(HAVE_CC),)
+RACE := -race
+else
+RACE :=
+endif
+
+.PHONY: help build run test race check lint fuzz bench bench-compare cover interop torture vuln clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' Makefile
+
+build: ## Build bin/latchkey, static
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/latchkey ./cmd/latchkey
+
+run: build ## Run a demo domain on loopback (DATA=./demo-data PORT_BASE=2000)
+	./bin/latchkey demo --data $(DATA) --port-base $(PORT_BASE)
+
+test: ## Run all tests, with the race detector where a C compiler is found
+ifeq ($(RACE),)
+	@if [ "$$CI" = true ]; then echo "make test: CI needs a C compiler for the race detector" >&2; exit 1; fi
+	@echo "make test: no C compiler found, so without the race detector"
+endif
+	$(GO) test $(RACE) -shuffle=on -timeout 10m ./...
+
+race: ## Run all tests with the race detector, or fail for want of a C compiler
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 10m ./...
+
+check: lint test ## The gate: linters, then all tests
+
+lint: ## gofmt, go vet, staticcheck, golangci-lint
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted" >&2; exit 1; fi
+	$(GO) vet ./...
+	$(GO) vet -tags interop,torture ./cmd/latchkey
+	$(GO) run $(STATICCHECK) -tags interop,torture ./...
+	$(GO) run $(GOLANGCI) run ./...
+
+fuzz: ## Run every fuzz target for FUZZTIME (60s)
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+bench: ## Benchmarks; with BENCH_TOOLS=dir also beside Postfix and Dovecot
+	@echo "machine: $$(nproc) cores, $$(awk -F': ' '/model name/{print $$2; exit}' /proc/cpuinfo), $$(awk '/MemTotal/{printf "%.0f GiB", $$2/1048576}' /proc/meminfo), $$(uname -sr)"
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+	@if [ -n "$(BENCH_TOOLS)" ]; then BENCH_TOOLS="$(BENCH_TOOLS)" bash cmd/latchkey/testdata/bench/compare.sh; \
+	else echo "set BENCH_TOOLS to the folder of the side-by-side tools to compare with Postfix and Dovecot"; fi
+
+bench-compare: ## Compare the benchmarks of this tree with those of REF (HEAD~1)
+	@tmp=$$(mktemp -d); trap 'git worktree remove --force "$$tmp/ref" 2>/dev/null; rm -rf "$$tmp"' EXIT; \
+	git worktree add --quiet "$$tmp/ref" $(REF); \
+	for i in 1 2 3 4 5; do \
+	  (cd "$$tmp/ref" && $(GO) test -run '^$$' -bench . -benchmem -benchtime 1s ./...) >>"$$tmp/old.txt"; \
+	  $(GO) test -run '^$$' -bench . -benchmem -benchtime 1s ./... >>"$$tmp/new.txt"; \
+	done; $(GO) run $(BENCHSTAT) "$$tmp/old.txt" "$$tmp/new.txt"
+
+cover: ## Coverage by package
+	$(GO) test -coverprofile=coverage.out ./... && $(GO) tool cover -func=coverage.out | tail -1
+
+interop: ## Real mail clients against the demo (Debian packages: .ci/interop-packages)
+	$(GO) test -tags interop -count=1 -timeout 10m -run Interop ./cmd/latchkey
+
+torture: ## Kills, power cuts, failing syscalls, memory (root; LATCHKEY_TORTURE=short for less)
+	$(GO) test -tags torture -count=1 -timeout 60m -run Torture -v ./cmd/latchkey
+
+vuln: ## Known vulnerabilities of the dependencies
+	@$(GO) run $(GOVULNCHECK) ./... || echo "make vuln: not run, or it found something: see above (its database must be within reach)"
+
+clean: ## Remove what was built; demo data stays
+	rm -rf bin coverage.out
