@@ -1,0 +1,44 @@
+package config
+
+// Config is the configuration of one instance: one process, one virtual domain.
+type Config struct {
+	// Data is the data directory, everything that the domain keeps.
+	Data string
+	// Hostname is the name that greetings and Received lines show; "" means the machine's own.
+	Hostname string
+	Listen   Listen
+	TLS      TLS
+	Log      Log
+	Limits   Limits
+}
+
+// Listen holds the addresses of each door; a door without addresses stays shut.
+type Listen struct {
+	// POP3 is the POP3 door that starts in the clear and offers STLS, POP3S the one that starts with TLS (RFC 8314 §3.3).
+	POP3, POP3S []string
+	// MX takes mail from other servers, and submission after AUTH for clients that know no other port.
+	MX []string
+	// Submission starts in the clear and offers STARTTLS (RFC 6409), SMTPS starts with TLS (RFC 8314 §3.3).
+	Submission, SMTPS []string
+}
+
+// TLS names the certificate chain and its key, both PEM files.
+type TLS struct {
+	Cert, Key string
+}
+
+// Log says what is logged and how.
+type Log struct {
+	// Level is "debug", "info", "warn" or "error".
+	Level string
+	// Format is "text" or "json".
+	Format string
+}
+
+// Limits bounds the connections that are open at once.
+type Limits struct {
+	// Connections bounds those of one listening address.
+	Connections int
+	// ConnectionsPerAddress bounds those from one client address (IPv6: one /64) to one listening address.
+	ConnectionsPerAddress int
+}

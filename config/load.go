@@ -1,0 +1,163 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"strings"
+)
+
+// Sources are where values come from, the strongest first.
+type Sources struct {
+	// Flags holds the flags that were given, by [Key.Name].
+	Flags map[string]string
+	// LookupEnv is os.LookupEnv, or nil for no environment.
+	LookupEnv func(name string) (string, bool)
+	// File is the path of the TOML file; "" for none.
+	File string
+}
+
+// Mistake is one thing that is wrong.
+type Mistake struct {
+	// Where is "file:line", a flag, a variable, or a key that nobody set.
+	Where string
+	// Text says what is wrong and what would be right.
+	Text string
+}
+
+// Mistakes are all things that are wrong: those in the file in order of lines, then variables, flags, and what does not fit together.
+type Mistakes []Mistake
+
+// Error lists all of them, one a line.
+func (m Mistakes) Error() string {
+	lines := make([]string, len(m))
+	for i, one := range m {
+		lines[i] = one.Where + ": " + one.Text
+	}
+	return strings.Join(lines, "\n")
+}
+
+// loader collects values, where each came from, and mistakes.
+type loader struct {
+	config   Config
+	origin   map[string]string
+	bad      map[string]bool // keys with a mistake: what depends on them is not looked at
+	mistakes Mistakes
+}
+
+// Load returns the configuration for a command that only looks for the data directory. The error is of type [Mistakes].
+func Load(s Sources) (Config, error) {
+	return load(s).result()
+}
+
+// LoadServer returns the configuration for a server, which also has to fit together. The error is of type [Mistakes].
+func LoadServer(s Sources) (Config, error) {
+	l := load(s)
+	l.checkDoors()
+	l.checkTLS()
+	return l.result()
+}
+
+func load(s Sources) *loader {
+	l := &loader{origin: map[string]string{}, bad: map[string]bool{}}
+	for _, k := range Keys() {
+		if err := k.set(&l.config, k.Default); err != nil {
+			l.mistake(k.Name, "default: %v", err)
+		}
+		l.origin[k.Name] = k.Name
+	}
+	if s.File != "" {
+		l.readFile(s.File)
+	}
+	if s.LookupEnv != nil {
+		for _, k := range Keys() {
+			if value, ok := s.LookupEnv(k.Env()); ok {
+				l.set(k, k.Env(), value)
+			}
+		}
+	}
+	for _, k := range Keys() {
+		if value, ok := s.Flags[k.Name]; ok {
+			l.set(k, "--"+k.Flag(), value)
+		}
+	}
+	if l.config.Data == "" {
+		l.mistake("data", "no data directory: give --data, %sDATA, or data in the file", EnvPrefix)
+	}
+	return l
+}
+
+func (l *loader) result() (Config, error) {
+	if len(l.mistakes) > 0 {
+		return Config{}, l.mistakes
+	}
+	return l.config, nil
+}
+
+func (l *loader) set(k Key, where, value string) {
+	if err := k.set(&l.config, value); err != nil {
+		l.bad[k.Name] = true
+		l.mistake(where, "%s: %v", k.Name, err)
+	}
+	l.origin[k.Name] = where
+}
+
+func (l *loader) mistake(where, format string, args ...any) {
+	l.mistakes = append(l.mistakes, Mistake{Where: where, Text: fmt.Sprintf(format, args...)})
+}
+
+// doors lists the doors with the names of their keys, in the order of the table.
+func (l *loader) doors() []struct {
+	name string
+	list []string
+} {
+	listen := l.config.Listen
+	return []struct {
+		name string
+		list []string
+	}{
+		{"listen.pop3", listen.POP3},
+		{"listen.pop3s", listen.POP3S},
+		{"listen.mx", listen.MX},
+		{"listen.submission", listen.Submission},
+		{"listen.smtps", listen.SMTPS},
+	}
+}
+
+// checkDoors refuses two doors at one address, and a house without doors.
+func (l *loader) checkDoors() {
+	taken := map[string]string{}
+	open := false
+	for _, d := range l.doors() {
+		open = open || len(d.list) > 0 || l.bad[d.name]
+		for _, address := range d.list {
+			if other, ok := taken[address]; ok && !l.bad[d.name] {
+				l.mistake(l.origin[d.name], "%s: %s is the address of %s already", d.name, address, other)
+			}
+			if _, port, err := net.SplitHostPort(address); err == nil && strings.Trim(port, "0") != "" {
+				taken[address] = d.name
+			}
+		}
+	}
+	if !open {
+		l.mistake("listen", "every door is off: nothing to serve")
+	}
+}
+
+// checkTLS refuses half a certificate, and doors that are of no use without one.
+func (l *loader) checkTLS() {
+	cert, key := l.config.TLS.Cert, l.config.TLS.Key
+	switch {
+	case l.bad["tls.cert"] || l.bad["tls.key"]:
+	case cert != "" && key == "":
+		l.mistake(l.origin["tls.cert"], "tls.cert: tls.key is missing")
+	case cert == "" && key != "":
+		l.mistake(l.origin["tls.key"], "tls.key: tls.cert is missing")
+	case cert == "":
+		for _, d := range l.doors() {
+			clear := d.name == "listen.pop3" || d.name == "listen.mx"
+			if len(d.list) > 0 && !clear && !l.bad[d.name] {
+				l.mistake(l.origin[d.name], "%s: needs tls.cert and tls.key; or set it to \"\" to switch it off", d.name)
+			}
+		}
+	}
+}
