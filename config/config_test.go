@@ -155,7 +155,7 @@ func TestFileForms(t *testing.T) {
 		{"control character", "data = \"a\\u0007b\"", nil, ":1: data: a path has no control characters"},
 		{"bad UTF-8", "hostname = '\xff'", nil, ":1: "},
 		{"literal as host name", "hostname = '[192.0.2.1]'", nil, ":1: hostname: "},
-		{"key in a known table", "[log]\nlevle = 'info'", nil, ":2: unknown key log.levle; did you mean log.level?"},
+		{"key in a known table", "[log]\nlevell = 'info'", nil, ":2: unknown key log.levell; did you mean log.level?"},
 		{"text not closed at the end", "hostname = 'a", nil, ":1: "},
 		{"date", "hostname = 2026-01-01", nil, ":1: hostname: must be a text in quotes"},
 		{"float", "limits.connections = 1.5", nil, ":1: limits.connections: must be a whole number, without quotes"},

@@ -1,0 +1,251 @@
+package cli
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"latchkey/store"
+	"latchkey/webmanager"
+)
+
+func newAccount(env *Env) *cobra.Command {
+	return addDataFlags(group("account", "Mailboxes: add, list, show, change, suspend, remove",
+		newAccountAdd(env), newAccountList(env), newAccountShow(env), newAccountChange(env), newAccountPassword(env),
+		newSuspend(env, "suspend NAME", "Close POP3 and SMTP to a mailbox; its incoming mail waits at the senders", true, "suspended"),
+		newSuspend(env, "resume NAME", "Open a suspended mailbox again", false, "open again"),
+		newAccountRemove(env),
+	))
+}
+
+func newAccountAdd(env *Env) *cobra.Command {
+	cmd := &cobra.Command{Use: "add NAME", Short: "Add a mailbox; NAME is a local part or an address of the domain", Args: wants(1, 1)}
+	display := cmd.Flags().String("display-name", "", "name for people")
+	password := addPasswordFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		text, made, err := password.read(env)
+		if err != nil {
+			return err
+		}
+		var account webmanager.Account
+		body := webmanager.NewAccount{Name: args[0], Password: text, DisplayName: *display}
+		if err := env.do(cmd, http.MethodPost, webmanager.Path("accounts"), body, &account); err != nil {
+			return err
+		}
+		env.say("added %s", printable(account.Address.String()))
+		return env.showMade(text, made)
+	}
+	return cmd
+}
+
+// showMade prints a password that was made here: the only time that it is seen.
+func (env *Env) showMade(password string, made bool) error {
+	if !made {
+		return nil
+	}
+	_, err := fmt.Fprintln(env.Stdout, password)
+	return err
+}
+
+func newAccountList(env *Env) *cobra.Command {
+	cmd := &cobra.Command{Use: "list", Short: "List the mailboxes", Args: wants(0, 0)}
+	asJSON := addJSONFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		accounts, err := env.accounts(cmd)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return env.printJSON(accounts)
+		}
+		rows := make([][]string, len(accounts))
+		for i, a := range accounts {
+			rows[i] = []string{a.Address.String(), state(a), strconv.FormatInt(a.Usage.Messages, 10), strconv.FormatInt(a.Usage.Octets, 10), timestamp(a.Created), a.DisplayName}
+		}
+		return env.printTable([]string{"ADDRESS", "STATE", "MESSAGES", "OCTETS", "CREATED", "NAME"}, rows)
+	}
+	return cmd
+}
+
+func (env *Env) accounts(cmd *cobra.Command) ([]webmanager.Account, error) {
+	client, done, err := env.connect(cmd)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	all := []webmanager.Account{}
+	for after := ""; ; {
+		var page webmanager.AccountPage
+		query := url.Values{"limit": {strconv.Itoa(webmanager.MaxListLimit)}, "after": {after}}
+		if err := client.Do(cmd.Context(), http.MethodGet, webmanager.Path("accounts")+"?"+query.Encode(), nil, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Accounts...)
+		if after = page.Next; after == "" {
+			return all, nil
+		}
+	}
+}
+
+func state(a webmanager.Account) string {
+	if a.Suspended {
+		return "suspended"
+	}
+	return "open"
+}
+
+func newAccountShow(env *Env) *cobra.Command {
+	cmd := &cobra.Command{Use: "show NAME", Short: "Show one mailbox", Args: wants(1, 1), ValidArgsFunction: env.completeAccounts}
+	asJSON := addJSONFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		var a webmanager.Account
+		if err := env.get(cmd, webmanager.Path("accounts", args[0]), &a); err != nil {
+			return err
+		}
+		if *asJSON {
+			return env.printJSON(a)
+		}
+		sendAs := ""
+		for i, address := range a.SendAs {
+			if i > 0 {
+				sendAs += ","
+			}
+			sendAs += address.String()
+		}
+		return env.printTable([]string{"address", a.Address.String()}, [][]string{
+			{"state", state(a)},
+			{"display-name", orDash(a.DisplayName)},
+			{"messages", strconv.FormatInt(a.Usage.Messages, 10) + of(a.Quota.Messages)},
+			{"octets", strconv.FormatInt(a.Usage.Octets, 10) + of(a.Quota.Octets)},
+			{"send-as", orDash(sendAs)},
+			{"created", timestamp(a.Created)},
+		})
+	}
+	return cmd
+}
+
+func of(bound int64) string {
+	if bound == 0 {
+		return ""
+	}
+	return " of " + strconv.FormatInt(bound, 10)
+}
+
+func newAccountChange(env *Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "change NAME", Short: "Rename a mailbox, or change its display name, quota or further sender addresses",
+		Args: wants(1, 1), ValidArgsFunction: env.completeAccounts,
+	}
+	rename := cmd.Flags().String("rename", "", "new name; mail, password and aliases stay")
+	display := cmd.Flags().String("display-name", "", "name for people")
+	sendAs := cmd.Flags().StringSlice("send-as", nil, "addresses that it may send as besides its own, instead of those it has")
+	octets := cmd.Flags().Int64("quota-octets", 0, "most octets that it holds; 0: no bound")
+	messages := cmd.Flags().Int64("quota-messages", 0, "most messages that it holds; 0: no bound")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		var body webmanager.AccountChange
+		given := cmd.Flags().Changed
+		if given("rename") {
+			body.Name = rename
+		}
+		if given("display-name") {
+			body.DisplayName = display
+		}
+		if given("send-as") {
+			body.SendAs = sendAs
+		}
+		client, done, err := env.connect(cmd)
+		if err != nil {
+			return err
+		}
+		defer done()
+		var account webmanager.Account
+		if given("quota-octets") || given("quota-messages") {
+			if err := client.Do(cmd.Context(), http.MethodGet, webmanager.Path("accounts", args[0]), nil, &account); err != nil {
+				return err
+			}
+			body.Quota, body.Version = &store.Quota{Octets: account.Quota.Octets, Messages: account.Quota.Messages}, account.Version
+			if given("quota-octets") {
+				body.Quota.Octets = *octets
+			}
+			if given("quota-messages") {
+				body.Quota.Messages = *messages
+			}
+		}
+		if body == (webmanager.AccountChange{}) {
+			return usagef("nothing to change; see %s --help", cmd.CommandPath())
+		}
+		if err := client.Do(cmd.Context(), http.MethodPatch, webmanager.Path("accounts", args[0]), body, &account); err != nil {
+			return err
+		}
+		env.say("changed %s", printable(account.Address.String()))
+		return nil
+	}
+	return cmd
+}
+
+func newAccountPassword(env *Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "set-password NAME", Short: "Set the password of a mailbox, for POP3 and SMTP at once",
+		Args: wants(1, 1), ValidArgsFunction: env.completeAccounts,
+	}
+	password := addPasswordFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		text, made, err := password.read(env)
+		if err != nil {
+			return err
+		}
+		if err := env.do(cmd, http.MethodPut, webmanager.Path("accounts", args[0], "password"), webmanager.Password{Password: text}, nil); err != nil {
+			return err
+		}
+		env.say("password of %s set", printable(args[0]))
+		return env.showMade(text, made)
+	}
+	return cmd
+}
+
+func newSuspend(env *Env, use, short string, suspended bool, done string) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Args: wants(1, 1), ValidArgsFunction: env.completeAccounts,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var account webmanager.Account
+			body := webmanager.AccountChange{Suspended: &suspended}
+			if err := env.do(cmd, http.MethodPatch, webmanager.Path("accounts", args[0]), body, &account); err != nil {
+				return err
+			}
+			env.say("%s is %s", printable(account.Address.String()), done)
+			return nil
+		},
+	}
+}
+
+func newAccountRemove(env *Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "remove NAME", Short: "Remove a mailbox and all mail in it, for good", Args: wants(1, 1), ValidArgsFunction: env.completeAccounts,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := env.do(cmd, http.MethodDelete, webmanager.Path("accounts", args[0]), nil, nil); err != nil {
+				return err
+			}
+			env.say("removed %s and its mail", printable(args[0]))
+			return nil
+		},
+	}
+}
+
+// completeAccounts offers the names of mailboxes to the shell; whatever goes wrong, it offers none.
+func (env *Env) completeAccounts(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	accounts, err := env.accounts(cmd)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	names := make([]string, len(accounts))
+	for i, a := range accounts {
+		names[i] = a.Name
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"latchkey/webmanager"
+)
+
+func newAlias(env *Env) *cobra.Command {
+	return addDataFlags(group("alias", "Further names that lead to mailboxes of the domain", newAliasAdd(env), newAliasList(env), newAliasRemove(env)))
+}
+
+func newAliasAdd(env *Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "add NAME MAILBOX...", Short: "Let NAME (or \"*\" for every other address) lead to the mailboxes, instead of where it leads now",
+		Args: wants(2, -1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var alias webmanager.Alias
+			body := webmanager.AliasTargets{Targets: args[1:]}
+			if err := env.do(cmd, http.MethodPut, webmanager.Path("aliases", args[0]), body, &alias); err != nil {
+				return err
+			}
+			env.say("%s leads to %s", printable(alias.Address.String()), printable(strings.Join(alias.Targets, ", ")))
+			return nil
+		},
+	}
+}
+
+func newAliasList(env *Env) *cobra.Command {
+	cmd := &cobra.Command{Use: "list", Short: "List the aliases", Args: wants(0, 0)}
+	asJSON := addJSONFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		client, done, err := env.connect(cmd)
+		if err != nil {
+			return err
+		}
+		defer done()
+		all := []webmanager.Alias{}
+		for after, more := "", true; more; more = after != "" {
+			var page webmanager.AliasPage
+			query := url.Values{"limit": {strconv.Itoa(webmanager.MaxListLimit)}, "after": {after}}
+			if err := client.Do(cmd.Context(), http.MethodGet, webmanager.Path("aliases")+"?"+query.Encode(), nil, &page); err != nil {
+				return err
+			}
+			all = append(all, page.Aliases...)
+			after = page.Next
+		}
+		if *asJSON {
+			return env.printJSON(all)
+		}
+		rows := make([][]string, len(all))
+		for i, a := range all {
+			rows[i] = []string{a.Address.String(), strings.Join(a.Targets, ", ")}
+		}
+		return env.printTable([]string{"ADDRESS", "LEADS TO"}, rows)
+	}
+	return cmd
+}
+
+func newAliasRemove(env *Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "remove NAME", Short: "Remove an alias", Args: wants(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := env.do(cmd, http.MethodDelete, webmanager.Path("aliases", args[0]), nil, nil); err != nil {
+				return err
+			}
+			env.say("removed alias %s", printable(args[0]))
+			return nil
+		},
+	}
+}

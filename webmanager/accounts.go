@@ -1,0 +1,395 @@
+package webmanager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"latchkey/internal/mailaddr"
+	"latchkey/store"
+)
+
+// Bounds of a password. auth takes up to MaxPasswordLen octets at login; the least is asked of new ones only.
+const (
+	MinPasswordChars = 8
+	MaxPasswordLen   = 1024
+)
+
+// Account is a mailbox as the API shows it.
+type Account struct {
+	ID          store.AccountID    `json:"id"`
+	Name        string             `json:"name"`
+	Address     mailaddr.Address   `json:"address"`
+	DisplayName string             `json:"display_name"`
+	Suspended   bool               `json:"suspended"`
+	Quota       store.Quota        `json:"quota"`
+	Usage       store.Usage        `json:"usage"`
+	SendAs      []mailaddr.Address `json:"send_as"`
+	Created     time.Time          `json:"created"`
+	Version     uint64             `json:"version"`
+}
+
+// AccountPage is a part of the listing; ask for what comes after Next if it is not empty.
+type AccountPage struct {
+	Accounts []Account `json:"accounts"`
+	Next     string    `json:"next,omitempty"`
+}
+
+// NewAccount is the body that adds a mailbox.
+type NewAccount struct {
+	// Name is a local part, or an address of this domain.
+	Name        string `json:"name"`
+	Password    string `json:"password"`
+	DisplayName string `json:"display_name,omitempty"`
+}
+
+// AccountChange is the body that changes a mailbox; what is nil stays.
+type AccountChange struct {
+	// Name renames it; its mail, password and aliases stay with it.
+	Name        *string      `json:"name,omitempty"`
+	DisplayName *string      `json:"display_name,omitempty"`
+	Suspended   *bool        `json:"suspended,omitempty"`
+	Quota       *store.Quota `json:"quota,omitempty"`
+	SendAs      *[]string    `json:"send_as,omitempty"`
+	// Version refuses the change if the mailbox was changed since; 0 does not look.
+	Version uint64 `json:"version,omitempty"`
+}
+
+// Password is the body that sets a password.
+type Password struct {
+	Password string `json:"password"`
+}
+
+// auditedAccount is what the audit log keeps of a mailbox: everything that a change can change, but no credential.
+type auditedAccount struct {
+	ID          store.AccountID    `json:"id"`
+	Name        string             `json:"name"`
+	DisplayName string             `json:"display_name,omitempty"`
+	Suspended   bool               `json:"suspended"`
+	Quota       store.Quota        `json:"quota"`
+	SendAs      []mailaddr.Address `json:"send_as,omitempty"`
+}
+
+func audited(a store.Account) auditedAccount {
+	return auditedAccount{ID: a.ID, Name: a.Name, DisplayName: a.DisplayName, Suspended: a.Suspended, Quota: a.Quota, SendAs: a.SendAs}
+}
+
+func (a *API) view(ctx context.Context, account store.Account, domain string) (Account, error) {
+	address, err := mailaddr.New(account.Name, domain)
+	if err != nil {
+		return Account{}, fmt.Errorf("address of account %d: %w", account.ID, err)
+	}
+	usage, err := a.store.Usage(ctx, account.ID)
+	if err != nil {
+		return Account{}, fmt.Errorf("usage of account %d: %w", account.ID, err)
+	}
+	sendAs := account.SendAs
+	if sendAs == nil {
+		sendAs = []mailaddr.Address{}
+	}
+	return Account{
+		ID: account.ID, Name: account.Name, Address: address, DisplayName: account.DisplayName, Suspended: account.Suspended,
+		Quota: account.Quota, Usage: usage, SendAs: sendAs, Created: account.Created, Version: account.Version,
+	}, nil
+}
+
+func (a *API) listAccounts(r *http.Request) (any, error) {
+	limit, err := listLimit(r)
+	if err != nil {
+		return nil, err
+	}
+	settings, err := a.store.Settings(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	accounts, err := a.store.ListAccounts(r.Context(), r.URL.Query().Get("after"), limit)
+	if err != nil {
+		return nil, err
+	}
+	page := AccountPage{Accounts: make([]Account, 0, len(accounts))}
+	for _, account := range accounts {
+		v, err := a.view(r.Context(), account, settings.Domain)
+		if errors.Is(err, store.ErrNotFound) {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		page.Accounts = append(page.Accounts, v)
+	}
+	if len(accounts) == limit {
+		page.Next = accounts[limit-1].Name
+	}
+	return page, nil
+}
+
+func (a *API) addAccount(r *http.Request) (any, error) {
+	var body NewAccount
+	if err := decode(r, &body); err != nil {
+		return nil, err
+	}
+	ctx := r.Context()
+	settings, err := a.store.Settings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var wrong []Field
+	name, mistake := localName(body.Name, settings.Domain)
+	if mistake != "" {
+		wrong = append(wrong, Field{"name", mistake})
+	}
+	if mistake := passwordMistake(body.Password); mistake != "" {
+		wrong = append(wrong, Field{"password", mistake})
+	}
+	if mistake := displayNameMistake(body.DisplayName); mistake != "" {
+		wrong = append(wrong, Field{"display_name", mistake})
+	}
+	if len(wrong) > 0 {
+		return nil, invalid(wrong...)
+	}
+	if _, err := a.store.AccountByName(ctx, name); err == nil {
+		return nil, taken(name) // before the costly hash; AddAccount looks again
+	}
+	verifier, err := a.hasher.Hash(ctx, body.Password)
+	if err != nil {
+		return nil, err
+	}
+	added, err := a.store.AddAccount(ctx, store.Account{Name: name, DisplayName: body.DisplayName, Verifier: verifier, Created: a.now()})
+	if errors.Is(err, store.ErrExists) {
+		return nil, taken(name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := a.audit(ctx, "account.add", name, nil, audited(added)); err != nil {
+		return nil, err
+	}
+	return a.view(ctx, added, settings.Domain)
+}
+
+func (a *API) showAccount(r *http.Request) (any, error) {
+	account, domain, err := a.pathAccount(r)
+	if err != nil {
+		return nil, err
+	}
+	return a.view(r.Context(), account, domain)
+}
+
+func (a *API) changeAccount(r *http.Request) (any, error) {
+	var body AccountChange
+	if err := decode(r, &body); err != nil {
+		return nil, err
+	}
+	for range maxConflicts {
+		before, domain, err := a.pathAccount(r)
+		if err != nil {
+			return nil, err
+		}
+		if body.Version != 0 && body.Version != before.Version {
+			return nil, store.ErrConflict
+		}
+		wanted, err := body.apply(before, domain)
+		if err != nil {
+			return nil, err
+		}
+		after, err := a.store.UpdateAccount(r.Context(), wanted)
+		switch {
+		case errors.Is(err, store.ErrConflict):
+			continue
+		case errors.Is(err, store.ErrExists):
+			return nil, taken(wanted.Name)
+		case err != nil:
+			return nil, err
+		}
+		if err := a.audit(r.Context(), body.action(), before.Name, audited(before), audited(after)); err != nil {
+			return nil, err
+		}
+		return a.view(r.Context(), after, domain)
+	}
+	return nil, store.ErrConflict
+}
+
+// action is the word for the audit log.
+func (c AccountChange) action() string {
+	only := c.Name == nil && c.DisplayName == nil && c.Quota == nil && c.SendAs == nil
+	switch {
+	case only && c.Suspended != nil && *c.Suspended:
+		return "account.suspend"
+	case only && c.Suspended != nil:
+		return "account.resume"
+	default:
+		return "account.change"
+	}
+}
+
+// apply returns the account as it is to be, or every mistake.
+func (c AccountChange) apply(account store.Account, domain string) (store.Account, error) {
+	var wrong []Field
+	if c.Name != nil {
+		name, mistake := localName(*c.Name, domain)
+		if mistake != "" {
+			wrong = append(wrong, Field{"name", mistake})
+		}
+		account.Name = name
+	}
+	if c.DisplayName != nil {
+		if mistake := displayNameMistake(*c.DisplayName); mistake != "" {
+			wrong = append(wrong, Field{"display_name", mistake})
+		}
+		account.DisplayName = *c.DisplayName
+	}
+	if c.Suspended != nil {
+		account.Suspended = *c.Suspended
+	}
+	if c.Quota != nil {
+		if c.Quota.Octets < 0 || c.Quota.Messages < 0 {
+			wrong = append(wrong, Field{"quota", "is 0 (no bound) or more"})
+		}
+		account.Quota = *c.Quota
+	}
+	if c.SendAs != nil {
+		addresses, mistakes := parseAddresses("send_as", *c.SendAs, store.MaxSendAs)
+		wrong = append(wrong, mistakes...)
+		account.SendAs = addresses
+	}
+	if len(wrong) > 0 {
+		return store.Account{}, invalid(wrong...)
+	}
+	return account, nil
+}
+
+func (a *API) setPassword(r *http.Request) (any, error) {
+	var body Password
+	if err := decode(r, &body); err != nil {
+		return nil, err
+	}
+	if mistake := passwordMistake(body.Password); mistake != "" {
+		return nil, invalid(Field{"password", mistake})
+	}
+	if _, _, err := a.pathAccount(r); err != nil {
+		return nil, err
+	}
+	verifier, err := a.hasher.Hash(r.Context(), body.Password)
+	if err != nil {
+		return nil, err
+	}
+	for range maxConflicts {
+		account, _, err := a.pathAccount(r)
+		if err != nil {
+			return nil, err
+		}
+		account.Verifier = verifier
+		_, err = a.store.UpdateAccount(r.Context(), account)
+		if errors.Is(err, store.ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return nil, a.audit(r.Context(), "account.password", account.Name, nil, nil)
+	}
+	return nil, store.ErrConflict
+}
+
+func (a *API) removeAccount(r *http.Request) (any, error) {
+	account, _, err := a.pathAccount(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.store.RemoveAccount(r.Context(), account.ID); err != nil {
+		return nil, err
+	}
+	return nil, a.audit(r.Context(), "account.remove", account.Name, audited(account), nil)
+}
+
+// pathAccount finds the mailbox that the path names.
+func (a *API) pathAccount(r *http.Request) (store.Account, string, error) {
+	settings, err := a.store.Settings(r.Context())
+	if err != nil {
+		return store.Account{}, "", err
+	}
+	account, err := a.accountNamed(r.Context(), r.PathValue("name"), settings.Domain)
+	return account, settings.Domain, err
+}
+
+func (a *API) accountNamed(ctx context.Context, text, domain string) (store.Account, error) {
+	name, mistake := localName(text, domain)
+	if mistake != "" {
+		return store.Account{}, invalid(Field{"name", mistake})
+	}
+	account, err := a.store.AccountByName(ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
+		return store.Account{}, &Error{Code: CodeNotFound, Message: "there is no mailbox " + name + "@" + domain}
+	}
+	return account, err
+}
+
+func taken(name string) *Error {
+	return &Error{Code: CodeExists, Message: "the name " + name + " is taken by a mailbox or an alias"}
+}
+
+// localName returns the canonical local part of a name that is a local part or an address of the domain, or what is wrong with it.
+func localName(text, domain string) (name, mistake string) {
+	local := text
+	if i := strings.LastIndexByte(text, '@'); i >= 0 {
+		given, err := mailaddr.CanonicalDomain(text[i+1:])
+		if err != nil || given != domain {
+			return "", fmt.Sprintf("is at another domain; this one is %s", domain)
+		}
+		local = text[:i]
+	}
+	name, err := mailaddr.CanonicalLocal(local)
+	if err == nil {
+		// Login names such as user%domain and domain/user, and relay tricks such as host!user, are told apart by these.
+		if strings.ContainsAny(name, "%#/!*") {
+			err = mailaddr.ErrSyntax
+		} else {
+			_, err = mailaddr.New(name, domain)
+		}
+	}
+	if err != nil {
+		return "", fmt.Sprintf("is not a mailbox name: letters, digits, and . - _ + between them, 1 to %d octets", store.MaxNameLen)
+	}
+	return name, ""
+}
+
+func passwordMistake(password string) string {
+	switch {
+	case utf8.RuneCountInString(password) < MinPasswordChars:
+		return fmt.Sprintf("has fewer than %d characters", MinPasswordChars)
+	case len(password) > MaxPasswordLen:
+		return fmt.Sprintf("is longer than %d octets", MaxPasswordLen)
+	case mailaddr.HasControl(password):
+		return "has control characters, or is not UTF-8"
+	}
+	return ""
+}
+
+func displayNameMistake(name string) string {
+	if len(name) > 200 || mailaddr.HasControl(name) {
+		return "has more than 200 octets, or control characters"
+	}
+	return ""
+}
+
+// parseAddresses reads a list of addresses, and names every one that is none.
+func parseAddresses(field string, texts []string, most int) ([]mailaddr.Address, []Field) {
+	if len(texts) > most {
+		return nil, []Field{{field, fmt.Sprintf("has more than %d addresses", most)}}
+	}
+	addresses := make([]mailaddr.Address, 0, len(texts))
+	var wrong []Field
+	for i, text := range texts {
+		address, err := mailaddr.Parse(text)
+		if err != nil {
+			wrong = append(wrong, Field{field, fmt.Sprintf("number %d is not an address", i+1)})
+			continue
+		}
+		addresses = append(addresses, address)
+	}
+	return addresses, wrong
+}

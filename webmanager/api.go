@@ -1,0 +1,207 @@
+package webmanager
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"latchkey/store"
+)
+
+// Bounds of requests and answers.
+const (
+	// MaxBodySize bounds a request's body in octets; the longest useful one is an alias with store.MaxAliasTargets addresses.
+	MaxBodySize = 512 << 10
+	// MaxListLimit bounds the entries of one answer, DefaultListLimit is used when none is asked for.
+	MaxListLimit     = 1000
+	DefaultListLimit = 100
+	// maxAuditText bounds what an audit entry keeps of the state before and after, in octets.
+	maxAuditText = 8 << 10
+	// maxConflicts is how often a change is tried again when somebody else changed the same record in between.
+	maxConflicts = 5
+)
+
+// Store is what the API needs of a store.
+type Store interface {
+	store.Accounts
+	store.SettingsStore
+	store.Audit
+	store.Trail
+	Usage(ctx context.Context, account store.AccountID) (store.Usage, error)
+	Job(ctx context.Context, id store.JobID) (store.Job, error)
+	ListJobs(ctx context.Context, f store.QueueFilter, after store.JobID, limit int) ([]store.Job, error)
+	Check(ctx context.Context) ([]store.Problem, error)
+}
+
+// Hasher makes password verifiers; *auth.Authenticator is one.
+type Hasher interface {
+	Hash(ctx context.Context, password string) (store.Verifier, error)
+}
+
+// Options are what an API is made of. Store and Hasher must be set.
+type Options struct {
+	Store  Store
+	Hasher Hasher
+	// Logger gets causes that no client sees; nil discards them.
+	Logger *slog.Logger
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	// Version and Go are told to whoever asks.
+	Version, Go string
+}
+
+// API is the http.Handler. Every request needs an [Actor] in its context.
+type API struct {
+	store   Store
+	hasher  Hasher
+	log     *slog.Logger
+	now     func() time.Time
+	version Version
+	mux     *http.ServeMux
+}
+
+// New returns an API.
+func New(o Options) *API {
+	a := &API{store: o.Store, hasher: o.Hasher, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux()}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	if a.now == nil {
+		a.now = time.Now
+	}
+	for _, r := range []struct {
+		pattern string
+		handle  func(*http.Request) (any, error)
+	}{
+		{"GET /v1/version", a.showVersion},
+		{"GET /v1/accounts", a.listAccounts},
+		{"POST /v1/accounts", a.addAccount},
+		{"GET /v1/accounts/{name}", a.showAccount},
+		{"PATCH /v1/accounts/{name}", a.changeAccount},
+		{"PUT /v1/accounts/{name}/password", a.setPassword},
+		{"DELETE /v1/accounts/{name}", a.removeAccount},
+		{"GET /v1/aliases", a.listAliases},
+		{"PUT /v1/aliases/{name}", a.putAlias},
+		{"DELETE /v1/aliases/{name}", a.removeAlias},
+		{"GET /v1/settings", a.showSettings},
+		{"PATCH /v1/settings", a.changeSettings},
+		{"GET /v1/queue", a.listQueue},
+		{"GET /v1/queue/{id}", a.showJob},
+		{"GET /v1/trail", a.trail},
+		{"GET /v1/check", a.check},
+		{"GET /v1/audit", a.listAudit},
+		{"/", func(*http.Request) (any, error) {
+			return nil, &Error{Code: CodeNotFound, Message: "there is no such path, or not with this method"}
+		}},
+	} {
+		a.mux.HandleFunc(r.pattern, a.answer(r.handle))
+	}
+	return a
+}
+
+// ServeHTTP answers one request.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
+
+// answer is the only place that writes replies and logs their causes.
+func (a *API) answer(handle func(*http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if p := recover(); p != nil {
+				a.log.Error("panic in the management API", "panic", p, "stack", string(debug.Stack()))
+				writeJSON(w, http.StatusInternalServerError, internalError())
+			}
+		}()
+		r.Body = http.MaxBytesReader(w, r.Body, MaxBodySize)
+		result, err := handle(r)
+		if err != nil {
+			refusal := errorFor(err)
+			if refusal.Code == CodeInternal {
+				a.log.Error("management request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+			}
+			writeJSON(w, refusal.Code.status(), refusal)
+			return
+		}
+		if result == nil {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		writeJSON(w, http.StatusOK, result)
+	}
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // a client that has gone needs no answer
+}
+
+// decode reads the body: one JSON object, of known fields only.
+func decode(r *http.Request, into any) error {
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
+		return &Error{Code: CodeMediaType, Message: "the body must be application/json"}
+	}
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	err := d.Decode(into)
+	if err == nil {
+		if _, err = d.Token(); errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = errors.New("more than one value")
+		}
+	}
+	var tooLarge *http.MaxBytesError
+	var typ *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &tooLarge):
+		return &Error{Code: CodeTooLarge, Message: "the body is larger than " + strconv.Itoa(MaxBodySize) + " octets"}
+	case errors.As(err, &typ) && typ.Field != "":
+		return invalid(Field{typ.Field, "is not of the right type"})
+	default:
+		return &Error{Code: CodeInvalid, Message: "the body is not the JSON object that is wanted: " + jsonMistake(err)}
+	}
+}
+
+// jsonMistake is the decoder's own words, which name an unknown field or the offset; they hold nothing of the server's.
+func jsonMistake(err error) string {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return "it ends too early"
+	}
+	return err.Error()
+}
+
+// listLimit reads the limit of a listing.
+func listLimit(r *http.Request) (int, error) {
+	text := r.URL.Query().Get("limit")
+	if text == "" {
+		return DefaultListLimit, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > MaxListLimit {
+		return 0, invalid(Field{"limit", "is a whole number of 1 to " + strconv.Itoa(MaxListLimit)})
+	}
+	return n, nil
+}
+
+// numberParameter reads an optional whole number of the query; 0 when it is not there.
+func numberParameter(r *http.Request, name string) (uint64, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0, invalid(Field{name, "is a whole number"})
+	}
+	return n, nil
+}

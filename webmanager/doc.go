@@ -1,0 +1,10 @@
+// Package webmanager is the JSON API that manages a domain: mailboxes, aliases, settings, queue, trail and audit log.
+//
+// It owns the one code path for every change, so that every change is checked in the same way and audited: the command line uses
+// [API] over the unix socket of the data directory while the server runs ([Control]), and in its own process while it does not
+// ([InProcess]); [Client] speaks to both. Who may connect is decided before: the socket admits its owner and root only.
+//
+// It does not own configuration (package config) or the data (package store).
+//
+// Answers are JSON. A refusal is an [Error] with a code for programs, a sentence for people and, where fields were wrong, every one of them.
+package webmanager

@@ -1,0 +1,127 @@
+package webmanager
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"latchkey/auth"
+	"latchkey/store"
+)
+
+// Code is the class of a refusal, for programs.
+type Code string
+
+// The codes.
+const (
+	// CodeInvalid: the request itself is wrong; Fields says where.
+	CodeInvalid Code = "invalid"
+	// CodeMediaType: the body is not application/json. CodeTooLarge: it is larger than MaxBodySize.
+	CodeMediaType Code = "unsupported_media_type"
+	CodeTooLarge  Code = "too_large"
+	// CodeNotFound: there is no such mailbox, alias, job or path.
+	CodeNotFound Code = "not_found"
+	// CodeExists: the name is taken. CodeConflict: the record was changed since it was read. CodeReserved: postmaster or abuse would
+	// lead nowhere.
+	CodeExists   Code = "exists"
+	CodeConflict Code = "conflict"
+	CodeReserved Code = "reserved"
+	// CodeUnavailable: not now; the same request may succeed later.
+	CodeUnavailable Code = "unavailable"
+	// CodeInternal: our fault; the cause is in the log.
+	CodeInternal Code = "internal"
+)
+
+func (c Code) status() int {
+	switch c {
+	case CodeInvalid:
+		return http.StatusUnprocessableEntity
+	case CodeMediaType:
+		return http.StatusUnsupportedMediaType
+	case CodeTooLarge:
+		return http.StatusRequestEntityTooLarge
+	case CodeNotFound:
+		return http.StatusNotFound
+	case CodeExists, CodeConflict, CodeReserved:
+		return http.StatusConflict
+	case CodeUnavailable:
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusInternalServerError
+	}
+}
+
+// Field is one wrong field and what is wrong with it.
+type Field struct {
+	Field   string `json:"field"`
+	Message string `json:"message"`
+}
+
+// Error is a refusal as the API sends it and as [Client] returns it.
+type Error struct {
+	Code    Code    `json:"code"`
+	Message string  `json:"message"`
+	Fields  []Field `json:"fields,omitempty"`
+}
+
+// Error is the message and every field, on one line.
+func (e *Error) Error() string {
+	if len(e.Fields) == 0 {
+		return e.Message
+	}
+	parts := make([]string, len(e.Fields))
+	for i, f := range e.Fields {
+		parts[i] = f.Field + ": " + f.Message
+	}
+	return e.Message + ": " + strings.Join(parts, "; ")
+}
+
+// invalid makes a refusal of wrong fields.
+func invalid(fields ...Field) *Error {
+	message := "one field is wrong"
+	if len(fields) > 1 {
+		message = "some fields are wrong"
+	}
+	return &Error{Code: CodeInvalid, Message: message, Fields: fields}
+}
+
+func internalError() *Error {
+	return &Error{Code: CodeInternal, Message: "something failed inside; the server's log has the cause"}
+}
+
+// errorFor makes the refusal for any error. Handlers return *Error where they can say more; what is left are the sentinels of store
+// and auth, and faults whose text stays in the log.
+func errorFor(err error) *Error {
+	var refusal *Error
+	switch {
+	case errors.As(err, &refusal):
+		return refusal
+	case errors.Is(err, store.ErrReserved):
+		return &Error{Code: CodeReserved, Message: "postmaster and abuse must lead to a mailbox: let them lead to another one first"}
+	case errors.Is(err, store.ErrConflict):
+		return &Error{Code: CodeConflict, Message: "it was changed by somebody else meanwhile: look again, then try again"}
+	case errors.Is(err, store.ErrExists):
+		return &Error{Code: CodeExists, Message: "the name is taken by a mailbox or an alias"}
+	case errors.Is(err, store.ErrNotFound):
+		return &Error{Code: CodeNotFound, Message: "it does not exist (any more)"}
+	case errors.Is(err, store.ErrInvalid):
+		return &Error{Code: CodeInvalid, Message: plain(err)}
+	case errors.Is(err, store.ErrNoSpace):
+		return &Error{Code: CodeUnavailable, Message: "the disk is full: make room, then try again"}
+	case errors.Is(err, store.ErrPoisoned):
+		return &Error{Code: CodeUnavailable, Message: "the disk failed to sync, so nothing is changed any more: look at the disk, then start the server again"}
+	case errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return &Error{Code: CodeUnavailable, Message: "the server is stopping: try again"}
+	case errors.Is(err, auth.ErrBusy):
+		return &Error{Code: CodeUnavailable, Message: "too many passwords are being checked just now: try again"}
+	default:
+		return internalError()
+	}
+}
+
+// plain is the text of an error that wraps store.ErrInvalid, without the sentinel's own words, on one line.
+func plain(err error) string {
+	text := strings.ReplaceAll(err.Error(), store.ErrInvalid.Error()+": ", "")
+	return strings.ReplaceAll(text, "\n", "; ")
+}
