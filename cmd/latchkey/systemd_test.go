@@ -1,0 +1,40 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestSystemdUnit lets systemd judge the unit as the instance of a domain.
+func TestSystemdUnit(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("CI needs systemd-analyze")
+		}
+		t.Skip("no systemd-analyze on this machine")
+	}
+	unit, err := os.ReadFile(filepath.Join("..", "..", "deploy", "systemd", "latchkey@.service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const installed = "/usr/local/bin/latchkey"
+	if !strings.Contains(string(unit), "ExecStart="+installed+" serve ") {
+		t.Fatalf("the unit does not start %s", installed)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	instance := filepath.Join(t.TempDir(), "latchkey@example.com.service")
+	if err := os.WriteFile(instance, []byte(strings.ReplaceAll(string(unit), installed, self)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// Warnings leave the exit status alone, so there must be no output at all.
+	if out, err := exec.Command(analyze, "verify", "--man=no", instance).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+}
