@@ -1,0 +1,258 @@
+package memstore
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"latchkey/internal/mailaddr"
+	"latchkey/store"
+)
+
+// Account implements store.Accounts.
+func (s *Store) Account(ctx context.Context, id store.AccountID) (store.Account, error) {
+	if err := s.begin(ctx); err != nil {
+		return store.Account{}, err
+	}
+	defer s.end()
+	return s.d.account(id)
+}
+
+// AccountByName implements store.Accounts.
+func (s *Store) AccountByName(ctx context.Context, name string) (store.Account, error) {
+	if err := s.begin(ctx); err != nil {
+		return store.Account{}, err
+	}
+	defer s.end()
+	return s.d.account(s.d.names[name])
+}
+
+// account returns the caller's own record of an account.
+func (d *data) account(id store.AccountID) (store.Account, error) {
+	a := d.accounts[id]
+	if a == nil {
+		return store.Account{}, store.ErrNotFound
+	}
+	return clone(a.Account), nil
+}
+
+func clone(a store.Account) store.Account {
+	a.SendAs = slices.Clone(a.SendAs)
+	return a
+}
+
+// ListAccounts implements store.Accounts.
+func (s *Store) ListAccounts(ctx context.Context, after string, limit int) ([]store.Account, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	var list []store.Account
+	for _, name := range page(s.d.names, after, limit) {
+		list = append(list, clone(s.d.accounts[s.d.names[name]].Account))
+	}
+	return list, nil
+}
+
+// page returns up to limit keys after the given one, in order.
+func page[V any](m map[string]V, after string, limit int) []string {
+	keys := slices.Sorted(maps.Keys(m))
+	i, found := slices.BinarySearch(keys, after)
+	if found {
+		i++
+	}
+	return keys[i:min(len(keys), i+max(limit, 0))]
+}
+
+// AddAccount implements store.Accounts.
+func (s *Store) AddAccount(ctx context.Context, a store.Account) (store.Account, error) {
+	if err := a.Validate(); err != nil {
+		return store.Account{}, err
+	}
+	if err := s.begin(ctx); err != nil {
+		return store.Account{}, err
+	}
+	defer s.end()
+	if s.d.taken(a.Name) {
+		return store.Account{}, store.ErrExists
+	}
+	s.d.lastAccount++
+	a.ID, a.CredentialVersion, a.Version = s.d.lastAccount, 1, 1
+	s.d.accounts[a.ID] = &account{Account: clone(a)}
+	s.d.names[a.Name] = a.ID
+	return clone(a), nil
+}
+
+func (d *data) taken(name string) bool {
+	_, account := d.names[name]
+	_, alias := d.aliases[name]
+	return account || alias
+}
+
+// UpdateAccount implements store.Accounts.
+func (s *Store) UpdateAccount(ctx context.Context, a store.Account) (store.Account, error) {
+	if err := a.Validate(); err != nil {
+		return store.Account{}, err
+	}
+	if err := s.begin(ctx); err != nil {
+		return store.Account{}, err
+	}
+	defer s.end()
+	old := s.d.accounts[a.ID]
+	switch {
+	case old == nil:
+		return store.Account{}, store.ErrNotFound
+	case a.Version != old.Version:
+		return store.Account{}, store.ErrConflict
+	case a.Name != old.Name && s.d.taken(a.Name):
+		return store.Account{}, store.ErrExists
+	case a.Name != old.Name && s.d.strands(change{freed: old.Name, added: a.Name}):
+		return store.Account{}, store.ErrReserved
+	}
+	a.CredentialVersion = old.CredentialVersion
+	if a.Verifier != old.Verifier || a.Suspended != old.Suspended {
+		a.CredentialVersion++
+	}
+	a.Version++
+	delete(s.d.names, old.Name)
+	s.d.names[a.Name] = a.ID
+	old.Account = clone(a)
+	return clone(a), nil
+}
+
+// RemoveAccount implements store.Accounts.
+func (s *Store) RemoveAccount(ctx context.Context, id store.AccountID) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.end()
+	a := s.d.accounts[id]
+	if a == nil {
+		return store.ErrNotFound
+	}
+	if s.d.strands(change{freed: a.Name, removed: id}) {
+		return store.ErrReserved
+	}
+	for _, c := range a.copies {
+		s.d.release(c.Of)
+	}
+	delete(s.d.accounts, id)
+	delete(s.d.names, a.Name)
+	for name, targets := range s.d.aliases {
+		left := slices.DeleteFunc(slices.Clone(targets), func(t store.AccountID) bool { return t == id })
+		if s.d.aliases[name] = left; len(left) == 0 {
+			delete(s.d.aliases, name)
+		}
+	}
+	return nil
+}
+
+// change is what a verb is about to do to the names: zero fields are no part of it.
+type change struct {
+	freed   string          // no account has this name any more
+	added   string          // an account has this name
+	alias   string          // this alias is gone
+	removed store.AccountID // no alias leads to this account any more
+}
+
+// strands reports whether a change would make postmaster or abuse, which lead to a mailbox now, lead nowhere (RFC 2142 §5).
+func (d *data) strands(c change) bool {
+	for _, name := range []string{"postmaster", "abuse"} {
+		if d.leads(name, change{}) && !d.leads(name, c) {
+			return true
+		}
+	}
+	return false
+}
+
+// leads reports whether mail for a name would have somewhere to go after a change.
+func (d *data) leads(name string, c change) bool {
+	if _, ok := d.names[name]; ok && name != c.freed || name == c.added {
+		return true
+	}
+	for _, alias := range []string{name, store.CatchAll} {
+		if alias != c.alias && slices.ContainsFunc(d.aliases[alias], func(id store.AccountID) bool { return id != c.removed }) {
+			return true
+		}
+	}
+	return false
+}
+
+// ListAliases implements store.Accounts.
+func (s *Store) ListAliases(ctx context.Context, after string, limit int) ([]store.Alias, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	var list []store.Alias
+	for _, name := range page(s.d.aliases, after, limit) {
+		list = append(list, store.Alias{Name: name, Targets: slices.Clone(s.d.aliases[name])})
+	}
+	return list, nil
+}
+
+// PutAlias implements store.Accounts. It cannot strand a reserved name: an alias has a target.
+func (s *Store) PutAlias(ctx context.Context, a store.Alias) error {
+	if err := a.Validate(); err != nil {
+		return err
+	}
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.end()
+	if _, ok := s.d.names[a.Name]; ok {
+		return store.ErrExists
+	}
+	for _, id := range a.Targets {
+		if s.d.accounts[id] == nil {
+			return store.ErrNotFound
+		}
+	}
+	s.d.aliases[a.Name] = slices.Clone(a.Targets)
+	return nil
+}
+
+// RemoveAlias implements store.Accounts.
+func (s *Store) RemoveAlias(ctx context.Context, name string) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.end()
+	if _, ok := s.d.aliases[name]; !ok {
+		return store.ErrNotFound
+	}
+	if s.d.strands(change{alias: name}) {
+		return store.ErrReserved
+	}
+	delete(s.d.aliases, name)
+	return nil
+}
+
+// Resolve implements store.Accounts.
+func (s *Store) Resolve(ctx context.Context, addr mailaddr.Address) (store.Route, error) {
+	if err := s.begin(ctx); err != nil {
+		return store.Route{}, err
+	}
+	defer s.end()
+	if addr.Domain() != s.d.settings.Domain {
+		return store.Route{Remote: []mailaddr.Address{addr}}, nil
+	}
+	base, _, _ := strings.Cut(addr.Local(), "+")
+	for _, local := range []string{addr.Local(), base} {
+		name, err := mailaddr.CanonicalLocal(local)
+		if err != nil || name == store.CatchAll {
+			continue // no account or alias can have this name
+		}
+		if id, ok := s.d.names[name]; ok {
+			return store.Route{Local: []store.AccountID{id}}, nil
+		}
+		if targets, ok := s.d.aliases[name]; ok {
+			return store.Route{Local: slices.Clone(targets)}, nil
+		}
+	}
+	if targets, ok := s.d.aliases[store.CatchAll]; ok {
+		return store.Route{Local: slices.Clone(targets), CatchAll: true}, nil
+	}
+	return store.Route{}, store.ErrNotFound
+}

@@ -1,0 +1,135 @@
+package memstore
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"slices"
+
+	"latchkey/store"
+)
+
+// maildrop implements store.Maildrop. It holds on to its copies, so what others delete stays readable.
+type maildrop struct {
+	s        *Store
+	account  store.AccountID
+	copies   []*copied
+	messages []store.Message
+	closed   bool
+}
+
+// OpenMaildrop implements store.Maildrops.
+func (s *Store) OpenMaildrop(ctx context.Context, id store.AccountID) (store.Maildrop, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	a := s.d.accounts[id]
+	if a == nil {
+		return nil, store.ErrNotFound
+	}
+	if a.Suspended {
+		return nil, store.ErrSuspended
+	}
+	messages := make([]store.Message, len(a.copies))
+	for i, c := range a.copies {
+		messages[i] = c.Message
+	}
+	return &maildrop{s: s, account: id, copies: slices.Clip(a.copies), messages: messages}, nil
+}
+
+// Usage implements store.Maildrops.
+func (s *Store) Usage(ctx context.Context, id store.AccountID) (store.Usage, error) {
+	if err := s.begin(ctx); err != nil {
+		return store.Usage{}, err
+	}
+	defer s.end()
+	a := s.d.accounts[id]
+	if a == nil {
+		return store.Usage{}, store.ErrNotFound
+	}
+	return a.usage, nil
+}
+
+// Messages implements store.Maildrop.
+func (m *maildrop) Messages() []store.Message { return m.messages }
+
+// OpenMessage implements store.Maildrop.
+func (m *maildrop) OpenMessage(ctx context.Context, id store.CopyID) (io.ReadCloser, error) {
+	if m.closed {
+		return nil, store.ErrClosed
+	}
+	if err := m.s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer m.s.end()
+	i, ok := find(m.copies, id)
+	if !ok {
+		return nil, store.ErrNotFound
+	}
+	c := m.copies[i]
+	return io.NopCloser(io.MultiReader(bytes.NewReader(c.prefix), bytes.NewReader(c.body.octets))), nil
+}
+
+// Expunge implements store.Maildrop.
+func (m *maildrop) Expunge(ctx context.Context, deleted, fetched []store.CopyID) error {
+	if m.closed {
+		return store.ErrClosed
+	}
+	if err := m.s.begin(ctx); err != nil {
+		return err
+	}
+	defer m.s.end()
+	a := m.s.d.accounts[m.account]
+	if a == nil {
+		return nil // its copies went with it
+	}
+	now := m.s.d.now()
+	note := func(ids []store.CopyID, kind store.TrailKind) map[store.CopyID]bool {
+		noted := map[store.CopyID]bool{}
+		for _, id := range ids {
+			i, ok := find(a.copies, id)
+			if _, listed := find(m.copies, id); !ok || !listed || noted[id] {
+				continue
+			}
+			noted[id] = true
+			c := a.copies[i]
+			m.s.d.event(store.TrailEvent{Message: c.Of, Time: now, Kind: kind, Sender: c.sender, Recipient: c.recipient})
+		}
+		return noted
+	}
+	note(fetched, store.TrailFetched)
+	gone := note(deleted, store.TrailDeleted)
+	left := make([]*copied, 0, len(a.copies)-len(gone))
+	for _, c := range a.copies {
+		if !gone[c.ID] {
+			left = append(left, c)
+			continue
+		}
+		a.usage.Octets -= c.Size
+		a.usage.Messages--
+		m.s.d.release(c.Of)
+	}
+	a.copies = left
+	return nil
+}
+
+// find returns where a copy is in a list that ascends by id.
+func find(copies []*copied, id store.CopyID) (int, bool) {
+	return slices.BinarySearchFunc(copies, id, func(c *copied, id store.CopyID) int {
+		switch {
+		case c.ID < id:
+			return -1
+		case c.ID > id:
+			return 1
+		}
+		return 0
+	})
+}
+
+// Close implements store.Maildrop.
+func (m *maildrop) Close() error {
+	m.closed = true
+	m.copies = nil
+	return nil
+}

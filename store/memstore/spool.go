@@ -1,0 +1,185 @@
+package memstore
+
+import (
+	"context"
+	"errors"
+	"hash/crc32"
+	"slices"
+
+	"latchkey/internal/mailaddr"
+	"latchkey/store"
+)
+
+// draft implements store.Draft. Its octets are held in memory, like all of this engine.
+type draft struct {
+	s       *Store
+	octets  []byte
+	size    int64
+	settled bool
+}
+
+// NewDraft implements store.Spool.
+func (s *Store) NewDraft(ctx context.Context) (store.Draft, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	s.d.drafts++
+	return &draft{s: s}, nil
+}
+
+// Write implements store.Draft.
+func (d *draft) Write(p []byte) (int, error) {
+	if d.settled {
+		return 0, store.ErrSettled
+	}
+	d.octets = append(d.octets, p...)
+	d.size += int64(len(p))
+	return len(p), nil
+}
+
+// Size implements store.Draft.
+func (d *draft) Size() int64 { return d.size }
+
+// Abort implements store.Draft.
+func (d *draft) Abort() error {
+	d.s.d.mu.Lock()
+	defer d.s.d.mu.Unlock()
+	d.settle()
+	return nil
+}
+
+// settle uses the draft up and returns its octets. The lock is held.
+func (d *draft) settle() []byte {
+	octets := d.octets
+	d.octets = nil
+	if !d.settled && !d.s.closed {
+		d.s.d.drafts--
+	}
+	d.settled = true
+	return octets
+}
+
+// Commit implements store.Draft. Everything that can fail is decided before anything is changed.
+func (d *draft) Commit(ctx context.Context, e store.Envelope) (store.Receipt, error) {
+	data := d.s.d
+	data.mu.Lock()
+	defer data.mu.Unlock()
+	if d.settled {
+		return store.Receipt{}, store.ErrSettled
+	}
+	octets := d.settle()
+	if d.s.closed {
+		return store.Receipt{}, store.ErrClosed
+	}
+	if err := errors.Join(ctx.Err(), e.Validate(d.size)); err != nil {
+		return store.Receipt{}, err
+	}
+	for i, o := range e.Settles {
+		again := slices.ContainsFunc(e.Settles[:i], func(earlier store.Outcome) bool { return earlier.Job == o.Job })
+		if again || !data.holds(e.Received, o.Job, o.Lease) {
+			return store.Receipt{}, store.ErrLeaseLost
+		}
+	}
+	stays, failed := data.servable(e, d.size)
+	if len(stays) == 0 {
+		errs := []error{store.ErrNoRecipients}
+		for _, f := range failed {
+			errs = append(errs, f)
+		}
+		return store.Receipt{}, errors.Join(errs...)
+	}
+	receipt := data.store(e, octets, stays, failed)
+	for _, o := range e.Settles {
+		data.settle(o)
+	}
+	return receipt, nil
+}
+
+// servable looks at every recipient again. stays are the indexes of those that get a copy or a job.
+func (d *data) servable(e store.Envelope, size int64) (stays []int, failed []*store.RecipientError) {
+	served := map[store.AccountID]bool{}
+	for i, r := range e.Recipients {
+		if r.Account == 0 {
+			stays = append(stays, i)
+			continue
+		}
+		if served[r.Account] {
+			continue
+		}
+		a := d.accounts[r.Account]
+		var err error
+		switch {
+		case a == nil:
+			err = store.ErrNotFound
+		case a.Suspended:
+			err = store.ErrSuspended
+		case !a.Quota.Fits(a.usage, size+int64(len(r.Prefix))):
+			err = store.ErrMaildropFull
+		default:
+			served[r.Account] = true
+			stays = append(stays, i)
+			continue
+		}
+		failed = append(failed, &store.RecipientError{Index: i, Err: err})
+	}
+	return stays, failed
+}
+
+// store makes the copies and jobs of the recipients that stay, and the trail of all.
+func (d *data) store(e store.Envelope, octets []byte, stays []int, failed []*store.RecipientError) store.Receipt {
+	d.lastMessage++
+	id, size := d.lastMessage, int64(len(octets))
+	b := &body{octets: octets, sum: crc32.ChecksumIEEE(octets), refs: len(stays)}
+	d.bodies[id] = b
+	d.event(store.TrailEvent{Message: id, Time: e.Received, Kind: store.TrailAccepted, Sender: e.ReversePath, HeaderID: e.HeaderID, Origin: e.Origin, Size: size})
+	event := func(kind store.TrailKind, to mailaddr.Address, text string) {
+		d.event(store.TrailEvent{Message: id, Time: e.Received, Kind: kind, Sender: e.ReversePath, Recipient: to, Text: text})
+	}
+	receipt := store.Receipt{Message: id, Failed: failed}
+	for _, i := range stays {
+		r := e.Recipients[i]
+		if r.Account == 0 {
+			event(store.TrailQueued, r.Address, "")
+			receipt.Jobs = append(receipt.Jobs, d.addJob(e, r, id, size))
+			continue
+		}
+		event(store.TrailStored, r.Address, "")
+		receipt.Copies = append(receipt.Copies, d.addCopy(e, r, id, b))
+	}
+	for _, f := range failed {
+		event(store.TrailLeftOut, e.Recipients[f.Index].Address, f.Err.Error())
+	}
+	if len(receipt.Jobs) > 0 {
+		d.signalQueue()
+	}
+	return receipt
+}
+
+func (d *data) addCopy(e store.Envelope, r store.Recipient, id store.MessageID, b *body) store.Copy {
+	d.lastCopy++
+	a := d.accounts[r.Account]
+	prefix := slices.Clone(r.Prefix)
+	c := &copied{
+		Message: store.Message{
+			ID: d.lastCopy, Of: id, UID: store.UniqueID(epoch, d.lastCopy), Size: int64(len(prefix) + len(b.octets)),
+			HeaderLen: int64(len(prefix)) + e.HeaderLen, Received: e.Received,
+		},
+		prefix: prefix, body: b, sender: e.ReversePath, recipient: r.Address,
+	}
+	a.copies = append(a.copies, c)
+	a.usage.Octets += c.Size
+	a.usage.Messages++
+	return store.Copy{ID: c.ID, Account: r.Account, UID: c.UID}
+}
+
+func (d *data) addJob(e store.Envelope, r store.Recipient, id store.MessageID, size int64) store.JobID {
+	d.lastJob++
+	d.jobs[d.lastJob] = &job{Job: store.Job{
+		ID: d.lastJob, Message: id, Submitter: e.Submitter, ReversePath: e.ReversePath, Recipient: r.Address,
+		Size: size, HeaderLen: e.HeaderLen, HeaderID: e.HeaderID, EightBit: e.EightBit, UTF8: e.UTF8,
+		Return: e.Return, EnvelopeID: e.EnvelopeID, Notify: r.Notify, Original: r.Original,
+		Received: e.Received, NextAttempt: e.Received,
+	}}
+	return d.lastJob
+}
