@@ -73,6 +73,8 @@ var errProblems = errors.New("problems were found: see the list")
 func Run(ctx context.Context, env Env, args []string) int {
 	root := newRoot(&env)
 	root.SetArgs(args)
+	begun := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { begun = true }
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return ExitDone
@@ -82,7 +84,7 @@ func Run(ctx context.Context, env Env, args []string) int {
 	}
 	var usage *usageError
 	var mistakes config.Mistakes
-	if errors.As(err, &usage) || errors.As(err, &mistakes) {
+	if !begun || errors.As(err, &usage) || errors.As(err, &mistakes) {
 		return ExitUsage
 	}
 	return ExitFailed
@@ -176,14 +178,8 @@ func (env *Env) connectTo(ctx context.Context, dir string) (client *webmanager.C
 		return nil, nil, err
 	}
 	api, closer, err := env.Open(ctx, dir)
-	switch {
-	case errors.Is(err, ErrLocked):
-		return nil, nil, fmt.Errorf("%s is in use by a process that does not answer on %s: it is starting or stopping, or another command is at work; try again",
-			dir, webmanager.ControlSocket)
-	case errors.Is(err, store.ErrNotInitialised), errors.Is(err, fs.ErrNotExist):
-		return nil, nil, fmt.Errorf("%s holds no domain; make one: latchkey init --data %s --domain NAME", dir, dir)
-	case err != nil:
-		return nil, nil, fmt.Errorf("%s cannot be opened: %w", dir, err)
+	if err != nil {
+		return nil, nil, OpenError(dir, err)
 	}
 	done = func() {
 		if err := closer.Close(); err != nil {
@@ -191,6 +187,19 @@ func (env *Env) connectTo(ctx context.Context, dir string) (client *webmanager.C
 		}
 	}
 	return webmanager.InProcess(api, webmanager.LocalActor(os.Getuid())), done, nil
+}
+
+// OpenError puts into words why the store of a data directory cannot be opened, with the cure.
+func OpenError(dir string, err error) error {
+	switch {
+	case errors.Is(err, ErrLocked):
+		return fmt.Errorf("%s is in use by a process that does not answer on %s: it is starting or stopping, or another command is at work; try again",
+			dir, webmanager.ControlSocket)
+	case errors.Is(err, store.ErrNotInitialised), errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s holds no domain; make one: latchkey init --data %s --domain NAME", dir, dir)
+	default:
+		return fmt.Errorf("%s cannot be opened: %w", dir, err)
+	}
 }
 
 // do connects, makes one request and disconnects.

@@ -18,17 +18,17 @@ type passwordFlags struct {
 }
 
 func addPasswordFlags(cmd *cobra.Command) passwordFlags {
-	p := passwordFlags{
+	return passwordFlags{
 		stdin:    cmd.Flags().Bool("password-stdin", false, "read the password from standard input, one line"),
 		generate: cmd.Flags().Bool("generate", false, "make a password and print it"),
 	}
-	cmd.MarkFlagsMutuallyExclusive("password-stdin", "generate")
-	return p
 }
 
 // read returns the password, and whether it was made here and must be shown.
 func (p passwordFlags) read(env *Env) (password string, made bool, err error) {
 	switch {
+	case *p.generate && *p.stdin:
+		return "", false, usagef("--generate and --password-stdin exclude each other")
 	case *p.generate:
 		return GeneratePassword(), true, nil
 	case *p.stdin:

@@ -23,6 +23,9 @@ const (
 	DefaultPortBase = 2000
 )
 
+// ErrComplete is what [InitDomain] returns when there is nothing left to make.
+var ErrComplete = errors.New("the domain is there already")
+
 func newServe(env *Env) *cobra.Command {
 	return addServerFlags(&cobra.Command{
 		Use: "serve", Short: "Run the server of one domain until SIGINT or SIGTERM", Args: wants(0, 0),
@@ -129,7 +132,7 @@ func InitDomain(ctx context.Context, env *Env, dir, domain, postmaster, password
 		return err
 	}
 	if existed && len(missing) == 0 {
-		return fmt.Errorf("%s holds the domain %s already", dir, domain)
+		return fmt.Errorf("%w: %s in %s", ErrComplete, domain, dir)
 	}
 	body := webmanager.NewAccount{Name: postmaster, Password: password, DisplayName: "Postmaster"}
 	var account webmanager.Account

@@ -43,10 +43,7 @@ var errNoActor = errors.New("webmanager: request without an actor")
 
 // audit notes a change that was made. If the note fails the change stands, and whoever made it is told so.
 func (a *API) audit(ctx context.Context, action, object string, before, after any) error {
-	actor, ok := ctx.Value(actorKey{}).(Actor)
-	if !ok {
-		return errNoActor
-	}
+	actor, _ := ctx.Value(actorKey{}).(Actor) // answer saw to it
 	err := a.store.AppendAudit(ctx, store.AuditEntry{
 		Time: a.now(), Actor: actor.Name, Remote: actor.Remote, Action: action, Object: object,
 		Before: auditText(before), After: auditText(after),

@@ -119,7 +119,7 @@ func (a *API) answer(handle func(*http.Request) (any, error)) http.HandlerFunc {
 			}
 		}()
 		r.Body = http.MaxBytesReader(w, r.Body, MaxBodySize)
-		result, err := handle(r)
+		result, err := handleFor(r, handle)
 		if err != nil {
 			refusal := errorFor(err)
 			if refusal.Code == CodeInternal {
@@ -134,6 +134,14 @@ func (a *API) answer(handle func(*http.Request) (any, error)) http.HandlerFunc {
 		}
 		writeJSON(w, http.StatusOK, result)
 	}
+}
+
+// handleFor refuses what nobody asked for: a change must never lack its author.
+func handleFor(r *http.Request, handle func(*http.Request) (any, error)) (any, error) {
+	if _, ok := r.Context().Value(actorKey{}).(Actor); !ok {
+		return nil, errNoActor
+	}
+	return handle(r)
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
