@@ -1,0 +1,377 @@
+package boltstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"latchkey/internal/mailaddr"
+	"latchkey/store"
+)
+
+func encodeAccount(a *store.Account) []byte {
+	var e encoder
+	e.uint64(uint64(a.ID))
+	e.string(a.Name)
+	e.string(a.DisplayName)
+	e.string(string(a.Verifier))
+	e.uvarint(a.CredentialVersion)
+	e.bool(a.Suspended)
+	e.varint(a.Quota.Octets)
+	e.varint(a.Quota.Messages)
+	e.uvarint(uint64(len(a.SendAs)))
+	for _, addr := range a.SendAs {
+		e.mailbox(addr)
+	}
+	e.time(a.Created)
+	e.uvarint(a.Version)
+	return e.b
+}
+
+func decodeAccount(b []byte) (store.Account, error) {
+	d := decoder{b: b}
+	a := store.Account{ID: store.AccountID(d.uint64()), Name: d.string(), DisplayName: d.string(), Verifier: store.Verifier(d.string())}
+	a.CredentialVersion = d.uvarint()
+	a.Suspended = d.bool()
+	a.Quota = store.Quota{Octets: d.varint(), Messages: d.varint()}
+	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+		a.SendAs = append(a.SendAs, d.mailbox())
+	}
+	a.Created = d.time()
+	a.Version = d.uvarint()
+	if d.err != nil {
+		return store.Account{}, d.err
+	}
+	return a, nil
+}
+
+func (v *view) account(id store.AccountID) (store.Account, error) {
+	b := v.get(bAccounts, key8(uint64(id)))
+	if b == nil {
+		return store.Account{}, fmt.Errorf("account %d: %w", id, store.ErrNotFound)
+	}
+	return decodeAccount(b)
+}
+
+// byName returns the accounts of an exact name or alias, or none.
+func (v *view) byName(name string) ([]store.AccountID, error) {
+	if b := v.get(bAccountNames, []byte(name)); b != nil {
+		return decodeIDs(b)
+	}
+	if b := v.get(bAliases, []byte(name)); b != nil {
+		return decodeIDs(b)
+	}
+	return nil, nil
+}
+
+// taken reports whether an account or an alias has the name.
+func (v *view) taken(name string) bool {
+	return v.has(bAccountNames, []byte(name)) || v.has(bAliases, []byte(name))
+}
+
+// Account implements store.Accounts.
+func (s *Store) Account(ctx context.Context, id store.AccountID) (a store.Account, err error) {
+	err = s.read(ctx, func(v *view) (err error) {
+		a, err = v.account(id)
+		return err
+	})
+	return a, err
+}
+
+// AccountByName implements store.Accounts.
+func (s *Store) AccountByName(ctx context.Context, name string) (a store.Account, err error) {
+	err = s.read(ctx, func(v *view) error {
+		b := v.get(bAccountNames, []byte(name))
+		if b == nil {
+			return fmt.Errorf("account %q: %w", name, store.ErrNotFound)
+		}
+		ids, err := decodeIDs(b)
+		if err != nil {
+			return err
+		}
+		a, err = v.account(ids[0])
+		return err
+	})
+	return a, err
+}
+
+// ListAccounts implements store.Accounts.
+func (s *Store) ListAccounts(ctx context.Context, after string, limit int) (accounts []store.Account, err error) {
+	err = s.read(ctx, func(v *view) (err error) {
+		v.scan(bAccountNames, nil, []byte(after), func(key, value []byte) bool {
+			if len(accounts) >= limit {
+				return false
+			}
+			if string(key) == after {
+				return true
+			}
+			var a store.Account
+			if a, err = v.account(store.AccountID(id8(value))); err != nil {
+				return false
+			}
+			accounts = append(accounts, a)
+			return true
+		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return accounts, nil
+}
+
+// AddAccount implements store.Accounts.
+func (s *Store) AddAccount(ctx context.Context, a store.Account) (store.Account, error) {
+	if err := a.Validate(); err != nil {
+		return store.Account{}, err
+	}
+	a.SendAs = slices.Clone(a.SendAs)
+	err := s.write(ctx, func(t *txn) error {
+		if t.taken(a.Name) {
+			return fmt.Errorf("%q: %w", a.Name, store.ErrExists)
+		}
+		t.tally.Account++
+		a.ID, a.CredentialVersion, a.Version = store.AccountID(t.tally.Account), 1, 1
+		t.put(bAccounts, key8(uint64(a.ID)), encodeAccount(&a))
+		t.put(bAccountNames, []byte(a.Name), key8(uint64(a.ID)))
+		return nil
+	})
+	if err != nil {
+		return store.Account{}, err
+	}
+	return a, nil
+}
+
+// UpdateAccount implements store.Accounts.
+func (s *Store) UpdateAccount(ctx context.Context, a store.Account) (store.Account, error) {
+	if err := a.Validate(); err != nil {
+		return store.Account{}, err
+	}
+	a.SendAs = slices.Clone(a.SendAs)
+	given := a.Version
+	err := s.write(ctx, func(t *txn) error {
+		old, err := t.account(a.ID)
+		if err != nil {
+			return err
+		}
+		if old.Version != given {
+			return fmt.Errorf("account %d: %w", a.ID, store.ErrConflict)
+		}
+		if a.Name != old.Name {
+			if t.taken(a.Name) {
+				return fmt.Errorf("%q: %w", a.Name, store.ErrExists)
+			}
+			if err := t.keepsReserved(old.Name, a.Name, 0); err != nil {
+				return err
+			}
+			t.delete(bAccountNames, []byte(old.Name))
+			t.put(bAccountNames, []byte(a.Name), key8(uint64(a.ID)))
+		}
+		a.Version, a.CredentialVersion = old.Version+1, old.CredentialVersion
+		if a.Verifier != old.Verifier || a.Suspended != old.Suspended {
+			a.CredentialVersion++
+		}
+		t.put(bAccounts, key8(uint64(a.ID)), encodeAccount(&a))
+		return nil
+	})
+	if err != nil {
+		return store.Account{}, err
+	}
+	return a, nil
+}
+
+// RemoveAccount implements store.Accounts. The copies are gone for every reader at once; their space is freed in steps, after open
+// maildrops are closed.
+func (s *Store) RemoveAccount(ctx context.Context, id store.AccountID) error {
+	return s.release(ctx, func(t *txn) error {
+		a, err := t.account(id)
+		if err != nil {
+			return err
+		}
+		if err := t.keepsReserved(a.Name, "", id); err != nil {
+			return err
+		}
+		for _, name := range t.aliasesOf(id) {
+			targets, err := decodeIDs(t.get(bAliases, []byte(name)))
+			t.fail(err)
+			t.putAlias(name, targets, without(targets, id))
+		}
+		key := key8(uint64(id))
+		t.delete(bAccounts, key)
+		t.delete(bAccountNames, []byte(a.Name))
+		t.delete(bUsage, key)
+		t.put(bCondemned, key, nil)
+		t.durable = append(t.durable, func() { s.grave(id, nil) })
+		return nil
+	})
+}
+
+func (v *view) aliasesOf(id store.AccountID) (names []string) {
+	v.scan(bAliasTargets, key8(uint64(id)), nil, func(key, _ []byte) bool {
+		names = append(names, string(key[8:]))
+		return true
+	})
+	return names
+}
+
+func without(ids []store.AccountID, id store.AccountID) []store.AccountID {
+	return slices.DeleteFunc(slices.Clone(ids), func(v store.AccountID) bool { return v == id })
+}
+
+// keepsReserved refuses a change after which postmaster or abuse would lead nowhere, though it leads somewhere now (RFC 2142 §5,
+// RFC 5321 §4.5.1). The change: the name gone is free, the name come is taken, and the account dead (0: none) is in no alias.
+func (v *view) keepsReserved(gone, come string, dead store.AccountID) error {
+	leads := func(name, gone, come string, dead store.AccountID) (bool, error) {
+		if name == come {
+			return true, nil
+		}
+		for _, n := range []string{name, store.CatchAll} {
+			if n == gone {
+				continue
+			}
+			ids, err := v.byName(n)
+			alive := slices.ContainsFunc(ids, func(id store.AccountID) bool { return id != dead })
+			if err != nil || alive {
+				return alive, err
+			}
+		}
+		return false, nil
+	}
+	for _, name := range []string{"postmaster", "abuse"} {
+		before, err := leads(name, "", "", 0)
+		if err != nil {
+			return err
+		}
+		after, err := leads(name, gone, come, dead)
+		if err != nil {
+			return err
+		}
+		if before && !after {
+			return fmt.Errorf("%s: %w", name, store.ErrReserved)
+		}
+	}
+	return nil
+}
+
+// putAlias replaces an alias's targets; without any, the alias goes.
+func (t *txn) putAlias(name string, before, after []store.AccountID) {
+	for _, id := range before {
+		t.delete(bAliasTargets, append(key8(uint64(id)), name...))
+	}
+	if len(after) == 0 {
+		t.delete(bAliases, []byte(name))
+		return
+	}
+	for _, id := range after {
+		t.put(bAliasTargets, append(key8(uint64(id)), name...), nil)
+	}
+	t.put(bAliases, []byte(name), encodeIDs(after))
+}
+
+// ListAliases implements store.Accounts.
+func (s *Store) ListAliases(ctx context.Context, after string, limit int) (aliases []store.Alias, err error) {
+	err = s.read(ctx, func(v *view) (err error) {
+		v.scan(bAliases, nil, []byte(after), func(key, value []byte) bool {
+			if len(aliases) >= limit {
+				return false
+			}
+			if string(key) == after {
+				return true
+			}
+			var targets []store.AccountID
+			if targets, err = decodeIDs(value); err != nil {
+				return false
+			}
+			aliases = append(aliases, store.Alias{Name: string(key), Targets: targets})
+			return true
+		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return aliases, nil
+}
+
+// PutAlias implements store.Accounts.
+func (s *Store) PutAlias(ctx context.Context, a store.Alias) error {
+	if err := a.Validate(); err != nil {
+		return err
+	}
+	targets := slices.Clone(a.Targets)
+	return s.write(ctx, func(t *txn) error {
+		if t.has(bAccountNames, []byte(a.Name)) {
+			return fmt.Errorf("%q: %w", a.Name, store.ErrExists)
+		}
+		for _, id := range targets {
+			if !t.has(bAccounts, key8(uint64(id))) {
+				return fmt.Errorf("account %d: %w", id, store.ErrNotFound)
+			}
+		}
+		var before []store.AccountID
+		if b := t.get(bAliases, []byte(a.Name)); b != nil {
+			var err error
+			if before, err = decodeIDs(b); err != nil {
+				return err
+			}
+		}
+		t.putAlias(a.Name, before, targets)
+		return nil
+	})
+}
+
+// RemoveAlias implements store.Accounts.
+func (s *Store) RemoveAlias(ctx context.Context, name string) error {
+	return s.write(ctx, func(t *txn) error {
+		b := t.get(bAliases, []byte(name))
+		if b == nil {
+			return fmt.Errorf("alias %q: %w", name, store.ErrNotFound)
+		}
+		targets, err := decodeIDs(b)
+		if err != nil {
+			return err
+		}
+		if err := t.keepsReserved(name, "", 0); err != nil {
+			return err
+		}
+		t.putAlias(name, targets, nil)
+		return nil
+	})
+}
+
+// Resolve implements store.Accounts.
+func (s *Store) Resolve(ctx context.Context, addr mailaddr.Address) (store.Route, error) {
+	if addr.Domain() != s.domain {
+		return store.Route{Remote: []mailaddr.Address{addr}}, ctx.Err()
+	}
+	var names []string
+	if name, err := mailaddr.CanonicalLocal(addr.Local()); err == nil {
+		names = append(names, name)
+		if base, _, tagged := strings.Cut(name, "+"); tagged {
+			names = append(names, base)
+		}
+	}
+	var route store.Route
+	err := s.read(ctx, func(v *view) (err error) {
+		for _, name := range names {
+			if name == store.CatchAll || name == "" {
+				continue // what is written so in an address is a mailbox name that nobody has
+			}
+			if route.Local, err = v.byName(name); err != nil || route.Local != nil {
+				return err
+			}
+		}
+		if route.Local, err = v.byName(store.CatchAll); err != nil {
+			return err
+		}
+		if route.CatchAll = route.Local != nil; !route.CatchAll {
+			return fmt.Errorf("%s: %w", addr, store.ErrNotFound)
+		}
+		return nil
+	})
+	if err != nil {
+		return store.Route{}, err
+	}
+	return route, nil
+}

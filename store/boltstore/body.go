@@ -1,0 +1,234 @@
+package boltstore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"sync"
+
+	"latchkey/store"
+)
+
+// blockSize is how much of a body one checksum covers, and how much of it a reader holds.
+const blockSize = 64 << 10
+
+// sumSize is the size of one checksum in a file's trailer.
+const sumSize = 4
+
+// castagnoli returns the table of CRC32C; the hash package keeps it.
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+
+// summer computes the checksums of a body's blocks while its octets pass.
+type summer struct {
+	sums  []byte // of the complete blocks, big-endian
+	crc   uint32 // of the block that is not complete
+	block int    // its octets
+	size  int64
+}
+
+func (s *summer) add(p []byte) {
+	s.size += int64(len(p))
+	for len(p) > 0 {
+		n := min(len(p), blockSize-s.block)
+		s.crc = crc32.Update(s.crc, castagnoli(), p[:n])
+		p = p[n:]
+		if s.block += n; s.block == blockSize {
+			s.end()
+		}
+	}
+}
+
+func (s *summer) end() {
+	s.sums = binary.BigEndian.AppendUint32(s.sums, s.crc)
+	s.crc, s.block = 0, 0
+}
+
+// trailer returns what follows the body in its file: one checksum for each block, the last block shorter.
+func (s *summer) trailer() []byte {
+	if s.block > 0 {
+		s.end()
+	}
+	return s.sums
+}
+
+// bodies is where octets lie. The index knows them by bodyRef only, so that small bodies can get another place without the verbs
+// noticing.
+type bodies struct {
+	fs    fileSystem
+	dir   string        // the data directory
+	syncs chan struct{} // bounds the syncs, each of which holds a thread
+	pool  *sync.Pool    // of *[blockSize]byte, for readers
+
+	mu     sync.Mutex
+	flying map[token]struct{} // in large/, but not yet or no longer in the index; guarded by mu
+}
+
+// launch notes that a body is in large/ without a record in the index, and landed that this is over.
+func (b *bodies) launch(t token) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.flying[t] = struct{}{}
+}
+
+func (b *bodies) landed(t token) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.flying, t)
+}
+
+func (b *bodies) isFlying(t token) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, ok := b.flying[t]
+	return ok
+}
+
+func (b *bodies) large(t token) string { return filepath.Join(b.dir, largeName, t.String()) }
+func (b *bodies) tmp(t token) string   { return filepath.Join(b.dir, tmpName, t.String()) }
+
+// seal makes a complete file of tmp/ durable and gives it its place in large/. The entry there is durable after the next SyncDir,
+// which the committer does once for a whole group. The caller says landed when the body is in the index, or gone.
+func (b *bodies) seal(f file, t token, s *summer) (ref bodyRef, err error) {
+	trailer := s.trailer()
+	if len(trailer) > 0 {
+		_, err = f.Write(trailer)
+	}
+	if err == nil {
+		b.syncs <- struct{}{}
+		if err = f.Sync(); err != nil {
+			err = &syncError{err}
+		}
+		<-b.syncs
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return ref, err
+	}
+	b.launch(t)
+	if err = b.fs.Rename(b.tmp(t), b.large(t)); err != nil {
+		b.landed(t)
+	}
+	return bodyRef{Token: t, Size: s.size, Sum: crc32.Checksum(trailer, castagnoli())}, err
+}
+
+// open returns a reader of a body. A missing or cut file is damage.
+func (b *bodies) open(ref bodyRef) (*bodyReader, error) {
+	f, err := b.fs.Open(b.large(ref.Token))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: body %s is missing: %w", store.ErrDamaged, ref.Token, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("body %s: %w", ref.Token, err)
+	}
+	r := &bodyReader{f: f, ref: ref, pool: b.pool}
+	if err := r.readTrailer(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return r, nil
+}
+
+// bodyReader yields a body block by block, each only after its checksum held. It keeps at most one block in memory.
+type bodyReader struct {
+	f     file
+	ref   bodyRef
+	sums  []byte
+	next  int    // the block to be read next
+	block []byte // what is left of the present block
+	buf   *[blockSize]byte
+	pool  *sync.Pool
+	err   error
+}
+
+func (r *bodyReader) damaged(format string, args ...any) error {
+	return fmt.Errorf("%w: body %s: "+format, append([]any{store.ErrDamaged, r.ref.Token}, args...)...)
+}
+
+func (r *bodyReader) readTrailer() error {
+	length := (r.ref.Size + blockSize - 1) / blockSize * sumSize
+	size, err := r.f.Size()
+	if err != nil {
+		return fmt.Errorf("body %s: %w", r.ref.Token, err)
+	}
+	if size != r.ref.Size+length {
+		return r.damaged("the file has %d octets, want %d", size, r.ref.Size+length)
+	}
+	r.sums = make([]byte, length)
+	if _, err := io.ReadFull(io.NewSectionReader(r.f, r.ref.Size, length), r.sums); err != nil {
+		return r.damaged("trailer: %w", err)
+	}
+	if sum := crc32.Checksum(r.sums, castagnoli()); sum != r.ref.Sum {
+		return r.damaged("checksum of the trailer is %08x, want %08x", sum, r.ref.Sum)
+	}
+	return nil
+}
+
+// Read yields checked octets, or store.ErrDamaged.
+func (r *bodyReader) Read(p []byte) (int, error) {
+	if len(r.block) == 0 && r.err == nil {
+		r.err = r.fill()
+	}
+	if len(r.block) == 0 {
+		return 0, r.err
+	}
+	n := copy(p, r.block)
+	r.block = r.block[n:]
+	return n, nil
+}
+
+func (r *bodyReader) fill() error {
+	off := int64(r.next) * blockSize
+	if off >= r.ref.Size {
+		return io.EOF
+	}
+	if r.buf == nil {
+		r.buf, _ = r.pool.Get().(*[blockSize]byte)
+	}
+	block := r.buf[:min(blockSize, r.ref.Size-off)]
+	if n, err := r.f.ReadAt(block, off); n < len(block) {
+		return r.damaged("block %d: %w", r.next, err)
+	}
+	want := binary.BigEndian.Uint32(r.sums[r.next*sumSize:])
+	if sum := crc32.Checksum(block, castagnoli()); sum != want {
+		return r.damaged("checksum of block %d is %08x, want %08x", r.next, sum, want)
+	}
+	r.block = block
+	r.next++
+	return nil
+}
+
+// Close gives the file and the block back.
+func (r *bodyReader) Close() error {
+	if r.buf != nil {
+		r.pool.Put(r.buf)
+		r.buf, r.block = nil, nil
+	}
+	r.err = store.ErrClosed
+	f := r.f
+	if r.f = nil; f == nil {
+		return nil
+	}
+	return f.Close()
+}
+
+// copyReader yields a copy: its own prefix, then the shared body.
+type copyReader struct {
+	prefix []byte
+	body   *bodyReader
+}
+
+func (r *copyReader) Read(p []byte) (int, error) {
+	if len(r.prefix) > 0 {
+		n := copy(p, r.prefix)
+		r.prefix = r.prefix[n:]
+		return n, nil
+	}
+	return r.body.Read(p)
+}
+
+func (r *copyReader) Close() error {
+	r.prefix = nil
+	return r.body.Close()
+}

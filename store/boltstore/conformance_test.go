@@ -1,0 +1,99 @@
+package boltstore
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"latchkey/store"
+	"latchkey/store/storetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// engine runs the conformance suite on a data directory.
+type engine struct {
+	dir string
+	o   Options
+	s   *Store
+}
+
+// testBounds are small enough to be reached in a moment.
+func testBounds() bounds {
+	return bounds{counters: 300, sessions: 200, entries: 150, statNames: 100, events: 500}
+}
+
+func newEngine(t *testing.T) storetest.Engine {
+	e := &engine{dir: filepath.Join(t.TempDir(), "data"), o: Options{bounds: testBounds()}}
+	if err := Init(t.Context(), e.dir, store.DefaultSettings(storetest.Domain), e.o); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func (e *engine) Open(t *testing.T) store.Store {
+	t.Helper()
+	s, err := Open(context.WithoutCancel(t.Context()), e.dir, e.o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.s = s
+	return s
+}
+
+func (e *engine) Reopen(t *testing.T) store.Store {
+	t.Helper()
+	if err := e.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return e.Open(t)
+}
+
+func (e *engine) Bounds() storetest.Bounds {
+	b := testBounds()
+	return storetest.Bounds{
+		Counters: int(b.counters), WebSessions: int(b.sessions), AuditEntries: int(b.entries), StatNames: int(b.statNames), TrailEvents: int(b.events),
+	}
+}
+
+// Bodies counts the files that hold bodies, drafts included, once the sweep has caught up.
+func (e *engine) Bodies(t *testing.T) int {
+	t.Helper()
+	sweepAll(t, e.s)
+	n := 0
+	for _, name := range []string{largeName, tmpName} {
+		names, err := os.ReadDir(filepath.Join(e.dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += len(names)
+	}
+	return n
+}
+
+// sweepAll waits until everything that may be freed is freed.
+func sweepAll(t *testing.T, s *Store) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		// A verb of no effect goes through the committer after the sweep that waits.
+		if err := s.RemoveWebSession(context.Background(), [32]byte{}); err != nil {
+			t.Fatal(err)
+		}
+		s.graves.mu.Lock()
+		waits := len(s.graves.ready) > 0 && !s.graves.paused
+		s.graves.mu.Unlock()
+		waits = waits || s.removing.Load() > 0
+		if !waits {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the sweep does not end")
+		}
+	}
+}
+
+func TestConformance(t *testing.T) { storetest.Run(t, newEngine) }

@@ -1,0 +1,135 @@
+package boltstore
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"latchkey/store"
+)
+
+// NextDue implements store.Queue.
+func (s *Store) NextDue(ctx context.Context) (due time.Time, ok bool, err error) {
+	s.leases.mu.Lock()
+	defer s.leases.mu.Unlock()
+	s.leases.see(s.now())
+	err = s.read(ctx, func(v *view) error {
+		v.eachDue(func(at time.Time, id store.JobID) bool {
+			if s.leases.isOut(id, s.leases.seen) {
+				return true
+			}
+			due, ok = at, true
+			return false
+		})
+		return nil
+	})
+	return due, ok, err
+}
+
+// Job implements store.Queue.
+func (s *Store) Job(ctx context.Context, id store.JobID) (j store.Job, err error) {
+	err = s.read(ctx, func(v *view) (err error) {
+		j, err = v.job(id)
+		return err
+	})
+	return j, err
+}
+
+// ListJobs implements store.Queue.
+func (s *Store) ListJobs(ctx context.Context, f store.QueueFilter, after store.JobID, limit int) (jobs []store.Job, err error) {
+	err = s.read(ctx, func(v *view) (err error) {
+		v.scan(bJobs, nil, key8(uint64(after)), func(_, value []byte) bool {
+			if len(jobs) >= limit {
+				return false
+			}
+			var j store.Job
+			if j, err = decodeJob(value); err != nil {
+				return false
+			}
+			if j.ID > after && matches(&j, f) {
+				jobs = append(jobs, j)
+			}
+			return true
+		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return jobs, nil
+}
+
+func matches(j *store.Job, f store.QueueFilter) bool {
+	return (f.Message == 0 || f.Message == j.Message) && (f.Submitter == 0 || f.Submitter == j.Submitter) &&
+		(f.Destination == "" || f.Destination == j.Recipient.Domain()) && (f.Held == nil || *f.Held == j.Held)
+}
+
+// changeJobs applies a change to jobs, all or none, and notes it in the trail.
+func (s *Store) changeJobs(ctx context.Context, ids []store.JobID, kind store.TrailKind, text string, change func(*txn, *store.Job)) error {
+	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
+	return s.release(ctx, func(t *txn) error {
+		jobs := make([]store.Job, len(ids))
+		for i, id := range ids {
+			var err error
+			if jobs[i], err = t.job(id); err != nil {
+				return err
+			}
+		}
+		now := s.now()
+		for i := range jobs {
+			j := &jobs[i]
+			change(t, j)
+			t.event(&store.TrailEvent{Message: j.Message, Time: now, Kind: kind, Sender: j.ReversePath, Recipient: j.Recipient, Text: text})
+		}
+		return nil
+	})
+}
+
+// HoldJobs implements store.Queue.
+func (s *Store) HoldJobs(ctx context.Context, reason string, ids ...store.JobID) error {
+	reason = store.CleanText(reason)
+	return s.changeJobs(ctx, ids, store.TrailHeld, reason, func(t *txn, j *store.Job) {
+		if !j.Held {
+			t.delete(bDue, dueKey(j))
+		}
+		j.Held, j.HoldReason = true, reason
+		t.put(bJobs, key8(uint64(j.ID)), encodeJob(j))
+	})
+}
+
+// ReleaseJobs implements store.Queue.
+func (s *Store) ReleaseJobs(ctx context.Context, due time.Time, ids ...store.JobID) error {
+	return s.changeJobs(ctx, ids, store.TrailReleased, "", func(t *txn, j *store.Job) {
+		t.queued = t.queued || j.Held || due.Before(j.NextAttempt)
+		if !j.Held {
+			t.delete(bDue, dueKey(j))
+		}
+		j.Held, j.HoldReason, j.NextAttempt = false, "", due
+		t.put(bDue, dueKey(j), nil)
+		t.put(bJobs, key8(uint64(j.ID)), encodeJob(j))
+	})
+}
+
+// RemoveJobs implements store.Queue.
+func (s *Store) RemoveJobs(ctx context.Context, ids ...store.JobID) error {
+	return s.changeJobs(ctx, ids, store.TrailRemoved, "", func(t *txn, j *store.Job) {
+		t.removeJob(j)
+		id := j.ID
+		t.durable = append(t.durable, func() { s.leases.drop(id) })
+	})
+}
+
+// Changed implements store.Queue.
+func (s *Store) Changed() <-chan struct{} {
+	s.signals.Lock()
+	defer s.signals.Unlock()
+	return s.jobsChanged
+}
+
+// announceJobs wakes whoever waits for jobs.
+func (s *Store) announceJobs() {
+	s.signals.Lock()
+	defer s.signals.Unlock()
+	close(s.jobsChanged)
+	s.jobsChanged = make(chan struct{})
+}
