@@ -1,0 +1,50 @@
+package auth
+
+import (
+	"strings"
+
+	"latchkey/internal/mailaddr"
+)
+
+// MaxNameLen bounds a login name in octets.
+const MaxNameLen = 320
+
+// mailboxName brings a login name to the mailbox's canonical local part. Programs send user, user@domain, user%domain, user#domain,
+// domain/user and DOMAIN\user, with capitals and blanks around. ok is false if it can be no mailbox of the domain.
+//
+// The whole name is tried first, so that a mailbox whose name holds one of the separators stays within reach.
+func mailboxName(login, domain string) (name string, ok bool) {
+	login = strings.TrimSpace(login)
+	if login == "" || len(login) > MaxNameLen {
+		return "", false
+	}
+	for _, form := range []struct {
+		separator   string
+		domainFirst bool
+	}{{"@", false}, {"%", false}, {"#", false}, {"/", true}, {`\`, true}} {
+		i := strings.LastIndex(login, form.separator)
+		if form.domainFirst {
+			i = strings.Index(login, form.separator)
+		}
+		if i < 0 {
+			continue
+		}
+		user, host := login[:i], login[i+1:]
+		if form.domainFirst {
+			user, host = host, user
+		}
+		d, err := mailaddr.CanonicalDomain(strings.TrimSpace(host))
+		if err == nil && d == domain {
+			return canonicalUser(user)
+		}
+		if form.separator == "@" {
+			return "", false
+		}
+	}
+	return canonicalUser(login)
+}
+
+func canonicalUser(user string) (string, bool) {
+	name, err := mailaddr.CanonicalLocal(strings.TrimSpace(user))
+	return name, err == nil
+}

@@ -1,0 +1,174 @@
+package guard
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// reloadInterval is how often at most the files of a certificate are looked at.
+const reloadInterval = time.Second
+
+// selfSignedLife is how long a self-signed certificate is valid.
+const selfSignedLife = 10 * 365 * 24 * time.Hour
+
+// Certificate is a certificate from files, read again when they change.
+type Certificate struct {
+	certFile, keyFile string
+	log               *slog.Logger
+	now               func() time.Time
+
+	mu      sync.Mutex // protects the fields below; files are read under it, at most once in reloadInterval
+	current *tls.Certificate
+	stamps  [2]stamp
+	looked  time.Time
+}
+
+type stamp struct {
+	modified time.Time
+	size     int64
+}
+
+// LoadCertificate reads a PEM certificate chain and its key.
+func LoadCertificate(certFile, keyFile string, logger *slog.Logger) (*Certificate, error) {
+	c := &Certificate{certFile: certFile, keyFile: keyFile, log: logger, now: time.Now}
+	stamps, err := c.stat()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.load(); err != nil {
+		return nil, err
+	}
+	c.stamps, c.looked = stamps, c.now()
+	return c, nil
+}
+
+// GetCertificate is for tls.Config. Files that changed are read again; if the new ones are bad, the old certificate stays.
+func (c *Certificate) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	if now.Sub(c.looked) < reloadInterval {
+		return c.current, nil
+	}
+	c.looked = now
+	stamps, err := c.stat()
+	if err == nil && stamps == c.stamps {
+		return c.current, nil
+	}
+	if err == nil {
+		err = c.load()
+	}
+	if err != nil {
+		c.log.Error("certificate not reloaded, the old one stays", "file", c.certFile, "err", err)
+		return c.current, nil
+	}
+	c.stamps = stamps
+	c.log.Info("certificate reloaded", "file", c.certFile, "sha256", c.fingerprint())
+	return c.current, nil
+}
+
+// Fingerprint returns the SHA-256 of the certificate in hex.
+func (c *Certificate) Fingerprint() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.fingerprint()
+}
+
+func (c *Certificate) fingerprint() string {
+	sum := sha256.Sum256(c.current.Certificate[0])
+	return hex.EncodeToString(sum[:])
+}
+
+func (c *Certificate) load() error {
+	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	if err != nil {
+		return fmt.Errorf("guard: certificate %s: %w", c.certFile, err)
+	}
+	c.current = &pair
+	return nil
+}
+
+func (c *Certificate) stat() (stamps [2]stamp, err error) {
+	for i, name := range []string{c.certFile, c.keyFile} {
+		info, err := os.Stat(name)
+		if err != nil {
+			return stamps, fmt.Errorf("guard: certificate: %w", err)
+		}
+		stamps[i] = stamp{info.ModTime(), info.Size()}
+	}
+	return stamps, nil
+}
+
+// TLSConfig returns the configuration of all doors: TLS 1.2 or later (RFC 8314 §4.1).
+func TLSConfig(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: get}
+}
+
+// SelfSigned makes a key and a self-signed certificate for hosts (names and addresses) unless both files are there. It is for trying
+// things out: clients must be told to trust the file.
+func SelfSigned(certFile, keyFile string, hosts []string) error {
+	_, certErr := os.Stat(certFile)
+	_, keyErr := os.Stat(keyFile)
+	if certErr == nil && keyErr == nil {
+		return nil
+	}
+	if err := errors.Join(unlessMissing(certErr), unlessMissing(keyErr)); err != nil {
+		return err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: hosts[0]}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(selfSignedLife),
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, IsCA: true, BasicConstraintsValid: true,
+	}
+	for _, host := range hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
+		}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600); err != nil {
+		return err
+	}
+	return os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
+}
+
+func unlessMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

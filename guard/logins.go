@@ -1,0 +1,201 @@
+package guard
+
+import (
+	"container/list"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"latchkey/store"
+)
+
+// Bounds of what Logins remembers; beyond each the entry that was used longest ago is forgotten.
+const (
+	MaxLoginPairs     = 20_000
+	MaxLoginPrefixes  = 20_000
+	MaxLoginMailboxes = 10_000
+	// maxStale is how many wrong passwords of one pair are remembered: an old phone and an old laptop, say.
+	maxStale = 4
+)
+
+// LoginLimits are how many different wrong passwords are looked at. A zero field is the default of [DefaultLoginLimits].
+type LoginLimits struct {
+	// Pair counts one mailbox tried from one prefix, Prefix all mailboxes from it, Mailbox one mailbox from everywhere.
+	Pair, Prefix, Mailbox store.Limit
+}
+
+// DefaultLoginLimits returns the limits that fit one domain.
+func DefaultLoginLimits() LoginLimits {
+	return LoginLimits{
+		Pair:    store.Limit{N: 10, Window: 10 * time.Minute},
+		Prefix:  store.Limit{N: 50, Window: 10 * time.Minute},
+		Mailbox: store.Limit{N: 100, Window: time.Hour},
+	}
+}
+
+// Logins counts failed logins over every door. It does not lock people out who know their password: the same wrong password again
+// is an old device and not a guess, so it is counted once; and a mailbox that logged in from a prefix before is held up there by
+// nobody else's guesses.
+type Logins struct {
+	limits LoginLimits
+	key    [32]byte
+
+	mu        sync.Mutex // protects the tables
+	pairs     *table[pairKey]
+	prefixes  *table[netip.Prefix]
+	mailboxes *table[string]
+}
+
+type pairKey struct {
+	prefix  netip.Prefix
+	mailbox string
+}
+
+// misses is what is known of one key.
+type misses struct {
+	bucket store.Bucket
+	// stale are keyed hashes of wrong passwords, known is set after a success; both for pairs only.
+	stale [][32]byte
+	known bool
+}
+
+// NewLogins returns counters with nothing in them.
+func NewLogins(limits LoginLimits) *Logins {
+	def := DefaultLoginLimits()
+	for _, l := range []struct{ set, def *store.Limit }{
+		{&limits.Pair, &def.Pair}, {&limits.Prefix, &def.Prefix}, {&limits.Mailbox, &def.Mailbox},
+	} {
+		if l.set.N == 0 {
+			*l.set = *l.def
+		}
+	}
+	g := &Logins{
+		limits: limits, pairs: newTable[pairKey](MaxLoginPairs), prefixes: newTable[netip.Prefix](MaxLoginPrefixes),
+		mailboxes: newTable[string](MaxLoginMailboxes),
+	}
+	_, _ = rand.Read(g.key[:]) // never fails: crypto/rand ends the process instead
+	return g
+}
+
+// Verdict is what Check says of an attempt.
+type Verdict int
+
+// The verdicts.
+const (
+	// Proceed: look at the password.
+	Proceed Verdict = iota
+	// Stale: this very password was wrong for this mailbox before, from there; it needs no second look.
+	Stale
+	// Throttled: too many guesses; do not look at the password.
+	Throttled
+)
+
+// Check says whether a password may be looked at. version is the account's credential version (0 for an unknown mailbox), so that a
+// password that was wrong before a change is looked at again after it.
+func (g *Logins) Check(now time.Time, remote netip.Addr, mailbox string, version uint64, password string) Verdict {
+	prefix := Prefix(remote)
+	pair := pairKey{prefix, mailbox}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p := g.pairs.peek(pair)
+	if p != nil && slices.Contains(p.stale, g.mark(mailbox, version, password)) {
+		return Stale
+	}
+	if p != nil && !has(p.bucket, now, g.limits.Pair) {
+		return Throttled
+	}
+	if p != nil && p.known {
+		return Proceed
+	}
+	if m := g.prefixes.peek(prefix); m != nil && !has(m.bucket, now, g.limits.Prefix) {
+		return Throttled
+	}
+	if m := g.mailboxes.peek(mailbox); m != nil && !has(m.bucket, now, g.limits.Mailbox) {
+		return Throttled
+	}
+	return Proceed
+}
+
+// Failed counts a wrong password.
+func (g *Logins) Failed(now time.Time, remote netip.Addr, mailbox string, version uint64, password string) {
+	prefix := Prefix(remote)
+	mark := g.mark(mailbox, version, password)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p := g.pairs.use(pairKey{prefix, mailbox})
+	if slices.Contains(p.stale, mark) {
+		return
+	}
+	p.stale = append(p.stale, mark)
+	if len(p.stale) > maxStale {
+		p.stale = slices.Delete(p.stale, 0, 1)
+	}
+	p.bucket.Take(now, 1, g.limits.Pair)
+	g.prefixes.use(prefix).bucket.Take(now, 1, g.limits.Prefix)
+	g.mailboxes.use(mailbox).bucket.Take(now, 1, g.limits.Mailbox)
+}
+
+// Succeeded forgets the misses of this mailbox from there, and remembers that its owner is to be found there.
+func (g *Logins) Succeeded(remote netip.Addr, mailbox string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p := g.pairs.use(pairKey{Prefix(remote), mailbox})
+	p.bucket, p.known = store.Bucket{}, true
+}
+
+// mark is how a wrong password is remembered: by a hash under a key that dies with the process.
+func (g *Logins) mark(mailbox string, version uint64, password string) [32]byte {
+	h := hmac.New(sha256.New, g.key[:])
+	h.Write(binary.BigEndian.AppendUint64(nil, version))
+	h.Write([]byte(mailbox))
+	h.Write([]byte{0})
+	h.Write([]byte(password))
+	return [32]byte(h.Sum(nil))
+}
+
+// has reports whether another miss would be looked at. The bucket is a copy.
+func has(b store.Bucket, now time.Time, l store.Limit) bool { return b.Take(now, 0, l).Left > 0 }
+
+// table is a map of misses with a bound.
+type table[K comparable] struct {
+	max     int
+	entries map[K]*list.Element
+	order   *list.List // most recently used first; values are *tableEntry[K]
+}
+
+type tableEntry[K comparable] struct {
+	key K
+	misses
+}
+
+func newTable[K comparable](limit int) *table[K] {
+	return &table[K]{max: limit, entries: map[K]*list.Element{}, order: list.New()}
+}
+
+// peek returns what is known of a key, or nil.
+func (t *table[K]) peek(key K) *misses {
+	if e, ok := t.entries[key]; ok {
+		return &e.Value.(*tableEntry[K]).misses
+	}
+	return nil
+}
+
+// use returns the entry of a key, a new one if need be.
+func (t *table[K]) use(key K) *misses {
+	if e, ok := t.entries[key]; ok {
+		t.order.MoveToFront(e)
+		return &e.Value.(*tableEntry[K]).misses
+	}
+	if len(t.entries) >= t.max {
+		oldest := t.order.Back()
+		delete(t.entries, t.order.Remove(oldest).(*tableEntry[K]).key)
+	}
+	entry := &tableEntry[K]{key: key}
+	t.entries[key] = t.order.PushFront(entry)
+	return &entry.misses
+}

@@ -1,0 +1,157 @@
+package pop3
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"time"
+)
+
+var (
+	errLineTooLong = errors.New("pop3: line too long")
+	errTooSlow     = errors.New("pop3: client reads too slowly")
+)
+
+// readLine reads a line and returns it without its end. A line over limit octets (its end included) is read to its end and reported
+// as errLineTooLong, so that no part of it is taken for a command. A line without an end, cut off by the connection's, is no line:
+// a QUIT that lost its line end is a lost connection. The wait is for the whole line.
+func (c *Conn) readLine(limit int, wait time.Duration) (string, error) {
+	if c.r.Buffered() == 0 {
+		if err := c.w.Flush(); err != nil {
+			return "", err
+		}
+	}
+	if err := c.setReadDeadline(wait); err != nil {
+		return "", err
+	}
+	var long []byte
+	size := 0
+	for {
+		piece, err := c.r.ReadSlice('\n')
+		size += len(piece)
+		if size <= limit {
+			if err == nil && long == nil {
+				return chomp(piece), nil
+			}
+			long = append(long, piece...)
+		}
+		switch {
+		case err == nil && size > limit:
+			return "", errLineTooLong
+		case err == nil:
+			return chomp(long), nil
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return "", c.readFailed(err)
+		}
+	}
+}
+
+func chomp(line []byte) string {
+	return strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r")
+}
+
+func (c *Conn) setReadDeadline(wait time.Duration) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.draining {
+		return errDrained
+	}
+	return c.net.SetReadDeadline(time.Now().Add(wait))
+}
+
+func (c *Conn) readFailed(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.draining && !c.killed {
+		return errDrained
+	}
+	return err
+}
+
+// watch cancels a context of the connection's when the client goes away while a backend works for it. stop ends the watch; what the
+// client sent meanwhile is kept. With input waiting already there is nothing to watch for.
+func (c *Conn) watch(cancel func()) (stop func()) {
+	if c.r.Buffered() > 0 || len(c.in.kept) > 0 {
+		return func() {}
+	}
+	if err := c.setReadDeadline(c.limits.Session); err != nil {
+		return func() {}
+	}
+	in, done := c.in, make(chan struct{})
+	go func() {
+		defer close(done)
+		var octet [1]byte
+		n, err := in.Conn.Read(octet[:])
+		if n > 0 {
+			in.kept = append(in.kept, octet[0])
+		}
+		var timeout net.Error
+		if err != nil && !(errors.As(err, &timeout) && timeout.Timeout()) {
+			in.failed = err
+			cancel()
+		}
+	}()
+	return func() {
+		c.mu.Lock()
+		_ = c.net.SetReadDeadline(time.Unix(1, 0)) // ends the watching read
+		c.mu.Unlock()
+		<-done
+	}
+}
+
+// source is what commands are read from: first what a watch kept.
+type source struct {
+	net.Conn
+	kept   []byte
+	failed error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	if len(s.kept) > 0 {
+		n := copy(p, s.kept)
+		s.kept = s.kept[n:]
+		return n, nil
+	}
+	if s.failed != nil {
+		return 0, s.failed
+	}
+	return s.Conn.Read(p)
+}
+
+// pacer gives every write a deadline that rolls with progress: transferFloor octets in each transferWindow.
+type pacer struct {
+	net.Conn
+	window time.Time
+	sent   int
+}
+
+// begin starts a window: the client is not late yet.
+func (p *pacer) begin() { p.window, p.sent = time.Now(), 0 }
+
+func (p *pacer) Write(b []byte) (int, error) {
+	written := 0
+	for len(b) > 0 {
+		if p.sent >= transferFloor {
+			p.begin()
+		}
+		if err := p.SetWriteDeadline(p.window.Add(transferWindow)); err != nil {
+			return written, err
+		}
+		n, err := p.Conn.Write(b[:min(len(b), transferFloor)])
+		written += n
+		p.sent += n
+		b = b[n:]
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			return written, errTooSlow
+		}
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
+}
+
+var _ io.Writer = (*pacer)(nil)
