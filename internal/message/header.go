@@ -1,0 +1,231 @@
+package message
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Caps of a header that is read. A header is kept in memory, so these bound it.
+const (
+	// MaxHeaderOctets bounds the header with its empty line.
+	MaxHeaderOctets = 256 << 10
+	// MaxHeaderFields bounds the number of fields: a header bomb has ten thousand.
+	MaxHeaderFields = 2000
+	// MaxHeaderLine bounds one line of the header with its CRLF. RFC 5322 §2.1.1 allows 1000; programs that do not fold exist.
+	MaxHeaderLine = 32 << 10
+)
+
+// Why a header is refused.
+var (
+	// ErrHeaderTooLarge: more than MaxHeaderOctets.
+	ErrHeaderTooLarge = errors.New("message: header too large")
+	// ErrTooManyFields: more than MaxHeaderFields.
+	ErrTooManyFields = errors.New("message: too many header fields")
+	// ErrHeaderLine: a line longer than MaxHeaderLine.
+	ErrHeaderLine = errors.New("message: header line too long")
+	// ErrHeaderNUL: a NUL octet in the header.
+	ErrHeaderNUL = errors.New("message: NUL in header")
+	// ErrInjection: a field to be added is not one field.
+	ErrInjection = errors.New("message: bad header field to add")
+)
+
+// field is one field as it came: where it begins and ends in Header.raw, line ends included, and how long its name is.
+type field struct {
+	start, end, name int
+}
+
+// Header is the header of a message with edits on it. The octets of fields that are not edited stay as they came.
+type Header struct {
+	raw    []byte
+	fields []field
+	// top are whole fields put before the others.
+	top []byte
+	// ended is set when an empty line ended the header, broken when a line that is no field did.
+	ended, broken bool
+}
+
+// ReadHeader reads the header of a message that has CRLF line ends, and its empty line. It returns a reader of the body.
+func ReadHeader(r io.Reader) (*Header, io.Reader, error) {
+	br := bufio.NewReader(r)
+	h := &Header{}
+	for {
+		start := len(h.raw)
+		if err := h.readLine(br); err != nil {
+			return nil, nil, err
+		}
+		line := h.raw[start:]
+		switch {
+		case len(line) == 0:
+			return h, br, nil
+		case string(line) == crlf:
+			h.raw, h.ended = h.raw[:start], true
+			return h, br, nil
+		case bytes.IndexByte(line, 0) >= 0:
+			return nil, nil, ErrHeaderNUL
+		}
+		name, ok := fieldName(line)
+		switch {
+		case (line[0] == ' ' || line[0] == '\t') && len(h.fields) > 0:
+			h.fields[len(h.fields)-1].end = len(h.raw)
+		case !ok:
+			rest := bytes.Clone(line)
+			h.raw, h.broken = h.raw[:start], true
+			return h, io.MultiReader(bytes.NewReader(rest), br), nil
+		case len(h.fields) == MaxHeaderFields:
+			return nil, nil, ErrTooManyFields
+		default:
+			h.fields = append(h.fields, field{start: start, end: len(h.raw), name: name})
+		}
+	}
+}
+
+// readLine appends one line to raw, nothing at the end of the message.
+func (h *Header) readLine(br *bufio.Reader) error {
+	start := len(h.raw)
+	for {
+		part, err := br.ReadSlice('\n')
+		h.raw = append(h.raw, part...)
+		switch {
+		case len(h.raw) > MaxHeaderOctets:
+			return ErrHeaderTooLarge
+		case len(h.raw)-start > MaxHeaderLine:
+			return ErrHeaderLine
+		case err == nil || errors.Is(err, io.EOF):
+			return nil
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return err
+		}
+	}
+}
+
+// fieldName returns the length of the field name (RFC 5322 §3.6.8) that a line begins with. Blanks before the colon are obsolete
+// syntax (RFC 5322 §4.5) and still a field.
+func fieldName(line []byte) (int, bool) {
+	colon := bytes.IndexByte(line, ':')
+	if colon < 0 {
+		return 0, false
+	}
+	name := bytes.TrimRight(line[:colon], " \t")
+	return len(name), isFieldName(name)
+}
+
+func isFieldName(name []byte) bool {
+	for _, c := range name {
+		if c <= ' ' || c > '~' || c == ':' {
+			return false
+		}
+	}
+	return len(name) > 0
+}
+
+// Count returns how many fields of that name there are, prepended ones not counted.
+func (h *Header) Count(name string) int {
+	n := 0
+	for _, f := range h.fields {
+		if h.is(f, name) {
+			n++
+		}
+	}
+	return n
+}
+
+// Values returns the unfolded values of all fields of that name, prepended ones left out, in order, without blanks around them.
+func (h *Header) Values(name string) []string {
+	var values []string
+	for _, f := range h.fields {
+		if h.is(f, name) {
+			values = append(values, h.value(f))
+		}
+	}
+	return values
+}
+
+// Remove drops all fields of that name but prepended ones, and returns how many there were.
+func (h *Header) Remove(name string) int {
+	kept := h.fields[:0]
+	for _, f := range h.fields {
+		if !h.is(f, name) {
+			kept = append(kept, f)
+		}
+	}
+	n := len(h.fields) - len(kept)
+	h.fields = kept
+	return n
+}
+
+// Prepend puts a field before all others, as trace fields are (RFC 5321 §4.4). The parts of the value go on lines of their own.
+// ErrInjection if the name is none, or a part has a control character.
+func (h *Header) Prepend(name string, parts ...string) error {
+	f, err := Field(name, parts...)
+	if err != nil {
+		return err
+	}
+	h.top = append(f, h.top...)
+	return nil
+}
+
+// Append puts a field after all others; else like Prepend.
+func (h *Header) Append(name string, parts ...string) error {
+	f, err := Field(name, parts...)
+	if err != nil {
+		return err
+	}
+	start := len(h.raw)
+	h.raw = append(h.raw, f...)
+	h.fields = append(h.fields, field{start: start, end: len(h.raw), name: len(name)})
+	return nil
+}
+
+// WriteTo writes the header with its edits, and the empty line unless the message ended without one. It returns what
+// store.Envelope.HeaderLen wants to know.
+func (h *Header) WriteTo(w io.Writer) (int64, error) {
+	var b bytes.Buffer
+	b.Grow(len(h.top) + len(h.raw) + len(crlf))
+	h.writeFields(&b)
+	if h.ended || h.broken {
+		b.WriteString(crlf)
+	}
+	return b.WriteTo(w)
+}
+
+// Octets returns the header with its edits, without the empty line.
+func (h *Header) Octets() []byte {
+	var b bytes.Buffer
+	h.writeFields(&b)
+	return b.Bytes()
+}
+
+func (h *Header) writeFields(b *bytes.Buffer) {
+	b.Write(h.top)
+	for _, f := range h.fields {
+		b.Write(h.raw[f.start:f.end])
+	}
+}
+
+func (h *Header) is(f field, name string) bool {
+	return f.name == len(name) && strings.EqualFold(string(h.raw[f.start:f.start+f.name]), name)
+}
+
+func (h *Header) value(f field) string {
+	raw := h.raw[f.start:f.end]
+	colon := bytes.IndexByte(raw, ':')
+	return strings.Trim(strings.ReplaceAll(string(raw[colon+1:]), crlf, ""), " \t")
+}
+
+// Field returns one header field with its line end. The parts of its value are folded: each but the first begins a line of its own.
+// ErrInjection if the name is none, or a part has a control character, so that nothing in a value can begin another field.
+func Field(name string, parts ...string) ([]byte, error) {
+	if !isFieldName([]byte(name)) {
+		return nil, fmt.Errorf("%w: name", ErrInjection)
+	}
+	for _, part := range parts {
+		if strings.ContainsFunc(part, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+			return nil, fmt.Errorf("%w: control character in %s", ErrInjection, name)
+		}
+	}
+	return []byte(name + ": " + strings.Join(parts, crlf+"\t") + crlf), nil
+}

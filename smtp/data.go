@@ -1,0 +1,370 @@
+package smtp
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"crypto/tls"
+
+	"latchkey/internal/mailaddr"
+	"latchkey/internal/message"
+	"latchkey/store"
+)
+
+const (
+	// maxReceived is the number of Received fields above which a message goes in circles (RFC 5321 §6.3: at least 100).
+	maxReceived = 100
+	// copyBuffer is what a transfer holds of a body, in octets.
+	copyBuffer = 16 << 10
+	// maxHello bounds the client's name in a Received line.
+	maxHello = 255
+	// dateForm is how a header writes a time (RFC 5322 §3.3).
+	dateForm = "Mon, 2 Jan 2006 15:04:05 -0700"
+)
+
+// errTooLarge: the message has more octets than Settings.MessageSize.
+var errTooLarge = errors.New("smtp: message too large")
+
+// receive takes a message in and turns it into responsibility: when it returns nil the message survives a power cut.
+func (s *session) receive(tx *transaction, r io.Reader) (store.MessageID, error) {
+	draft, err := s.srv.opts.Store.NewDraft(s.ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = draft.Abort() }() // nothing to do after Commit
+	lines := tx.lines(&sizeReader{r: r, left: tx.settings.MessageSize})
+	header, body, err := message.ReadHeader(lines)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.edit(tx, header); err != nil {
+		return 0, err
+	}
+	headerLen, err := header.WriteTo(draft)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := io.CopyBuffer(onlyWriter{draft}, onlyReader{body}, make([]byte, copyBuffer)); err != nil {
+		return 0, err
+	}
+	if s.wire.wasCut() {
+		return 0, io.ErrUnexpectedEOF
+	}
+	envelope := s.envelope(tx, header, headerLen)
+	size := draft.Size()
+	receipt, err := draft.Commit(s.ctx, envelope)
+	if err != nil {
+		return 0, err
+	}
+	logAccept(s.ctx, s.log, tx, receipt.Message, size, lines.LongLines())
+	s.leftOut(tx, header, receipt)
+	return receipt.Message, nil
+}
+
+// onlyReader and onlyWriter keep io.CopyBuffer to the buffer that it is given.
+type onlyReader struct{ io.Reader }
+
+type onlyWriter struct{ io.Writer }
+
+// lineReader is the source of a message with CRLF line ends.
+type lineReader interface {
+	io.Reader
+	LongLines() int64
+}
+
+// lines refuses bare CR and LF in mail from others, and mends them in mail of our own users, whose programs know no better.
+func (tx *transaction) lines(r io.Reader) lineReader {
+	if _, proved := tx.who.(authenticated); proved {
+		return message.NewRepairReader(r)
+	}
+	return message.NewStrictReader(r)
+}
+
+// sizeReader enforces the exact size limit on the octets as the client sent them (RFC 1870 §3): not one more.
+type sizeReader struct {
+	r    io.Reader
+	left int64
+}
+
+func (s *sizeReader) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if s.left -= int64(n); s.left < 0 {
+		return 0, errTooLarge
+	}
+	return n, err
+}
+
+// edit checks and completes the header. Mail from others gets its trace line and no other change.
+func (s *session) edit(tx *transaction, h *message.Header) error {
+	if h.Count("Received") > maxReceived {
+		return &refusal{554, status{5, 4, 6}, "Message goes in circles: it has too many Received lines", nil}
+	}
+	if who, ok := tx.who.(authenticated); ok {
+		if err := s.fixUp(tx, who, h); err != nil {
+			return err
+		}
+	}
+	return h.Prepend("Received", s.received(tx)...)
+}
+
+// received is the value of the trace field (RFC 5321 §4.4), with the protocol by RFC 3848 and the cipher by RFC 8314 §4.3.
+func (s *session) received(tx *transaction) []string {
+	with := "with " + tx.with
+	if s.tls != nil {
+		with += " tls " + tls.CipherSuiteName(s.tls.CipherSuite)
+	}
+	parts := []string{
+		"from " + tx.hello + " (" + literal(s.remote) + ")",
+		"by " + s.srv.opts.Hostname + " " + with + " id " + tx.id,
+	}
+	if len(tx.addresses) == 1 {
+		parts = append(parts, "for "+tx.addresses[0].Path())
+	}
+	parts[len(parts)-1] += ";"
+	return append(parts, s.srv.opts.Now().Format(dateForm))
+}
+
+// literal writes an address as RFC 5321 §4.1.3 does.
+func literal(a netip.Addr) string {
+	if a.Is6() {
+		return "[IPv6:" + a.String() + "]"
+	}
+	return "[" + a.String() + "]"
+}
+
+// keyword is the protocol of the Received line: ESMTPA only for a real AUTH (RFC 3848), UTF8SMTP when SMTPUTF8 was used (RFC 6531 §4.3).
+func keyword(helo, utf8, secure, proved bool) string {
+	if helo {
+		return "SMTP"
+	}
+	k := "ESMTP"
+	if utf8 {
+		k = "UTF8SMTP"
+	}
+	if secure {
+		k += "S"
+	}
+	if proved {
+		k += "A"
+	}
+	return k
+}
+
+// cleanHello makes the client's name fit for a header: what no host name or literal has becomes a question mark.
+func cleanHello(name string) string {
+	clean := []byte(name[:min(len(name), maxHello)])
+	for i, c := range clean {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("-._:[]", rune(c)) {
+			clean[i] = '?'
+		}
+	}
+	return string(clean)
+}
+
+// randomID returns 16 hex digits.
+func randomID() string {
+	b := make([]byte, 8)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
+
+// envelope is what the store is to know besides the octets.
+func (s *session) envelope(tx *transaction, h *message.Header, headerLen int64) store.Envelope {
+	e := store.Envelope{
+		ReversePath: tx.reversePath,
+		Recipients:  slices.Clone(tx.recipients),
+		Submitter:   tx.who.account(),
+		Received:    s.srv.opts.Now(),
+		HeaderLen:   headerLen,
+		Origin:      store.Origin{Door: string(s.srv.opts.Door), Remote: s.remote, Hello: tx.hello, With: tx.with},
+		EightBit:    tx.eightBit,
+		UTF8:        tx.utf8,
+		Return:      tx.ret,
+		EnvelopeID:  tx.envelopeID,
+	}
+	if ids := h.Values("Message-ID"); len(ids) > 0 && len(ids[0]) <= store.MaxHeaderIDLen {
+		e.HeaderID = ids[0]
+	}
+	for i := range e.Recipients {
+		if e.Recipients[i].Account != 0 {
+			e.Recipients[i].Prefix = prefix(tx.reversePath, tx.addresses[tx.of[i]])
+		}
+	}
+	return e
+}
+
+// prefix are the fields of final delivery: Return-Path (RFC 5321 §4.4) and Delivered-To (RFC 9228) with the address of RCPT, which says
+// through which alias the copy came.
+func prefix(reversePath, rcpt mailaddr.Address) []byte {
+	return []byte("Return-Path: " + reversePath.Path() + "\r\nDelivered-To: " + rcpt.String() + "\r\n")
+}
+
+// fixUp completes a submitted message (RFC 6409 §8) and makes sure that its author is one of the sender's addresses.
+func (s *session) fixUp(tx *transaction, who authenticated, h *message.Header) error {
+	sender, err := s.author(tx, who, h)
+	if err != nil {
+		return err
+	}
+	// RFC 5322 §3.6.3: nobody may learn of blind copies. RFC 5321 §4.4: an author's program sets no Return-Path.
+	for _, name := range []string{"Bcc", "Resent-Bcc", "Return-Path"} {
+		h.Remove(name)
+	}
+	var errs []error
+	if sender {
+		h.Remove("Sender")
+		errs = append(errs, h.Append("Sender", who.identity.Address.String()))
+	}
+	if h.Count("Date") == 0 {
+		errs = append(errs, h.Append("Date", s.srv.opts.Now().Format(dateForm)))
+	}
+	if h.Count("Message-ID") == 0 {
+		errs = append(errs, h.Append("Message-ID", "<"+tx.id+"."+randomID()+"@"+s.srv.opts.Hostname+">"))
+	}
+	return errors.Join(errs...)
+}
+
+// author checks who the message says it is from: every address of From must be the sender's, or else of Resent-From (a redirect). It
+// adds a From that is missing, and reports whether a Sender is to be set: when From is lent, or when Sender is somebody else.
+func (s *session) author(tx *transaction, who authenticated, h *message.Header) (sender bool, err error) {
+	switch h.Count("From") {
+	case 0:
+		from := tx.reversePath
+		if from.IsZero() {
+			from = who.identity.Address
+		}
+		return false, h.Append("From", from.String())
+	case 1:
+	default:
+		return false, &refusal{550, status{5, 6, 0}, "The message has more than one From line", nil}
+	}
+	right, err := s.ownershipOfField(tx, who, h.Values("From")[0])
+	if err != nil {
+		return false, err
+	}
+	if right == foreign {
+		// A redirect keeps the author's From and Sender; the topmost block of Resent fields is the last one added (RFC 5322 §3.6.6).
+		if resent := h.Values("Resent-From"); len(resent) > 0 {
+			if right, err = s.ownershipOfField(tx, who, resent[0]); err != nil || right != foreign {
+				return false, err
+			}
+		}
+		return false, &refusal{550, status{5, 7, 1},
+			"The From address of the message is not yours: use the address of the mailbox you logged in with", nil}
+	}
+	if h.Count("Sender") == 0 {
+		return right == lent, nil
+	}
+	senders := h.Values("Sender")
+	named, err := s.ownershipOfField(tx, who, senders[0])
+	return len(senders) > 1 || named == foreign, err
+}
+
+// ownershipOfField is the weakest right on the addresses of a field; what is no list of addresses is foreign.
+func (s *session) ownershipOfField(tx *transaction, who authenticated, value string) (ownership, error) {
+	addrs, err := message.Addresses(value)
+	if err != nil {
+		return foreign, nil //nolint:nilerr // a field that cannot be read proves nothing
+	}
+	weakest := own
+	for _, a := range addrs {
+		right, err := s.ownership(s.ctx, who, a, tx.settings.Domain)
+		if err != nil {
+			return foreign, err
+		}
+		weakest = min(weakest, right)
+	}
+	return weakest, nil
+}
+
+// leftOut answers for recipients that the commit could not serve although RCPT could. An address of which one mailbox got the message
+// counts as served. The others' sender gets a bounce, in a commit of its own after the message's: a crash between the two loses the
+// bounce, which the trail then shows as left out.
+func (s *session) leftOut(tx *transaction, h *message.Header, receipt store.Receipt) {
+	served := make([]int, len(tx.addresses))
+	for _, i := range tx.of {
+		served[i]++
+	}
+	cause := make([]*store.RecipientError, len(tx.addresses))
+	for _, f := range receipt.Failed {
+		i := tx.of[f.Index]
+		served[i]--
+		if cause[i] == nil {
+			cause[i] = f
+		}
+	}
+	var report []message.FailedRecipient
+	for i, f := range cause {
+		if f == nil || served[i] > 0 {
+			continue
+		}
+		logLeftOut(s.ctx, s.log, receipt.Message, tx.addresses[i], f.Err)
+		r := tx.recipients[f.Index]
+		// RFC 3461 §4.1: NOTIFY without FAILURE wants no bounce.
+		if r.Notify != 0 && r.Notify&store.NotifyFailure == 0 {
+			continue
+		}
+		v, _ := verdictOn(f.Err)
+		report = append(report, message.FailedRecipient{
+			Address: tx.addresses[i], Original: r.Original,
+			Status: fmt.Sprintf("5.%d.%d", v.status[1], v.status[2]), Diagnostic: cleanText(v.text),
+		})
+	}
+	// RFC 5321 §4.5.5: never to the null reverse-path.
+	if len(report) == 0 || tx.reversePath.IsZero() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), bounceTime)
+	defer cancel()
+	if err := s.bounce(ctx, tx, h, report); err != nil {
+		s.log.Error("bounce not sent", "id", receipt.Message.String(), "err", err)
+	}
+}
+
+// bounceTime bounds the commit of one bounce. The bounce is owed even if the client hangs up meanwhile.
+const bounceTime = 30 * time.Second
+
+// bounce puts a report about the message to its reverse-path into the store.
+func (s *session) bounce(ctx context.Context, tx *transaction, h *message.Header, report []message.FailedRecipient) error {
+	route, err := s.srv.opts.Store.Resolve(ctx, tx.reversePath)
+	if err != nil {
+		return err
+	}
+	if len(route.Remote) > 0 && !tx.settings.OutgoingMail {
+		return errors.New("smtp: mail out of the domain is switched off")
+	}
+	b := message.Bounce{
+		Hostname: s.srv.opts.Hostname, Domain: tx.settings.Domain, To: tx.reversePath, Date: s.srv.opts.Now(), Arrived: s.srv.opts.Now(),
+		EnvelopeID: tx.envelopeID, ID: randomID() + randomID(), Failed: report, UTF8: tx.utf8,
+	}
+	draft, err := s.srv.opts.Store.NewDraft(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = draft.Abort() }() // nothing to do after Commit
+	headerLen, err := b.WriteHeaders(draft, h.Octets())
+	if err != nil {
+		return err
+	}
+	e := store.Envelope{
+		Received: s.srv.opts.Now(), HeaderLen: headerLen, HeaderID: b.MessageID(), UTF8: b.UTF8,
+		Origin: store.Origin{Door: "local"},
+	}
+	for _, id := range route.Local {
+		e.Recipients = append(e.Recipients, store.Recipient{
+			Address: tx.reversePath, Account: id, Prefix: prefix(mailaddr.Address{}, tx.reversePath),
+		})
+	}
+	for _, a := range route.Remote {
+		e.Recipients = append(e.Recipients, store.Recipient{Address: a, Notify: store.NotifyNever})
+	}
+	_, err = draft.Commit(ctx, e)
+	return err
+}

@@ -1,0 +1,119 @@
+package smtp
+
+import (
+	"errors"
+
+	"github.com/emersion/go-sasl"
+
+	"latchkey/auth"
+)
+
+// AuthMechanisms lists what the connection may use as it is now. On a connection in the clear that may not carry a password there is
+// none, so EHLO does not offer AUTH (RFC 4954 §4).
+func (s *session) AuthMechanisms() []string {
+	if s.authPossible() != nil {
+		return nil
+	}
+	return []string{"PLAIN", "LOGIN"}
+}
+
+// authPossible says why AUTH is not possible here and now, or nil.
+func (s *session) authPossible() error {
+	if s.srv.opts.Door == MX {
+		settings, err := s.srv.opts.Store.Settings(s.ctx)
+		if err != nil {
+			return err
+		}
+		if !settings.AuthOnMX {
+			return &refusal{502, status{5, 5, 1}, "No login on this port: use port 587 or 465 for outgoing mail", nil}
+		}
+	}
+	if s.tls == nil && !s.srv.opts.Auth.CleartextAllowed(s.ctx, s.remote) {
+		return auth.ErrCleartext
+	}
+	return nil
+}
+
+// Auth begins an exchange.
+func (s *session) Auth(mech string) (server sasl.Server, err error) {
+	defer s.recovered("AUTH", &err)
+	server, err = s.beginAuth(mech)
+	if err != nil {
+		return nil, s.answer("AUTH", err)
+	}
+	return server, nil
+}
+
+func (s *session) beginAuth(mech string) (sasl.Server, error) {
+	s.authAttempts++
+	switch {
+	case s.dead:
+		return nil, closing()
+	case s.tx.Load() != nil:
+		// RFC 4954 §4: not during a mail transaction.
+		return nil, &refusal{503, status{5, 5, 1}, "Finish the transaction or send RSET before AUTH", nil}
+	case s.authAttempts > s.srv.limits.AuthAttempts:
+		return nil, tooManyLogins()
+	}
+	if err := s.authPossible(); err != nil {
+		return nil, err
+	}
+	login := func(username, password string) error { return s.login(mech, username, password) }
+	switch mech {
+	case "PLAIN":
+		return &exchange{session: s, server: auth.NewPlainServer(login)}, nil
+	case "LOGIN":
+		return &exchange{session: s, server: auth.NewLoginServer(login)}, nil
+	}
+	return nil, &refusal{504, status{5, 5, 4}, "Unknown mechanism: use PLAIN or LOGIN", nil}
+}
+
+func (s *session) login(mech, username, password string) error {
+	identity, err := s.srv.opts.Auth.Login(s.ctx, auth.Attempt{
+		Service: "smtp", Mechanism: mech, Remote: s.remote, TLS: s.tls != nil,
+	}, username, password)
+	if err != nil {
+		return err
+	}
+	s.who = authenticated{identity}
+	s.wire.loggedIn()
+	return nil
+}
+
+// exchange is one AUTH exchange, with every error turned into a reply.
+type exchange struct {
+	session *session
+	server  sasl.Server
+}
+
+// Next goes one step on.
+func (e *exchange) Next(response []byte) (challenge []byte, done bool, err error) {
+	s := e.session
+	defer s.recovered("AUTH", &err)
+	challenge, done, err = e.server.Next(response)
+	if err == nil {
+		s.wire.earned()
+		return challenge, done, nil
+	}
+	known := errors.Is(err, auth.ErrCredentials) || errors.Is(err, auth.ErrSuspended) || errors.Is(err, auth.ErrThrottled)
+	if known {
+		s.authFailures++
+	}
+	if s.authFailures >= s.srv.limits.AuthFailures {
+		err = tooManyLogins().because(err)
+	}
+	return nil, false, s.answer("AUTH", err)
+}
+
+// current makes sure that the password that was proved still is the account's.
+func (s *session) current(who authenticated) error {
+	err := s.srv.opts.Auth.Current(s.ctx, who.identity)
+	if errors.Is(err, auth.ErrCredentials) || errors.Is(err, auth.ErrSuspended) {
+		return &refusal{421, status{4, 7, 0}, "Your password was changed or your mailbox suspended: log in again", err}
+	}
+	return err
+}
+
+func tooManyLogins() *refusal {
+	return &refusal{421, status{4, 7, 0}, "Too many failed logins, closing connection", nil}
+}

@@ -1,0 +1,328 @@
+package smtp
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	gosmtp "github.com/emersion/go-smtp"
+
+	"latchkey/auth"
+	"latchkey/guard"
+	"latchkey/internal/mailaddr"
+	"latchkey/store"
+)
+
+const (
+	// maxLine bounds a line, of a command and of a message: the longest line of mail that is seen in the wild, and what one client can
+	// make us keep. AUTH lines must have 12,288 octets (RFC 4954 §4).
+	maxLine = 64 << 10
+	// abortGrace is how long a forced stop waits for work that was cancelled.
+	abortGrace = 2 * time.Second
+)
+
+// ErrServerClosed is returned by Serve after Shutdown or Close.
+var ErrServerClosed = errors.New("smtp: server closed")
+
+// Store is what the service needs of the store.
+type Store interface {
+	Account(ctx context.Context, id store.AccountID) (store.Account, error)
+	Resolve(ctx context.Context, addr mailaddr.Address) (store.Route, error)
+	Usage(ctx context.Context, account store.AccountID) (store.Usage, error)
+	NewDraft(ctx context.Context) (store.Draft, error)
+	Settings(ctx context.Context) (store.Settings, error)
+}
+
+// Authenticator is what the service needs of auth: *auth.Authenticator.
+type Authenticator interface {
+	Login(ctx context.Context, a auth.Attempt, username, password string) (auth.Identity, error)
+	CleartextAllowed(ctx context.Context, remote netip.Addr) bool
+	Current(ctx context.Context, id auth.Identity) error
+}
+
+// Options make a Server.
+type Options struct {
+	// Door is MX or Submission.
+	Door Door
+	// ImplicitTLS begins every connection with a TLS handshake (RFC 8314 §3.3); otherwise STARTTLS is offered if there is a TLSConfig.
+	ImplicitTLS bool
+	Store       Store
+	Auth        Authenticator
+	// Hostname is this server's name in the greeting, Received lines and message ids.
+	Hostname  string
+	TLSConfig *tls.Config
+	Logger    *slog.Logger
+	// Now is time.Now unless a test says otherwise. Time-outs of connections go by the real clock.
+	Now    func() time.Time
+	Limits Limits
+	// Connections bound the listeners.
+	Connections guard.ListenerLimits
+}
+
+// Server is one door of the service, on any number of listeners.
+type Server struct {
+	opts   Options
+	log    *slog.Logger
+	limits Limits
+	reg    *registry
+	// ctx ends when the server is closed by force.
+	ctx    context.Context
+	cancel context.CancelFunc
+	conns  atomic.Uint64
+	serves sync.WaitGroup
+
+	mu        sync.Mutex // protects what follows
+	closed    bool
+	listeners map[net.Listener]struct{}
+	engine    *engine
+}
+
+// New returns a server that serves nothing yet.
+func New(o Options) *Server {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{
+		opts: o, limits: o.Limits.withDefaults(o.Door), reg: newRegistry(), listeners: make(map[net.Listener]struct{}),
+		log: o.Logger.With(slog.String("service", "smtp"), slog.String("door", string(o.Door))),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// Serve accepts connections on raw, which it closes in the end, until Shutdown or Close; then it returns ErrServerClosed.
+func (s *Server) Serve(raw net.Listener) error {
+	lo := guard.ListenerOptions{
+		Wrap: s.wrap, Limits: s.opts.Connections, Logger: s.log,
+		Refusal: "421 4.7.0 Too many connections, try again later",
+	}
+	if s.opts.ImplicitTLS {
+		lo.TLS = s.opts.TLSConfig
+	}
+	l := guard.NewListener(raw, lo)
+	if !s.addListener(l) {
+		return errors.Join(ErrServerClosed, l.Close())
+	}
+	defer s.serves.Done()
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			if s.removeListener(l) {
+				return ErrServerClosed
+			}
+			return errors.Join(fmt.Errorf("smtp: accept: %w", err), l.Close())
+		}
+		if err := s.hand(c); err != nil {
+			s.log.Error("connection dropped", "err", err)
+			_ = c.Close() // it was not served
+		}
+	}
+}
+
+func (s *Server) addListener(l net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.listeners[l] = struct{}{}
+	s.serves.Add(1)
+	return true
+}
+
+// removeListener reports whether the server is closed.
+func (s *Server) removeListener(l net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, l)
+	return s.closed
+}
+
+// wrap puts the wire under a new connection.
+func (s *Server) wrap(c net.Conn) net.Conn {
+	w := newWire(s.ctx, c, s.limits, s.reg)
+	if !s.reg.add(w) {
+		_ = w.abort() // the server is stopping
+	}
+	return w
+}
+
+// hand gives a connection to go-smtp, under the settings as they are now.
+func (s *Server) hand(c net.Conn) error {
+	w, secure := wireOf(c)
+	if w == nil {
+		return errors.New("smtp: connection without a wire")
+	}
+	e, err := s.currentEngine()
+	if err != nil {
+		return err
+	}
+	w.adopt(secure)
+	return e.give(c)
+}
+
+// wireOf finds the wire of a connection, below TLS if there is TLS.
+func wireOf(c net.Conn) (w *wire, secure bool) {
+	if t, ok := c.(*tls.Conn); ok {
+		c, secure = t.NetConn(), true
+	}
+	w, _ = c.(*wire)
+	return w, secure
+}
+
+// Shutdown stops accepting, lets idle clients go with 421 and open transactions finish. When ctx ends first, what is left is cut off and
+// ctx's error returned.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.closeListeners()
+	s.reg.drain()
+	if waitErr := s.reg.wait(ctx); waitErr != nil {
+		return errors.Join(err, waitErr, s.abort())
+	}
+	s.stopEngine()
+	s.cancel()
+	return err
+}
+
+// Close cuts everything off at once. It works after Shutdown too, and any number of times.
+func (s *Server) Close() error {
+	return errors.Join(s.closeListeners(), s.abort())
+}
+
+// abort cuts off what is left and gives cancelled work a moment to end.
+func (s *Server) abort() error {
+	s.cancel()
+	s.reg.abort()
+	s.stopEngine()
+	ctx, cancel := context.WithTimeout(context.Background(), abortGrace)
+	defer cancel()
+	if err := s.reg.wait(ctx); err != nil {
+		return fmt.Errorf("smtp: work goes on after close: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) closeListeners() error {
+	s.mu.Lock()
+	s.closed = true
+	listeners := make([]net.Listener, 0, len(s.listeners))
+	for l := range s.listeners {
+		listeners = append(listeners, l)
+	}
+	s.mu.Unlock()
+	var errs []error
+	for _, l := range listeners {
+		errs = append(errs, ignoreClosed(l.Close()))
+	}
+	s.serves.Wait()
+	return errors.Join(errs...)
+}
+
+// engine is a go-smtp server for one version of the settings. go-smtp reads its fields without a lock, so a change of settings makes
+// another one; connections that are open keep theirs, and every decision asks the settings anyway.
+type engine struct {
+	version uint64
+	conns   chan net.Conn
+	done    chan struct{}
+}
+
+func (s *Server) currentEngine() (*engine, error) {
+	settings, err := s.opts.Store.Settings(s.ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.engine != nil && s.engine.version == settings.Version {
+		return s.engine, nil
+	}
+	if s.engine != nil {
+		close(s.engine.done)
+	}
+	s.engine = &engine{version: settings.Version, conns: make(chan net.Conn), done: make(chan struct{})}
+	go s.run(s.engine, s.library(settings))
+	return s.engine, nil
+}
+
+// run serves an engine until it is done. It ends with stopEngine at the latest.
+func (s *Server) run(e *engine, library *gosmtp.Server) {
+	if err := library.Serve(e); !errors.Is(err, net.ErrClosed) {
+		s.log.Error("serving ended", "err", err)
+	}
+}
+
+func (s *Server) stopEngine() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.engine != nil {
+		close(s.engine.done)
+		s.engine = nil
+	}
+}
+
+// library sets up go-smtp.
+func (s *Server) library(settings store.Settings) *gosmtp.Server {
+	g := gosmtp.NewServer(gosmtp.BackendFunc(s.newSession))
+	g.Domain = s.opts.Hostname
+	if !s.opts.ImplicitTLS {
+		g.TLSConfig = s.opts.TLSConfig
+	}
+	// Deviation: SIZE announces one octet too many, because go-smtp refuses a message of exactly its limit. The real limit is enforced
+	// in MAIL and in the reader of the message.
+	g.MaxMessageBytes = settings.MessageSize + 1
+	g.MaxRecipients = settings.Recipients
+	g.MaxLineLength = maxLine
+	// AUTH in the clear is refused by the session: go-smtp's own code for it is not the one of RFC 4954 §6.
+	g.AllowInsecureAuth = true
+	// The wire ignores these deadlines; go-smtp wants them set.
+	g.ReadTimeout, g.WriteTimeout = s.limits.Session, s.limits.Session
+	g.EnableSMTPUTF8, g.EnableDSN = true, true
+	g.ErrorLog = libraryLog{s.log}
+	return g
+}
+
+// give hands a connection over, or closes it if the engine was replaced meanwhile.
+func (e *engine) give(c net.Conn) error {
+	select {
+	case e.conns <- c:
+		return nil
+	case <-e.done:
+		return net.ErrClosed
+	}
+}
+
+// Accept makes an engine the listener of its go-smtp server.
+func (e *engine) Accept() (net.Conn, error) {
+	select {
+	case c := <-e.conns:
+		return c, nil
+	case <-e.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close does nothing: stopEngine ends an engine.
+func (e *engine) Close() error { return nil }
+
+// Addr has no meaning here.
+func (e *engine) Addr() net.Addr { return &net.TCPAddr{} }
+
+// libraryLog takes what go-smtp has to say: errors of connections, and panics that the session did not catch.
+type libraryLog struct{ log *slog.Logger }
+
+func (l libraryLog) Printf(format string, v ...any) {
+	l.log.Info("connection ended with an error", "detail", fmt.Sprintf(format, v...))
+}
+
+func (l libraryLog) Println(v ...any) {
+	l.log.Info("connection ended with an error", "detail", fmt.Sprintln(v...))
+}

@@ -1,0 +1,426 @@
+package smtp
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	gosmtp "github.com/emersion/go-smtp"
+
+	"latchkey/guard"
+	"latchkey/internal/mailaddr"
+	"latchkey/store"
+)
+
+// Bounds of DSN parameters, in octets once decoded (RFC 3461 §4.2, §4.4).
+const (
+	maxOriginal   = 500
+	maxEnvelopeID = 100
+)
+
+// session is one client between a greeting and the next STARTTLS or the end.
+type session struct {
+	srv    *Server
+	conn   *gosmtp.Conn
+	wire   *wire
+	ctx    context.Context
+	log    *slog.Logger
+	remote netip.Addr
+	// tls is nil in the clear; helo is set when the client greeted with HELO.
+	tls  *tls.ConnectionState
+	helo bool
+
+	// tx is the open transaction, nil between transactions. Data has a pointer of its own.
+	tx atomic.Pointer[transaction]
+
+	// What follows belongs to the goroutine of the commands.
+	who                                            sender
+	authFailures, authAttempts, unknown, relayings int
+	dead                                           bool
+}
+
+// transaction is one mail transaction (RFC 5321 §3.3), from an accepted MAIL on.
+type transaction struct {
+	// id names it in the Received line and the log.
+	id          string
+	who         sender
+	hello, with string
+	reversePath mailaddr.Address
+	settings    store.Settings
+	size        int64
+	eightBit    bool
+	utf8        bool
+	ret         store.Return
+	envelopeID  string
+
+	// addresses are what the accepted RCPT commands named.
+	addresses []mailaddr.Address
+	// recipients are what the addresses lead to, each account and each remote address once; of[i] is the index in addresses.
+	recipients []store.Recipient
+	of         []int
+	accounts   map[store.AccountID]bool
+	remotes    map[mailaddr.Address]bool
+}
+
+// newSession is called by go-smtp at the first HELO or EHLO, and at the first one under STARTTLS.
+func (s *Server) newSession(c *gosmtp.Conn) (gosmtp.Session, error) {
+	w, _ := wireOf(c.Conn())
+	if w == nil {
+		return nil, replyFor(errors.New("smtp: connection without a wire"))
+	}
+	n := &session{srv: s, conn: c, wire: w, ctx: w.ctx, remote: guard.RemoteAddr(c.Conn()), who: anonymous{}}
+	n.log = s.log.With(slog.Uint64("conn", s.conns.Add(1)), slog.String("remote", n.remote.String()))
+	if state, ok := c.TLSConnectionState(); ok {
+		n.tls = &state
+	}
+	n.helo = w.greetedBy()
+	return n, nil
+}
+
+// answer turns an error into a reply, notes it, and ends the connection after a 421.
+func (s *session) answer(command string, err error) error {
+	if err == nil {
+		s.wire.earned()
+		return nil
+	}
+	r := replyFor(err)
+	verdict, ours := verdictOn(err)
+	logReject(s.ctx, s.log, command, verdict, ours, err)
+	if r.Code == 421 {
+		// What was pipelined behind it must not complete a transaction that nobody hears of.
+		s.dead = true
+		s.tx.Store(nil)
+		s.wire.lastReply()
+	}
+	return r
+}
+
+// recovered makes 421 of a panic, so that no bug of ours ends the process or another session.
+func (s *session) recovered(command string, err *error) {
+	if p := recover(); p != nil {
+		s.log.Error("panic in session", "command", command, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		s.wire.lastReply()
+		*err = &gosmtp.SMTPError{Code: 421, EnhancedCode: status{4, 3, 0}, Message: "Internal error, closing connection"}
+	}
+}
+
+// Mail begins a transaction.
+func (s *session) Mail(from string, opts *gosmtp.MailOptions) (err error) {
+	defer s.recovered("MAIL", &err)
+	return s.answer("MAIL", s.mail(from, opts))
+}
+
+func (s *session) mail(from string, opts *gosmtp.MailOptions) error {
+	switch {
+	case s.dead:
+		return closing()
+	case s.tx.Load() != nil:
+		// RFC 5321 §4.1.4: MAIL must not be sent when a transaction is open.
+		return &refusal{503, status{5, 5, 1}, "There is a transaction already: finish it or send RSET", nil}
+	}
+	settings, err := s.srv.opts.Store.Settings(s.ctx)
+	if err != nil {
+		return err
+	}
+	var reversePath mailaddr.Address
+	if from != "" {
+		if reversePath, err = parsePath(from, opts.UTF8, status{5, 1, 7}); err != nil {
+			return err
+		}
+	}
+	if err := s.authorizeMail(reversePath, settings); err != nil {
+		return err
+	}
+	switch {
+	case opts.Size > settings.MessageSize:
+		return errTooLarge // RFC 1870 §6.1
+	case len(opts.EnvelopeID) > maxEnvelopeID:
+		return &refusal{501, status{5, 5, 4}, "ENVID is too long", nil}
+	}
+	hello := cleanHello(s.conn.Hostname())
+	_, proved := s.who.(authenticated)
+	s.tx.Store(&transaction{
+		id: randomID(), who: s.who, hello: hello, with: keyword(s.helo, opts.UTF8, s.tls != nil, proved),
+		reversePath: reversePath, settings: settings, size: opts.Size,
+		eightBit: opts.Body == gosmtp.Body8BitMIME, utf8: opts.UTF8,
+		ret: store.Return(opts.Return), envelopeID: opts.EnvelopeID,
+		accounts: make(map[store.AccountID]bool), remotes: make(map[mailaddr.Address]bool),
+	})
+	s.wire.setBusy(true)
+	return nil
+}
+
+// authorizeMail asks who may send: the password must still be the one that was proved, and the address the sender's.
+func (s *session) authorizeMail(reversePath mailaddr.Address, settings store.Settings) error {
+	ours := foreign
+	if who, ok := s.who.(authenticated); ok {
+		if err := s.current(who); err != nil {
+			return err
+		}
+		var err error
+		if ours, err = s.ownership(s.ctx, who, reversePath, settings.Domain); err != nil {
+			return err
+		}
+	}
+	if r := authorizeSender(s.who, s.srv.opts.Door, reversePath, ours, settings); r != nil {
+		return r
+	}
+	return nil
+}
+
+// ownership asks the store by what right a mailbox uses an address.
+func (s *session) ownership(ctx context.Context, who authenticated, addr mailaddr.Address, domain string) (ownership, error) {
+	if addr.IsZero() {
+		return foreign, nil
+	}
+	account, err := s.srv.opts.Store.Account(ctx, who.identity.Account)
+	if err != nil {
+		return foreign, err
+	}
+	facts := addressFacts{sendAs: account.SendAs, domain: domain}
+	if addr.Domain() == domain {
+		facts.route, err = s.srv.opts.Store.Resolve(ctx, addr)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return foreign, err
+		}
+	}
+	return ownershipOf(who.identity.Account, addr, facts), nil
+}
+
+// Rcpt adds a recipient.
+func (s *session) Rcpt(to string, opts *gosmtp.RcptOptions) (err error) {
+	defer s.recovered("RCPT", &err)
+	return s.answer("RCPT", s.rcpt(to, opts))
+}
+
+func (s *session) rcpt(to string, opts *gosmtp.RcptOptions) error {
+	tx := s.tx.Load()
+	switch {
+	case s.dead:
+		return closing()
+	case tx == nil:
+		return &refusal{503, status{5, 5, 1}, "Send MAIL first", nil}
+	case len(tx.addresses) >= tx.settings.Recipients:
+		return tooManyRecipients()
+	}
+	addr, err := parsePath(to, tx.utf8, status{5, 1, 3})
+	if err != nil {
+		return err
+	}
+	notify, original, err := dsnParameters(opts)
+	if err != nil {
+		return err
+	}
+	if _, proved := tx.who.(authenticated); proved && tx.reversePath.IsZero() && len(tx.addresses) > 0 {
+		return &refusal{550, status{5, 7, 1}, "A message with a null sender may have one recipient only", nil}
+	}
+	route, err := s.srv.opts.Store.Resolve(s.ctx, addr)
+	if errors.Is(err, store.ErrNotFound) {
+		return s.unknownRecipient(tx, err)
+	}
+	if err != nil {
+		return err
+	}
+	if r := authorizeRelay(tx.who, s.srv.opts.Door, addr, route, s.remote, tx.settings); r != nil {
+		return s.refusedRelay(r)
+	}
+	if err := s.room(route, tx.size); err != nil {
+		return err
+	}
+	return tx.add(addr, route, notify, original)
+}
+
+// room refuses an address of which no mailbox can take the message now, so that nobody sends a body in vain.
+func (s *session) room(route store.Route, size int64) error {
+	var refused error
+	for _, id := range route.Local {
+		err := s.roomIn(id, size)
+		if err == nil {
+			return nil
+		}
+		refused = errors.Join(refused, err)
+	}
+	if len(route.Remote) > 0 {
+		return nil
+	}
+	return refused
+}
+
+func (s *session) roomIn(id store.AccountID, size int64) error {
+	account, err := s.srv.opts.Store.Account(s.ctx, id)
+	if err != nil {
+		return err
+	}
+	if account.Suspended {
+		return store.ErrSuspended
+	}
+	usage, err := s.srv.opts.Store.Usage(s.ctx, id)
+	if err != nil {
+		return err
+	}
+	if !account.Quota.Fits(usage, max(size, 1)) {
+		return store.ErrMaildropFull
+	}
+	return nil
+}
+
+// unknownRecipient slows down and then ends a search for addresses. Owners of mailboxes may mistype as often as they like.
+func (s *session) unknownRecipient(tx *transaction, cause error) error {
+	if _, proved := tx.who.(authenticated); proved {
+		return cause
+	}
+	s.unknown++
+	if s.unknown >= s.srv.limits.UnknownMax {
+		return &refusal{421, status{4, 7, 0}, "Too many unknown recipients, closing connection", cause}
+	}
+	if s.unknown > s.srv.limits.UnknownFree {
+		s.pause(s.srv.limits.Tarpit)
+	}
+	return cause
+}
+
+func (s *session) refusedRelay(r *refusal) error {
+	if _, proved := s.who.(authenticated); proved {
+		return r
+	}
+	s.relayings++
+	if s.relayings >= s.srv.limits.RelayTries {
+		return &refusal{421, status{4, 7, 0}, "Relaying denied too often, closing connection", r}
+	}
+	return r
+}
+
+// pause waits, unless the connection or the server ends first.
+func (s *session) pause(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.ctx.Done():
+	}
+}
+
+// add takes a recipient into the envelope. An account or a remote address that is in it already gets no second copy.
+func (tx *transaction) add(addr mailaddr.Address, route store.Route, notify store.Notify, original string) error {
+	if len(tx.recipients)+len(route.Local)+len(route.Remote) > store.MaxRecipients {
+		return tooManyRecipients()
+	}
+	tx.addresses = append(tx.addresses, addr)
+	for _, id := range route.Local {
+		if !tx.accounts[id] {
+			tx.accounts[id] = true
+			tx.put(store.Recipient{Address: addr, Account: id, Notify: notify, Original: original})
+		}
+	}
+	for _, remote := range route.Remote {
+		if !tx.remotes[remote] {
+			tx.remotes[remote] = true
+			tx.put(store.Recipient{Address: remote, Notify: notify, Original: original})
+		}
+	}
+	return nil
+}
+
+func (tx *transaction) put(r store.Recipient) {
+	tx.recipients = append(tx.recipients, r)
+	tx.of = append(tx.of, len(tx.addresses)-1)
+}
+
+// Reset forgets the transaction. go-smtp calls it with its lock held, after RSET, EHLO and every message: it only swaps a pointer.
+func (s *session) Reset() {
+	s.tx.Store(nil)
+	s.wire.endTransfer()
+	s.wire.setBusy(false)
+}
+
+// Logout ends the session. go-smtp calls it with its lock held.
+func (s *session) Logout() error {
+	s.Reset()
+	s.wire.unmute()
+	return nil
+}
+
+// Data receives a message by DATA or BDAT.
+func (s *session) Data(r io.Reader) (err error) {
+	defer s.recovered("DATA", &err)
+	s.srv.reg.hold()
+	defer s.srv.reg.release()
+	tx := s.tx.Load()
+	if tx == nil {
+		return s.answerData(&refusal{503, status{5, 5, 1}, "Send MAIL and RCPT first", nil})
+	}
+	s.wire.beginTransfer()
+	id, err := s.receive(tx, r)
+	if err != nil {
+		s.wire.refused()
+		return s.answerData(err)
+	}
+	s.wire.earned()
+	// The intended way to choose the text of a success in go-smtp.
+	return &gosmtp.SMTPError{Code: 250, EnhancedCode: status{2, 0, 0}, Message: "queued as " + id.String()}
+}
+
+// answerData is answer for the goroutine of a BDAT, which must not touch the state of the commands.
+func (s *session) answerData(err error) error {
+	r := replyFor(err)
+	verdict, ours := verdictOn(err)
+	logReject(s.ctx, s.log, "DATA", verdict, ours, err)
+	if r.Code == 421 {
+		s.wire.lastReply()
+	}
+	return r
+}
+
+func closing() *refusal {
+	return &refusal{421, status{4, 7, 0}, "Closing connection", nil}
+}
+
+func tooManyRecipients() *refusal {
+	return &refusal{452, status{4, 5, 3}, "Too many recipients in one message: send the rest in another", nil}
+}
+
+// parsePath reads a path's address as go-smtp hands it over: brackets, source route and quotes are gone.
+func parsePath(path string, utf8 bool, bad status) (mailaddr.Address, error) {
+	addr, err := mailaddr.FromUnquoted(path)
+	if err != nil {
+		return mailaddr.Address{}, &refusal{553, bad, "Not a valid address", err}
+	}
+	if !utf8 && strings.ContainsFunc(path, func(r rune) bool { return r > 0x7e }) {
+		// RFC 6531 §3.5
+		return mailaddr.Address{}, &refusal{553, status{5, 6, 7}, "Address needs SMTPUTF8", nil}
+	}
+	return addr, nil
+}
+
+// dsnParameters takes over NOTIFY and ORCPT.
+func dsnParameters(opts *gosmtp.RcptOptions) (store.Notify, string, error) {
+	var notify store.Notify
+	for _, n := range opts.Notify {
+		switch n {
+		case gosmtp.DSNNotifyNever:
+			notify |= store.NotifyNever
+		case gosmtp.DSNNotifySuccess:
+			notify |= store.NotifySuccess
+		case gosmtp.DSNNotifyFailure:
+			notify |= store.NotifyFailure
+		case gosmtp.DSNNotifyDelayed:
+			notify |= store.NotifyDelay
+		}
+	}
+	if opts.OriginalRecipient == "" {
+		return notify, "", nil
+	}
+	original := strings.ToLower(string(opts.OriginalRecipientType)) + ";" + opts.OriginalRecipient
+	if len(original) > maxOriginal || mailaddr.HasControl(original) {
+		return 0, "", &refusal{501, status{5, 5, 4}, "ORCPT is too long or has control characters", nil}
+	}
+	return notify, original, nil
+}
