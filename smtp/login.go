@@ -58,12 +58,18 @@ func (s *session) beginAuth(mech string) (sasl.Server, error) {
 	if err := s.authPossible(); err != nil {
 		return nil, err
 	}
-	login := func(username, password string) error { return s.login(mech, username, password) }
+	e := &exchange{session: s}
+	login := func(username, password string) error {
+		e.asked = true
+		return s.login(mech, username, password)
+	}
 	switch mech {
 	case "PLAIN":
-		return &exchange{session: s, server: auth.NewPlainServer(login)}, nil
+		e.server = auth.NewPlainServer(login)
+		return e, nil
 	case "LOGIN":
-		return &exchange{session: s, server: auth.NewLoginServer(login)}, nil
+		e.server = auth.NewLoginServer(login)
+		return e, nil
 	}
 	return nil, &refusal{504, status{5, 5, 4}, "Unknown mechanism: use PLAIN or LOGIN", nil}
 }
@@ -84,6 +90,8 @@ func (s *session) login(mech, username, password string) error {
 type exchange struct {
 	session *session
 	server  sasl.Server
+	// asked is set when a name and a password were looked at: an error before that is one of form.
+	asked bool
 }
 
 // Next goes one step on.
@@ -95,9 +103,12 @@ func (e *exchange) Next(response []byte) (challenge []byte, done bool, err error
 		s.wire.earned()
 		return challenge, done, nil
 	}
-	known := errors.Is(err, auth.ErrCredentials) || errors.Is(err, auth.ErrSuspended) || errors.Is(err, auth.ErrThrottled)
-	if known {
+	switch {
+	case errors.Is(err, auth.ErrCredentials), errors.Is(err, auth.ErrSuspended), errors.Is(err, auth.ErrThrottled),
+		errors.Is(err, auth.ErrIdentity):
 		s.authFailures++
+	case !e.asked:
+		err = &refusal{501, status{5, 5, 2}, "Not what the mechanism asks for", err}
 	}
 	if s.authFailures >= s.srv.limits.AuthFailures {
 		err = tooManyLogins().because(err)

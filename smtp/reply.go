@@ -69,6 +69,7 @@ func outcomes() []outcome {
 
 		{auth.ErrCredentials, false, refusal{535, status{5, 7, 8}, "Wrong user name or password: use those of your incoming mail", nil}},
 		{auth.ErrSuspended, false, refusal{535, status{5, 7, 13}, "This mailbox is suspended: ask the owner of the domain", nil}},
+		{auth.ErrIdentity, false, refusal{535, status{5, 7, 8}, "Nobody may log in to act as somebody else", nil}},
 		{auth.ErrThrottled, false, refusal{454, status{4, 7, 0}, "Too many failed logins: wait a few minutes", nil}},
 		{auth.ErrBusy, true, refusal{454, status{4, 7, 0}, "Too many logins at once: try again", nil}},
 		{auth.ErrCleartext, false, refusal{538, status{5, 7, 11}, "Turn on encryption (STARTTLS, or SSL/TLS on port 465) in your mail program, then log in", nil}},

@@ -63,7 +63,7 @@ type Options struct {
 	Now    func() time.Time
 	Limits Limits
 	// Connections bound the listeners.
-	Connections guard.ListenerLimits
+	Connections guard.ConnLimits
 }
 
 // Server is one door of the service, on any number of listeners.
@@ -104,7 +104,7 @@ func New(o Options) *Server {
 func (s *Server) Serve(raw net.Listener) error {
 	lo := guard.ListenerOptions{
 		Wrap: s.wrap, Limits: s.opts.Connections, Logger: s.log,
-		Refusal: "421 4.7.0 Too many connections, try again later",
+		Refusal: "421 4.7.0 " + s.opts.Hostname + " Too many connections, try again later\r\n",
 	}
 	if s.opts.ImplicitTLS {
 		lo.TLS = s.opts.TLSConfig
