@@ -7,12 +7,12 @@ import (
 
 // RemoteAddr returns the address at the other end, unmapped (::ffff:192.0.2.1 is 192.0.2.1); the zero Addr if it has none, as a
 // unix socket.
-func RemoteAddr(c net.Conn) netip.Addr {
-	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+func RemoteAddr(c net.Conn) netip.Addr { return Unmap(c.RemoteAddr()) }
+
+// Unmap is RemoteAddr for an address that somebody else took from the connection.
+func Unmap(addr net.Addr) netip.Addr {
+	if a, ok := addr.(*net.TCPAddr); ok {
 		return a.AddrPort().Addr().Unmap().WithZone("")
-	}
-	if ap, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
-		return ap.Addr().Unmap().WithZone("")
 	}
 	return netip.Addr{}
 }

@@ -1,0 +1,200 @@
+package maildrop
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/emersion/go-sasl"
+
+	"latchkey/auth"
+	"latchkey/guard"
+	"latchkey/pop3"
+	"latchkey/store"
+)
+
+// backend begins sessions on a store.
+type backend struct {
+	store Store
+	auth  *auth.Authenticator
+}
+
+func (b *backend) NewSession(_ context.Context, c *pop3.Conn) (pop3.Session, error) {
+	return &session{backend: b, conn: c}, nil
+}
+
+// session is one client before and after login.
+type session struct {
+	*backend
+	conn *pop3.Conn
+	who  auth.Identity
+}
+
+var (
+	_ pop3.AuthSession     = (*session)(nil)
+	_ pop3.PasswordSession = (*session)(nil)
+)
+
+func (s *session) attempt(mechanism string) auth.Attempt {
+	_, secure := s.conn.TLS()
+	return auth.Attempt{Service: "pop3", Mechanism: mechanism, Remote: guard.Unmap(s.conn.RemoteAddr()), TLS: secure}
+}
+
+func (s *session) login(ctx context.Context, mechanism, username, password string) error {
+	who, err := s.auth.Login(ctx, s.attempt(mechanism), username, password)
+	if err != nil {
+		return loginError(err)
+	}
+	s.who = who
+	return nil
+}
+
+// Login is USER and PASS.
+func (s *session) Login(ctx context.Context, username, password string) error {
+	return s.login(ctx, "USER", username, password)
+}
+
+// passwordAllowed reports whether a password may come over the connection as it is now.
+func (s *session) passwordAllowed() bool {
+	at := s.attempt("")
+	return at.TLS || s.auth.CleartextAllowed(context.Background(), at.Remote)
+}
+
+// RefusePassword keeps USER and PASS from a connection without TLS, unless it is allowed there.
+func (s *session) RefusePassword() *pop3.Error {
+	if s.passwordAllowed() {
+		return nil
+	}
+	return errCleartext
+}
+
+// AuthMechanisms lists what carries a password, where one may come.
+func (s *session) AuthMechanisms() []string {
+	if s.passwordAllowed() {
+		return []string{sasl.Plain, sasl.Login}
+	}
+	return nil
+}
+
+// Auth begins an exchange.
+func (s *session) Auth(ctx context.Context, mech string) (sasl.Server, error) {
+	if mech == "NTLM" || mech == "GSSAPI" {
+		return nil, errNTLM
+	}
+	login := func(username, password string) error { return s.login(ctx, mech, username, password) }
+	switch {
+	case mech != sasl.Plain && mech != sasl.Login:
+		return nil, errMechanism
+	case !s.passwordAllowed():
+		return nil, errCleartext
+	case mech == sasl.Plain:
+		return &mechanism{auth.NewPlainServer(login)}, nil
+	default:
+		return &mechanism{auth.NewLoginServer(login)}, nil
+	}
+}
+
+// mechanism gives a mechanism's own errors a text for the client.
+type mechanism struct{ sasl.Server }
+
+func (m *mechanism) Next(response []byte) (challenge []byte, done bool, err error) {
+	challenge, done, err = m.Server.Next(response)
+	var refused *pop3.Error
+	switch {
+	case err == nil, errors.As(err, &refused):
+		return challenge, done, err
+	case errors.Is(err, auth.ErrIdentity):
+		return nil, true, loginError(err)
+	}
+	return nil, true, errExchange
+}
+
+// Open takes the snapshot.
+func (s *session) Open(ctx context.Context) (pop3.Maildrop, error) {
+	m, err := s.store.OpenMaildrop(ctx, s.who.Account)
+	if err != nil {
+		return nil, storeError(err)
+	}
+	return &maildrop{snapshot: m, messages: m.Messages(), fetched: map[store.CopyID]struct{}{}}, nil
+}
+
+// Logout has nothing left to end.
+func (s *session) Logout() error { return nil }
+
+// maildrop is one open snapshot. Message n of the protocol is messages[n-1].
+type maildrop struct {
+	snapshot store.Maildrop
+	messages []store.Message
+	// fetched are the copies that a RETR sent to its end.
+	fetched map[store.CopyID]struct{}
+}
+
+// Messages lists the snapshot.
+func (m *maildrop) Messages() []pop3.Message {
+	list := make([]pop3.Message, len(m.messages))
+	for i := range m.messages {
+		list[i] = pop3.Message{UID: m.messages[i].UID, Size: m.messages[i].Size}
+	}
+	return list
+}
+
+// Retrieve yields message n; the header alone is read no further than its end.
+func (m *maildrop) Retrieve(ctx context.Context, n, lines int) (io.ReadCloser, error) {
+	message := m.messages[n-1]
+	r, err := m.snapshot.OpenMessage(ctx, message.ID)
+	if err != nil {
+		return nil, storeError(err)
+	}
+	switch {
+	case lines < 0:
+		return &fetch{ReadCloser: r, left: message.Size, whole: func() { m.fetched[message.ID] = struct{}{} }}, nil
+	case lines == 0:
+		return &header{Reader: io.LimitReader(r, message.HeaderLen), Closer: r}, nil
+	}
+	return r, nil
+}
+
+// Update deletes.
+func (m *maildrop) Update(ctx context.Context, deleted []int) error {
+	gone := make([]store.CopyID, len(deleted))
+	for i, n := range deleted {
+		gone[i] = m.messages[n-1].ID
+	}
+	fetched := make([]store.CopyID, 0, len(m.fetched))
+	for i := range m.messages {
+		if _, is := m.fetched[m.messages[i].ID]; is {
+			fetched = append(fetched, m.messages[i].ID)
+		}
+	}
+	if len(gone) == 0 && len(fetched) == 0 {
+		return nil
+	}
+	if err := m.snapshot.Expunge(ctx, gone, fetched); err != nil {
+		return storeError(err)
+	}
+	return nil
+}
+
+// Close gives the snapshot back.
+func (m *maildrop) Close() error { return m.snapshot.Close() }
+
+// fetch notes when a message was read to its end.
+type fetch struct {
+	io.ReadCloser
+	left  int64
+	whole func()
+}
+
+func (f *fetch) Read(p []byte) (int, error) {
+	n, err := f.ReadCloser.Read(p)
+	if f.left -= int64(n); f.left == 0 && n > 0 {
+		f.whole()
+	}
+	return n, err
+}
+
+// header is the beginning of a message.
+type header struct {
+	io.Reader
+	io.Closer
+}
