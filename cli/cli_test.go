@@ -223,7 +223,9 @@ func (w *world) play(file, script string) {
 		case "!":
 			last.errs += text + "\n"
 		case "=":
-			fmt.Sscan(text, &last.status)
+			if _, err := fmt.Sscan(text, &last.status); err != nil {
+				w.t.Fatalf("%s:%d: %v", file, i+1, err)
+			}
 		default:
 			w.t.Fatalf("%s:%d: no such mark", file, i+1)
 		}

@@ -9,14 +9,15 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"latchkey/auth"
 	"latchkey/internal/mailaddr"
 	"latchkey/store"
 )
 
-// Bounds of a password. auth takes up to MaxPasswordLen octets at login; the least is asked of new ones only.
+// Bounds of a new password. MinPasswordChars is asked of what people choose; MaxPasswordLen is what a login takes.
 const (
 	MinPasswordChars = 8
-	MaxPasswordLen   = 1024
+	MaxPasswordLen   = auth.MaxPasswordLen
 )
 
 // Account is a mailbox as the API shows it.
