@@ -29,9 +29,9 @@ type Options struct {
 	// TLSConfig makes STLS available, or with ImplicitTLS makes every connection TLS from its first octet (RFC 8314 §3).
 	TLSConfig   *tls.Config
 	ImplicitTLS bool
-	// Conns and Times are the door's limits.
-	Conns guard.ConnLimits
-	Times pop3.Limits
+	// Connections and Times are the door's limits.
+	Connections guard.ConnLimits
+	Times       pop3.Limits
 	// Implementation is told in CAPA; empty leaves it out.
 	Implementation string
 	Logger         *slog.Logger
@@ -58,7 +58,7 @@ func New(o Options) *Server {
 // Serve accepts connections until the listener fails or the server is closed; then it returns pop3.ErrServerClosed. It closes the
 // listener.
 func (s *Server) Serve(l net.Listener) error {
-	options := guard.ListenerOptions{Limits: s.o.Conns, Refusal: refusal, Logger: s.o.Logger}
+	options := guard.ListenerOptions{Limits: s.o.Connections, Refusal: refusal, Logger: s.o.Logger}
 	if s.o.ImplicitTLS {
 		options.TLS = s.o.TLSConfig
 	}
