@@ -15,7 +15,8 @@ import (
 
 // harness is a store under test, and the shortest words for what most tests do with it.
 type harness struct {
-	t      *testing.T
+	t      reporter
+	test   *testing.T
 	ctx    context.Context
 	e      Engine
 	s      store.Store
@@ -23,13 +24,21 @@ type harness struct {
 	closed bool
 }
 
+// reporter is what the harness needs of *testing.T; in the random test it is a *rapid.T.
+type reporter interface {
+	Helper()
+	Error(args ...any)
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
 func newHarness(t *testing.T, e Engine) *harness {
-	return &harness{t: t, ctx: t.Context(), e: e, s: e.Open(t), now: time.Now().UTC().Truncate(time.Second)}
+	return &harness{t: t, test: t, ctx: t.Context(), e: e, s: e.Open(t), now: time.Now().UTC().Truncate(time.Second)}
 }
 
 func (h *harness) reopen() {
 	h.t.Helper()
-	h.s = h.e.Reopen(h.t)
+	h.s = h.e.Reopen(h.test)
 }
 
 // must ends the test if a verb that has to succeed did not.
@@ -207,7 +216,7 @@ func (h *harness) finish(now time.Time, j store.Job, kind store.OutcomeKind, nex
 func (h *harness) wantBodyCount(want int) {
 	h.t.Helper()
 	if c, ok := h.e.(BodyCounter); ok {
-		if got := c.Bodies(h.t); got != want {
+		if got := c.Bodies(h.test); got != want {
 			h.t.Errorf("the engine keeps %d bodies, want %d", got, want)
 		}
 	}

@@ -45,7 +45,7 @@ type Bounds struct {
 
 // Run runs the whole suite.
 func Run(t *testing.T, f Factory) {
-	for _, group := range [][]test{accountTests, spoolTests, maildropTests, queueTests} {
+	for _, group := range [][]test{accountTests, spoolTests, maildropTests, queueTests, recordTests, trailTests, lifeTests} {
 		for _, test := range group {
 			t.Run(test.name, func(t *testing.T) { test.run(t, f) })
 		}

@@ -1,0 +1,261 @@
+package storetest
+
+import (
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"latchkey/store"
+)
+
+var maildropTests = []test{
+	{"UniqueIDs", TestUniqueIDs},
+	{"SnapshotIsFixed", TestSnapshotIsFixed},
+	{"SnapshotKeepsDeletedMessages", TestSnapshotKeepsDeletedMessages},
+	{"SnapshotOutlivesAccount", TestSnapshotOutlivesAccount},
+	{"ReaderOutlivesMaildrop", TestReaderOutlivesMaildrop},
+	{"OpenMessageOfOthers", TestOpenMessageOfOthers},
+	{"Expunge", TestExpunge},
+	{"ExpungeForeign", TestExpungeForeign},
+	{"ExpungeTwice", TestExpungeTwice},
+	{"SpaceIsGivenBack", TestSpaceIsGivenBack},
+	{"SuspendedMaildrop", TestSuspendedMaildrop},
+	{"UnknownMaildrop", TestUnknownMaildrop},
+}
+
+var uniqueID = regexp.MustCompile(`^[0-9a-f]{24}$`)
+
+// TestUniqueIDs: one form, ascending, never given again: not after deletion of the last, not after the store was opened again
+// (RFC 1939 §7).
+func TestUniqueIDs(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna, bob := h.account("anna"), h.account("bob")
+	var given []string
+	for i := range 4 {
+		r := h.send(message(fmt.Sprint("m", i)), to(anna), to(bob))
+		for _, c := range r.Copies {
+			if !uniqueID.MatchString(c.UID) || !strings.HasSuffix(c.UID, fmt.Sprintf("%016x", uint64(c.ID))) {
+				t.Errorf("unique-id %q of copy %d is not the one of store.UniqueID", c.UID, c.ID)
+			}
+			given = append(given, c.UID)
+		}
+		if i%2 == 0 {
+			before := h.list(anna.ID)
+			h.expunge(bob.ID, r.Copies[1].ID)
+			h.reopen()
+			if after := h.list(anna.ID); !slices.EqualFunc(before, after, sameMessage) {
+				t.Errorf("listing changed from %+v to %+v", before, after)
+			}
+		}
+	}
+	if !slices.IsSorted(given) || len(slices.Compact(slices.Clone(given))) != len(given) {
+		t.Errorf("unique-ids do not ascend: %q", given)
+	}
+}
+
+func sameMessage(a, b store.Message) bool {
+	if !a.Received.Equal(b.Received) {
+		return false
+	}
+	a.Received = b.Received
+	return a == b
+}
+
+// TestSnapshotIsFixed: what arrives or goes later does not change a snapshot; a new one has every acknowledged commit.
+func TestSnapshotIsFixed(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna := h.account("anna")
+	first := h.send(message("one"), to(anna))
+	h.send(message("two"), to(anna))
+	old := h.maildrop(anna.ID)
+	listed := slices.Clone(old.Messages())
+	third := h.send(message("three"), to(anna))
+	h.expunge(anna.ID, first.Copies[0].ID)
+	if got := old.Messages(); len(got) != 2 || !slices.EqualFunc(got, listed, sameMessage) {
+		t.Errorf("the snapshot lists %+v, want %+v", got, listed)
+	}
+	_, err := old.OpenMessage(h.ctx, third.Copies[0].ID)
+	h.want(err, store.ErrNotFound)
+	h.wantBodies(anna.ID, message("two"), message("three"))
+	h.must(old.Close())
+	h.must(old.Close())
+	h.wantBodies(anna.ID, message("two"), message("three"))
+}
+
+// TestSnapshotKeepsDeletedMessages: what another session deletes stays readable, small or large, opened before or after.
+func TestSnapshotKeepsDeletedMessages(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna := h.account("anna")
+	large := message("large") + strings.Repeat("0123456789abcde\r\n", 20_000)
+	r := h.send(message("one"), to(anna)).Copies[0].ID
+	l := h.send(large, to(anna)).Copies[0].ID
+	md, other := h.maildrop(anna.ID), h.maildrop(anna.ID)
+	reader, err := md.OpenMessage(h.ctx, l)
+	h.must(err)
+	head := make([]byte, 100)
+	_, err = io.ReadFull(reader, head)
+	h.must(err)
+	h.expunge(anna.ID, r, l)
+	h.send(message("new"), to(anna))
+	if got := string(head) + h.readAll(reader); got != large {
+		t.Error("the half read message changed when another session deleted it")
+	}
+	for _, snapshot := range []store.Maildrop{md, other} {
+		if h.read(snapshot, r) != message("one") || h.read(snapshot, l) != large {
+			t.Error("a deleted message does not read as before in an older snapshot")
+		}
+		h.must(snapshot.Close())
+	}
+	h.wantBodies(anna.ID, message("new"))
+	h.wantBodyCount(1)
+}
+
+// TestSnapshotOutlivesAccount: removal of the account is deletion by another session too.
+func TestSnapshotOutlivesAccount(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna := h.account("anna")
+	id := h.send(message("one"), to(anna)).Copies[0].ID
+	md := h.maildrop(anna.ID)
+	h.must(h.s.RemoveAccount(h.ctx, anna.ID))
+	if got := h.read(md, id); got != message("one") {
+		t.Errorf("message reads %q after its account was removed", got)
+	}
+	h.must(md.Expunge(h.ctx, []store.CopyID{id}, []store.CopyID{id}))
+	h.must(md.Close())
+	h.wantBodyCount(0)
+}
+
+// TestReaderOutlivesMaildrop: an open message may be read and closed after the maildrop was closed, even when deleted.
+func TestReaderOutlivesMaildrop(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna := h.account("anna")
+	large := message("large") + strings.Repeat("0123456789abcde\r\n", 20_000)
+	for _, body := range []string{message("small"), large} {
+		id := h.send(body, to(anna)).Copies[0].ID
+		md := h.maildrop(anna.ID)
+		reader, err := md.OpenMessage(h.ctx, id)
+		h.must(err)
+		h.must(md.Expunge(h.ctx, []store.CopyID{id}, nil))
+		h.must(md.Close())
+		if got := h.readAll(reader); got != body {
+			t.Errorf("read %d octets after the maildrop was closed, want %d", len(got), len(body))
+		}
+	}
+	h.wantBodyCount(0)
+}
+
+// TestOpenMessageOfOthers: a snapshot yields only what it holds.
+func TestOpenMessageOfOthers(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna, bob := h.account("anna"), h.account("bob")
+	r := h.send(message("one"), to(anna), to(bob))
+	md := h.maildrop(anna.ID)
+	for _, id := range []store.CopyID{r.Copies[1].ID, r.Copies[1].ID + 1, 0} {
+		_, err := md.OpenMessage(h.ctx, id)
+		h.want(err, store.ErrNotFound)
+	}
+	h.must(md.Close())
+}
+
+// TestExpunge: exactly the copies named are gone, durably, and of nobody else.
+func TestExpunge(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna, bob := h.account("anna"), h.account("bob")
+	var ids []store.CopyID
+	for _, name := range []string{"one", "two", "three", "four"} {
+		ids = append(ids, h.send(message(name), to(anna), to(bob)).Copies[0].ID)
+	}
+	h.expunge(anna.ID) // none is a good answer too
+	h.expunge(anna.ID, ids[2], ids[0], ids[2])
+	for range 2 {
+		h.wantBodies(anna.ID, message("two"), message("four"))
+		h.wantUsage(anna.ID, int64(len(message("two")+message("four"))), 2)
+		h.wantBodies(bob.ID, message("one"), message("two"), message("three"), message("four"))
+		h.wantBodyCount(4)
+		h.reopen()
+	}
+}
+
+// TestExpungeForeign: ids of another maildrop, or of nothing, change nothing, and do not keep the others from going.
+func TestExpungeForeign(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna, bob := h.account("anna"), h.account("bob")
+	r := h.send(message("one"), to(anna), to(bob))
+	h.send(message("two"), to(anna))
+	h.expunge(anna.ID, r.Copies[1].ID, 0, 1<<60)
+	h.wantBodies(anna.ID, message("one"), message("two"))
+	h.expunge(anna.ID, r.Copies[1].ID, r.Copies[0].ID, 1<<60)
+	for range 2 {
+		h.wantBodies(anna.ID, message("two"))
+		h.wantBodies(bob.ID, message("one"))
+		h.wantUsage(bob.ID, int64(len(message("one"))), 1)
+		h.reopen()
+	}
+}
+
+// TestExpungeTwice: an id that is gone already changes no counter.
+func TestExpungeTwice(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna := h.account("anna")
+	id := h.send(message("one"), to(anna)).Copies[0].ID
+	h.send(message("two"), to(anna))
+	first, second := h.maildrop(anna.ID), h.maildrop(anna.ID)
+	for _, md := range []store.Maildrop{first, second, first} {
+		h.must(md.Expunge(h.ctx, []store.CopyID{id}, []store.CopyID{id}))
+		h.wantUsage(anna.ID, int64(len(message("two"))), 1)
+	}
+	h.must(first.Close())
+	h.must(second.Close())
+	h.reopen()
+	h.wantUsage(anna.ID, int64(len(message("two"))), 1)
+	h.wantBodies(anna.ID, message("two"))
+}
+
+// TestSpaceIsGivenBack: a body goes with its last copy and job.
+func TestSpaceIsGivenBack(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna, bob := h.account("anna"), h.account("bob")
+	r := h.send(strings.Repeat("x", 200<<10), to(anna), to(bob), away("out@elsewhere.example"))
+	h.expunge(anna.ID, r.Copies[0].ID)
+	h.wantUsage(anna.ID, 0, 0)
+	h.wantBodyCount(1)
+	h.must(h.s.RemoveAccount(h.ctx, bob.ID))
+	h.wantBodyCount(1)
+	h.reopen()
+	j := h.lease(h.now, 1, 1<<40)
+	if len(j) != 1 {
+		t.Fatalf("leased %d jobs, want 1", len(j))
+	}
+	h.finish(h.now, j[0], store.Delivered, h.now)
+	h.wantBodyCount(0)
+	h.reopen()
+	h.wantBodyCount(0)
+}
+
+// TestSuspendedMaildrop: it cannot be opened, and opens as before when the account is resumed.
+func TestSuspendedMaildrop(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna := h.account("anna")
+	h.send(message("one"), to(anna))
+	h.update(anna.ID, func(a *store.Account) { a.Suspended = true })
+	h.reopen()
+	_, err := h.s.OpenMaildrop(h.ctx, anna.ID)
+	h.want(err, store.ErrSuspended)
+	h.wantUsage(anna.ID, int64(len(message("one"))), 1)
+	h.update(anna.ID, func(a *store.Account) { a.Suspended = false })
+	h.wantBodies(anna.ID, message("one"))
+}
+
+// TestUnknownMaildrop: there is none without an account.
+func TestUnknownMaildrop(t *testing.T, f Factory) {
+	h := open(t, f)
+	for _, id := range []store.AccountID{0, 1, 1 << 60} {
+		_, err := h.s.OpenMaildrop(h.ctx, id)
+		h.want(err, store.ErrNotFound)
+		_, err = h.s.Usage(h.ctx, id)
+		h.want(err, store.ErrNotFound)
+	}
+}
