@@ -1,0 +1,88 @@
+package dialog
+
+import (
+	"io"
+	"net"
+	"strings"
+	"testing"
+)
+
+// against plays a transcript against a server that says what it says whatever it hears.
+func against(p Player, script, server string) (heard string, err error) {
+	ours, theirs := net.Pipe()
+	done := make(chan string)
+	go func() {
+		heard := make(chan string)
+		go func() {
+			b, _ := io.ReadAll(theirs)
+			heard <- string(b)
+		}()
+		_, _ = io.WriteString(theirs, server)
+		if !strings.Contains(script, "C") {
+			_ = theirs.Close()
+		}
+		done <- <-heard
+	}()
+	err = p.play(ours, script)
+	_ = ours.Close()
+	return <-done, err
+}
+
+func TestForms(t *testing.T) {
+	tests := []struct {
+		name, script, server string
+		protocol             Protocol
+		wrong                bool
+	}{
+		{"ok", "S: +OK ready", "+OK ready\r\n", POP3, false},
+		{"wildcard", "S: +OK {*} octets", "+OK 12 octets\r\n", POP3, false},
+		{"two wildcards", "S: +OK {*} a {*} b", "+OK 1 a 2 b\r\n", POP3, false},
+		{"wildcard does not match", "S: +OK {*} octets", "+OK 12\r\n", POP3, true},
+		{"other text", "S: +OK ready", "+OK redy\r\n", POP3, true},
+		{"plus ERR", "S: {*}", "+ERR no\r\n", POP3, true},
+		{"plus ERR spelt out", "S: +ERR no", "+ERR no\r\n", POP3, true},
+		{"no word after status", "S: {*}", "+OKready\r\n", POP3, true},
+		{"bare LF", "S: +OK ready", "+OK ready\n", POP3, true},
+		{"unknown response code", "S: -ERR [OOPS] no", "-ERR [OOPS] no\r\n", POP3, true},
+		{"known response code", "S: -ERR [SYS/TEMP] no", "-ERR [SYS/TEMP] no\r\n", POP3, false},
+		{"response code on +OK", "S: +OK [AUTH] yes", "+OK [AUTH] yes\r\n", POP3, true},
+		{"control character", "S: {*}", "+OK a\tb\r\n", POP3, true},
+		{"longest line", "S: {*}", "+OK " + strings.Repeat("a", 506) + "\r\n", POP3, false},
+		{"line too long", "S: {*}", "+OK " + strings.Repeat("a", 507) + "\r\n", POP3, true},
+		{"multi-line", "S: +OK list\nS: 1 10\nS: .", "+OK list\r\n1 10\r\n.\r\n", POP3, false},
+		{"reply after multi-line", "S: +OK list\nS: 1 10\nS: .\nS: {*}", "+OK list\r\n1 10\r\n.\r\n+ERR\r\n", POP3, true},
+		{"continuation", "S: + VXNlcm5hbWU6", "+ VXNlcm5hbWU6\r\n", POP3, false},
+		{"continuation as +OK base64", "S: + {*}", "+OK VXNl\r\n", POP3, true},
+		{"closed", "S: EOF", "", POP3, false},
+		{"not closed", "S: EOF", "+OK\r\n", POP3, true},
+		{"smtp", "S: 250 2.0.0 ok", "250 2.0.0 ok\r\n", SMTP, false},
+		{"smtp multi-line", "S: 250-a\nS: 250 b", "250-a\r\n250 b\r\n", SMTP, false},
+		{"smtp codes change", "S: {*}\nS: {*}", "250-a\r\n251 b\r\n", SMTP, true},
+		{"smtp codes disagree", "S: {*}", "450 5.1.1 no\r\n", SMTP, true},
+		{"smtp no code", "S: {*}", "hello\r\n", SMTP, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := against(Player{Protocol: tt.protocol}, tt.script, tt.server)
+			if (err != nil) != tt.wrong {
+				t.Errorf("got %v, want an error: %v", err, tt.wrong)
+			}
+		})
+	}
+}
+
+func TestSending(t *testing.T) {
+	p := Player{Vars: map[string]string{"who": "alice"}, Split: 3}
+	heard, err := against(p, "# RFC 1939\nC: USER {{who}}\nC+: PASS x\nC+!: \\x41\\0\\\\\\r\\n\nS: +OK", "+OK\r\n")
+	if want := "USER alice\r\nPASS x\r\nA\x00\\\r\n"; err != nil || heard != want {
+		t.Errorf("heard %q (%v), want %q", heard, err, want)
+	}
+}
+
+func TestBadTranscripts(t *testing.T) {
+	for _, script := range []string{"X: a", "C+: a", "S: +OK\nC+: a", `C!: \q`, `C!: \x1`, `C!: \`, "C: {{nobody}}"} {
+		if _, err := (Player{}).parse(script); err == nil {
+			t.Errorf("%q was accepted", script)
+		}
+	}
+}
