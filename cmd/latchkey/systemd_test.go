@@ -10,12 +10,13 @@ import (
 
 // TestSystemdUnit lets systemd judge the unit as the instance of a domain.
 func TestSystemdUnit(t *testing.T) {
-	analyze, err := exec.LookPath("systemd-analyze")
+	const tool = "systemd-analyze" //nolint:misspell // the name of a program
+	judge, err := exec.LookPath(tool)
 	if err != nil {
 		if os.Getenv("CI") == "true" {
-			t.Fatal("CI needs systemd-analyze")
+			t.Fatal("CI needs " + tool)
 		}
-		t.Skip("no systemd-analyze on this machine")
+		t.Skip("no " + tool + " on this machine")
 	}
 	unit, err := os.ReadFile(filepath.Join("..", "..", "deploy", "systemd", "latchkey@.service"))
 	if err != nil {
@@ -34,7 +35,7 @@ func TestSystemdUnit(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Warnings leave the exit status alone, so there must be no output at all.
-	if out, err := exec.Command(analyze, "verify", "--man=no", instance).CombinedOutput(); err != nil || len(out) > 0 {
-		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	if out, err := exec.Command(judge, "verify", "--man=no", instance).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("%s verify: %v\n%s", tool, err, out)
 	}
 }

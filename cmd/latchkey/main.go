@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+
+	"golang.org/x/term"
+
+	"latchkey/cli"
+	"latchkey/config"
+	"latchkey/store"
+	"latchkey/store/boltstore"
+	"latchkey/webmanager"
+)
+
+// version is set by the linker (-X main.version=...); without that the build information says what was built.
+var version string
+
+func main() {
+	stop, abort := stopSignals()
+	os.Exit(cli.Run(stop, newEnv(stop, abort), os.Args[1:]))
+}
+
+// stopSignals returns a context that the first SIGINT or SIGTERM ends, and one that the second ends. A third kills the process.
+func stopSignals() (stop, abort context.Context) {
+	stop, cancelStop := context.WithCancel(context.Background())
+	abort, cancelAbort := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancelStop()
+		<-signals
+		cancelAbort()
+		signal.Stop(signals)
+	}()
+	return stop, abort
+}
+
+// newEnv is the command line's world: this process.
+func newEnv(stop, abort context.Context) cli.Env {
+	env := cli.Env{
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv,
+		Version: buildVersion(), Go: runtime.Version(),
+		Init: func(ctx context.Context, dir, domain string) error {
+			return boltstore.Init(ctx, dir, store.DefaultSettings(domain), boltstore.Options{})
+		},
+		Open: openOffline,
+	}
+	if fd := int(os.Stdin.Fd()); term.IsTerminal(fd) {
+		env.ReadPassword = func(prompt string) (string, error) { return readPassword(stop, fd, prompt) }
+	}
+	env.Serve = func(ctx context.Context, c config.Config) error {
+		return serve(ctx, abort, c, newLogger(os.Stderr, c.Log))
+	}
+	env.Demo = func(ctx context.Context, d cli.Demo) error { return demo(ctx, abort, env, d) }
+	return env
+}
+
+// readPassword asks on a terminal without echo. A signal ends it, and gives the terminal its echo back.
+func readPassword(stop context.Context, fd int, prompt string) (string, error) {
+	before, err := term.GetState(fd)
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprint(os.Stderr, prompt)
+	defer fmt.Fprintln(os.Stderr)
+	type answer struct {
+		password []byte
+		err      error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		password, err := term.ReadPassword(fd)
+		answered <- answer{password, err}
+	}()
+	select {
+	case a := <-answered:
+		return string(a.password), a.err
+	case <-stop.Done():
+		return "", errors.Join(stop.Err(), term.Restore(fd, before)) // the reader ends with the process
+	}
+}
+
+// openStore opens the store of a data directory, with the errors that package cli explains.
+func openStore(ctx context.Context, dir string) (*boltstore.Store, error) {
+	st, err := boltstore.Open(ctx, dir, boltstore.Options{})
+	if errors.Is(err, boltstore.ErrLocked) {
+		return nil, fmt.Errorf("%w: %w", cli.ErrLocked, err)
+	}
+	return st, err
+}
+
+// openOffline is for commands while no server runs.
+func openOffline(ctx context.Context, dir string) (*webmanager.API, io.Closer, error) {
+	st, err := openStore(ctx, dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	log := slog.New(slog.DiscardHandler) // the command reports; the audit log remembers
+	return newAPI(st, newAuthenticator(st, log), log), st, nil
+}
+
+func newLogger(w io.Writer, c config.Log) *slog.Logger {
+	options := &slog.HandlerOptions{}
+	switch c.Level {
+	case "debug":
+		options.Level = slog.LevelDebug
+	case "warn":
+		options.Level = slog.LevelWarn
+	case "error":
+		options.Level = slog.LevelError
+	}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// buildVersion is what the linker was told, or else what the build information knows.
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "devel"
+	}
+	revision, modified := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision" && len(s.Value) >= 12:
+			revision = s.Value[:12]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			modified = "-dirty"
+		}
+	}
+	switch {
+	case revision != "":
+		return revision + modified
+	case info.Main.Version != "" && info.Main.Version != "(devel)":
+		return info.Main.Version
+	default:
+		return "devel"
+	}
+}
