@@ -20,6 +20,7 @@ var lifeTests = []test{
 	{"SlowReaderDoesNotBlockDelivery", TestSlowReaderDoesNotBlockDelivery},
 	{"ManyAtOnce", TestManyAtOnce},
 	{"RemovalIsOrderedWithDelivery", TestRemovalIsOrderedWithDelivery},
+	{"Random", TestRandom},
 }
 
 // filled is a store with something of everything in it.

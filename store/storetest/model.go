@@ -1,0 +1,187 @@
+package storetest
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"latchkey/store"
+)
+
+// model is what a store should hold, kept in the most simple-minded way.
+type model struct {
+	now      time.Time
+	accounts map[string]*modelAccount // by name
+	aliases  map[string][]store.AccountID
+	jobs     map[store.JobID]*modelJob
+	trail    map[store.MessageID][]step // in no order
+	secrets  map[string]string
+
+	removed     []store.AccountID
+	deleted     []store.CopyID
+	lastAccount store.AccountID
+	lastMessage store.MessageID
+	lastCopy    store.CopyID
+	lastJob     store.JobID
+}
+
+type modelAccount struct {
+	store.Account
+	copies []modelCopy
+}
+
+// modelCopy is a copy and the octets that it yields.
+type modelCopy struct {
+	store.Message
+	text string
+	rcpt string
+}
+
+// modelJob is a job and the octets that it yields. Its Lease and until are the lease that is out, if any.
+type modelJob struct {
+	store.Job
+	text  string
+	until time.Time
+}
+
+func newModel(now time.Time) *model {
+	return &model{
+		now: now, accounts: map[string]*modelAccount{}, aliases: map[string][]store.AccountID{}, jobs: map[store.JobID]*modelJob{},
+		trail: map[store.MessageID][]step{}, secrets: map[string]string{},
+	}
+}
+
+// byID returns a live account, or nil.
+func (m *model) byID(id store.AccountID) *modelAccount {
+	for _, a := range m.accounts {
+		if a.ID == id {
+			return a
+		}
+	}
+	return nil
+}
+
+func (m *model) taken(name string) bool {
+	return m.accounts[name] != nil || m.aliases[name] != nil
+}
+
+// resolve says where a lower-case local part leads; ok is false when nobody takes it.
+func (m *model) resolve(local string) (r store.Route, ok bool) {
+	base, _, _ := strings.Cut(local, "+")
+	for _, name := range []string{local, base} {
+		if a := m.accounts[name]; a != nil {
+			return store.Route{Local: []store.AccountID{a.ID}}, true
+		}
+		if targets := m.aliases[name]; targets != nil && name != store.CatchAll {
+			return store.Route{Local: targets}, true
+		}
+	}
+	if targets := m.aliases[store.CatchAll]; targets != nil {
+		return store.Route{Local: targets, CatchAll: true}, true
+	}
+	return store.Route{}, false
+}
+
+// names is the part of the model that decides where names lead.
+func (m *model) names() *model {
+	return &model{accounts: maps.Clone(m.accounts), aliases: maps.Clone(m.aliases)}
+}
+
+// strands reports whether postmaster or abuse would lose its mailbox if the names became those of after.
+func (m *model) strands(after *model) bool {
+	for _, name := range []string{"postmaster", "abuse"} {
+		_, before := m.resolve(name)
+		if _, still := after.resolve(name); before && !still {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *model) remove(a *modelAccount) {
+	delete(m.accounts, a.Name)
+	for name, targets := range m.aliases {
+		left := slices.DeleteFunc(slices.Clone(targets), func(id store.AccountID) bool { return id == a.ID })
+		if m.aliases[name] = left; len(left) == 0 {
+			delete(m.aliases, name)
+		}
+	}
+}
+
+func (a *modelAccount) usage() store.Usage {
+	var u store.Usage
+	for _, c := range a.copies {
+		u.Octets += int64(len(c.text))
+		u.Messages++
+	}
+	return u
+}
+
+// refusal says why an account cannot take a copy of so many octets, nil if it can.
+func (a *modelAccount) refusal(size int) error {
+	switch u := a.usageOrZero(); {
+	case a == nil:
+		return store.ErrNotFound
+	case a.Suspended:
+		return store.ErrSuspended
+	case a.Quota.Octets > 0 && u.Octets+int64(size) > a.Quota.Octets, a.Quota.Messages > 0 && u.Messages+1 > a.Quota.Messages:
+		return store.ErrMaildropFull
+	}
+	return nil
+}
+
+func (a *modelAccount) usageOrZero() store.Usage {
+	if a == nil {
+		return store.Usage{}
+	}
+	return a.usage()
+}
+
+// holds reports whether a token is good now.
+func (m *model) holds(id store.JobID, token store.LeaseToken) bool {
+	j := m.jobs[id]
+	return j != nil && token != 0 && j.Lease == token && m.now.Before(j.until)
+}
+
+// settle makes an outcome true.
+func (m *model) settle(o store.Outcome) {
+	j := m.jobs[o.Job]
+	j.note(m, store.TrailKind(o.Kind))
+	if o.Kind != store.Deferred {
+		delete(m.jobs, o.Job)
+		return
+	}
+	j.Lease, j.NextAttempt, j.LastText = 0, o.Next, o.Text
+	j.Attempts++
+}
+
+func (j *modelJob) note(m *model, kind store.TrailKind) {
+	m.trail[j.Message] = append(m.trail[j.Message], step{kind, j.Recipient.String()})
+}
+
+// due returns the jobs that may be leased now, earliest first.
+func (m *model) due() []*modelJob {
+	var due []*modelJob
+	for _, j := range m.jobs {
+		if leased := j.Lease != 0 && m.now.Before(j.until); !leased && !j.Held && !j.NextAttempt.After(m.now) {
+			due = append(due, j)
+		}
+	}
+	slices.SortFunc(due, func(a, b *modelJob) int { return a.NextAttempt.Compare(b.NextAttempt) })
+	return due
+}
+
+// messages returns the messages whose bodies are still needed.
+func (m *model) messages() map[store.MessageID]bool {
+	needed := map[store.MessageID]bool{}
+	for _, a := range m.accounts {
+		for _, c := range a.copies {
+			needed[c.Of] = true
+		}
+	}
+	for _, j := range m.jobs {
+		needed[j.Message] = true
+	}
+	return needed
+}
