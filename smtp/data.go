@@ -3,6 +3,7 @@ package smtp
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -11,8 +12,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"crypto/tls"
 
 	"latchkey/internal/mailaddr"
 	"latchkey/internal/message"
@@ -134,10 +133,13 @@ func (s *session) received(tx *transaction) []string {
 
 // literal writes an address as RFC 5321 §4.1.3 does.
 func literal(a netip.Addr) string {
-	if a.Is6() {
+	switch {
+	case a.Is6():
 		return "[IPv6:" + a.String() + "]"
+	case a.Is4():
+		return "[" + a.String() + "]"
 	}
-	return "[" + a.String() + "]"
+	return "local"
 }
 
 // keyword is the protocol of the Received line: ESMTPA only for a real AUTH (RFC 3848), UTF8SMTP when SMTPUTF8 was used (RFC 6531 §4.3).

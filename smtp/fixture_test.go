@@ -17,6 +17,7 @@ import (
 	"net/textproto"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -200,6 +201,54 @@ func (f *fixture) serveOn(l net.Listener) {
 			f.t.Errorf("Serve: got %v, want ErrServerClosed", err)
 		}
 	})
+}
+
+// pipes is a listener on net.Pipe, for tests with a clock of their own.
+type pipes struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), done: make(chan struct{})} }
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.done) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 25} }
+
+// remoteConn is the server's end of a pipe, with an address and a count of writes.
+type remoteConn struct {
+	net.Conn
+	writes atomic.Int64
+}
+
+func (c *remoteConn) RemoteAddr() net.Addr {
+	return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 40000}
+}
+
+func (c *remoteConn) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
+}
+
+// dial connects to a server on pipes.
+func (p *pipes) dial(f *fixture) (*client, *remoteConn) {
+	near, far := net.Pipe()
+	server := &remoteConn{Conn: far}
+	p.conns <- server
+	return f.over(near), server
 }
 
 // testTLS makes a certificate for the test host.

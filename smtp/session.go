@@ -107,7 +107,9 @@ func (s *session) answer(command string, err error) error {
 func (s *session) recovered(command string, err *error) {
 	if p := recover(); p != nil {
 		s.log.Error("panic in session", "command", command, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		s.wire.lastReply()
+		if s.wire != nil {
+			s.wire.lastReply()
+		}
 		*err = &gosmtp.SMTPError{Code: 421, EnhancedCode: status{4, 3, 0}, Message: "Internal error, closing connection"}
 	}
 }
@@ -336,13 +338,16 @@ func (tx *transaction) put(r store.Recipient) {
 
 // Reset forgets the transaction. go-smtp calls it with its lock held, after RSET, EHLO and every message: it only swaps a pointer.
 func (s *session) Reset() {
+	defer s.recovered("RSET", new(error))
 	s.tx.Store(nil)
 	s.wire.endTransfer()
 	s.wire.setBusy(false)
 }
 
 // Logout ends the session. go-smtp calls it with its lock held.
-func (s *session) Logout() error {
+func (s *session) Logout() (err error) {
+	// go-smtp does not catch a panic here: it would end the process.
+	defer s.recovered("QUIT", &err)
 	s.Reset()
 	s.wire.unmute()
 	return nil
