@@ -130,9 +130,14 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// wants checks the number of arguments and names them when it is wrong.
+// wants checks the number of arguments, and that each could name something: these others would be lost in a path.
 func wants(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
+		for _, arg := range args {
+			if arg == "" || arg == "." || arg == ".." {
+				return usagef("%q names nothing; usage: %s", arg, cmd.UseLine())
+			}
+		}
 		if len(args) < least || most >= 0 && len(args) > most {
 			return usagef("usage: %s", cmd.UseLine())
 		}

@@ -499,6 +499,8 @@ func TestUsage(t *testing.T) {
 		{"account nonsense", 2, `latchkey account has no command "nonsense"`},
 		{"account", 0, "set-password"},
 		{"account add", 2, "usage: latchkey account add NAME"},
+		{"account show .", 2, `"." names nothing; usage: latchkey account show NAME`},
+		{"alias remove ..", 2, `".." names nothing; usage: latchkey alias remove NAME`},
 		{"queue list more", 2, "usage: latchkey queue list"},
 		{"settings set nonsense=1 auth_on_mx=maybe recipients=x recipients", 2,
 			`latchkey: "nonsense" is not a setting (see latchkey settings show); auth_on_mx is on or off, not "maybe"; recipients is a whole number, not "x"; "recipients" is not KEY=VALUE`},

@@ -81,20 +81,12 @@ func TestPasswordChangeChangesBothDoorsAtOnce(t *testing.T) {
 	s := startServer(t, "example.com")
 	s.addAccount("anna", "first password")
 	s.send("anna", "first password", []string{"anna@example.com"}, message("before"))
-	open, err := smtp.NewClient(s.dial("submission"), "127.0.0.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(open.StartTLS(s.tls()), open.Auth(smtp.PlainAuth("", "anna", "first password", "127.0.0.1"))); err != nil {
-		t.Fatal(err)
-	}
+	open := s.submission("anna", "first password")
 	holds(t, s.fetch("anna", "first password"), "before")
 
 	s.setPassword("anna", "second password")
 
-	if err := open.Mail("anna@example.com"); err == nil {
-		t.Error("a session with the old password may still send")
-	}
+	wantCode(t, "open session with the old password", open.Mail("anna@example.com"), 421)
 	wantCode(t, "old password at SMTP", s.trySend("anna", "first password", []string{"anna@example.com"}, message("no")), 535)
 	wantAuthRefusal(t, "old password at POP3", s.pop("pop3s").login("anna", "first password"))
 	s.send("anna", "second password", []string{"anna@example.com"}, message("after"))
@@ -105,7 +97,11 @@ func TestSuspensionClosesBothDoors(t *testing.T) {
 	s := startServer(t, "example.com")
 	s.addAccount("anna", "password of anna")
 	s.deliver("x@other.example", []string{"anna@example.com"}, message("before"))
+	open := s.submission("anna", "password of anna")
 	s.setSuspended("anna", true)
+	if err := open.Mail("anna@example.com"); err == nil {
+		t.Error("an open session of a suspended mailbox may still send")
+	}
 	wantAuthRefusal(t, "POP3", s.pop("pop3s").login("anna", "password of anna"))
 	if err := s.trySend("anna", "password of anna", []string{"postmaster@example.com"}, message("no")); err == nil {
 		t.Error("SMTP: a suspended mailbox may send")

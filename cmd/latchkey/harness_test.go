@@ -267,6 +267,19 @@ func (s *testServer) dial(door string) net.Conn {
 	return conn
 }
 
+// submission logs in at the submission door with STARTTLS and AUTH PLAIN.
+func (s *testServer) submission(user, password string) *smtp.Client {
+	s.t.Helper()
+	client, err := smtp.NewClient(s.dial("submission"), "127.0.0.1")
+	if err == nil {
+		err = errors.Join(client.StartTLS(s.tls()), client.Auth(smtp.PlainAuth("", user, password, "127.0.0.1")))
+	}
+	if err != nil {
+		s.t.Fatalf("submission as %s: %v", user, err)
+	}
+	return client
+}
+
 // trySend submits a message at the submission door with STARTTLS and AUTH PLAIN.
 func (s *testServer) trySend(user, password string, to []string, message string) error {
 	s.t.Helper()
