@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"latchkey/store"
 )
@@ -28,13 +31,10 @@ type checkedBody struct {
 // Check implements store.Store. The index is looked at in one read transaction; bodies are read after it, one after the other.
 func (s *Store) Check(ctx context.Context) ([]store.Problem, error) {
 	c := &checker{s: s, refs: make(map[store.MessageID]uint64)}
+	if err := c.pages(ctx); err != nil || len(c.problems) > 0 {
+		return c.problems, err // what a broken index says cannot be trusted
+	}
 	err := s.read(ctx, func(v *view) error {
-		for err := range v.tx.Check() {
-			c.found("damaged index", indexName, "%v", err)
-		}
-		if len(c.problems) > 0 {
-			return nil // what it says cannot be trusted
-		}
 		for _, check := range []func(*view){
 			c.accounts, c.aliases, c.usage, c.copies, c.graves, c.jobs, c.bodyRecords, c.trail, c.trailOrder, c.sessions, c.ids,
 		} {
@@ -51,6 +51,24 @@ func (s *Store) Check(ctx context.Context) ([]store.Problem, error) {
 		}
 	}
 	return c.problems, c.orphans(ctx)
+}
+
+// pages lets bbolt look at its own pages. That needs the list of free pages to stand still, so the committer waits meanwhile.
+func (c *checker) pages(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	tx, err := c.s.db.Begin(true)
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return store.ErrClosed
+	}
+	if err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	for err := range tx.Check() {
+		c.found("damaged index", indexName, "%v", err)
+	}
+	return tx.Rollback()
 }
 
 func (c *checker) found(kind, object, format string, args ...any) {
@@ -301,24 +319,28 @@ func (c *checker) body(ctx context.Context, b checkedBody) error {
 	return nil
 }
 
-// orphans reports files that no message names. One that is on its way in or out at the moment of the look is no problem.
+// orphans reports files that no message names. A body is in the index, or flying, or gone at every moment, so one that is seen to be
+// neither and is there afterwards is an orphan.
 func (c *checker) orphans(ctx context.Context) error {
-	first, err := c.s.orphans(ctx)
-	if err != nil || len(first) == 0 {
-		return err
-	}
-	again, err := c.s.orphans(ctx)
+	tokens, err := c.s.orphans(ctx)
 	if err != nil {
 		return err
 	}
-	still := make(map[token]struct{}, len(again))
-	for _, t := range again {
-		still[t] = struct{}{}
-	}
-	for _, t := range first {
-		if _, ok := still[t]; ok {
-			c.found("orphan body", "body "+t.String(), "no message names it")
+	for _, t := range tokens {
+		if c.s.bodies.isFlying(t) {
+			continue
 		}
+		f, err := c.s.fs.Open(c.s.bodies.large(t))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = f.Close()
+		}
+		if err != nil {
+			return fmt.Errorf("body %s: %w", t, err)
+		}
+		c.found("orphan body", "body "+t.String(), "no message names it")
 	}
 	return nil
 }

@@ -224,10 +224,16 @@ func (s *Store) commit(t *txn) error {
 		t.rollback()
 		return t.err
 	}
+	for _, freed := range t.freed {
+		s.bodies.launch(freed)
+	}
 	s.gate.Lock()
 	err := s.fs.Commit(t.tx.Commit)
 	s.gate.Unlock()
 	if err != nil {
+		for _, kept := range t.freed {
+			s.bodies.landed(kept)
+		}
 		err = s.commitFailed(fmt.Errorf("index commit: %w", err))
 		t.rollback()
 		return err

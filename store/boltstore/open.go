@@ -57,6 +57,7 @@ func Init(_ context.Context, dir string, settings store.Settings, o Options) err
 	if err != nil {
 		return err
 	}
+	changed := append([]string{dir}, newAncestors(dir, o.fs)...)
 	for _, d := range []string{dir, filepath.Join(dir, largeName), filepath.Join(dir, tmpName)} {
 		if err := o.fs.Mkdir(d); err != nil {
 			return fmt.Errorf("data directory: %w", err)
@@ -82,12 +83,22 @@ func Init(_ context.Context, dir string, settings store.Settings, o Options) err
 	if err := o.fs.Rename(fresh, filepath.Join(dir, indexName)); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	for _, d := range []string{dir, filepath.Dir(dir)} {
+	for _, d := range changed {
 		if err := o.fs.SyncDir(d); err != nil {
 			return fmt.Errorf("data directory: %w", err)
 		}
 	}
 	return nil
+}
+
+// newAncestors returns the directories that get a new entry when dir is made: its parent, and every one above that is made too.
+func newAncestors(dir string, fsys fileSystem) (dirs []string) {
+	for parent := filepath.Dir(dir); ; parent = filepath.Dir(parent) {
+		dirs = append(dirs, parent)
+		if _, err := fsys.List(parent); err == nil || parent == filepath.Dir(parent) {
+			return dirs
+		}
+	}
 }
 
 func writeIndex(path string, settings store.Settings, o Options) (err error) {
@@ -175,6 +186,10 @@ func newStore(dir string, db *bolt.DB, o Options) *Store {
 // recover reads what the store keeps in memory, and cleans up after a crash. Nothing of it is needed for correctness of the index,
 // which is whole after any crash; it gives back space.
 func (s *Store) recover(ctx context.Context) error {
+	// A process that was killed may have left a transaction that everybody can read and a power cut would still undo.
+	if err := s.fs.Commit(s.db.Sync); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
 	err := s.read(ctx, func(v *view) error {
 		if err := s.readMeta(v); err != nil {
 			return err

@@ -197,14 +197,11 @@ func (t *txn) sweepAccount(id store.AccountID) (more bool) {
 	return more
 }
 
-// removeBodies unlinks bodies that the index no longer names, beside the committer: it goes on, but does not sweep meanwhile, so
-// that deletes cannot pile up faster than the device removes them.
+// removeBodies unlinks bodies that the index no longer names, and that are flying, beside the committer: it goes on, but does not
+// sweep meanwhile, so that deletes cannot pile up faster than the device removes them.
 func (s *Store) removeBodies(tokens []token) {
 	if len(tokens) == 0 {
 		return
-	}
-	for _, t := range tokens {
-		s.bodies.launch(t)
 	}
 	s.removing.Add(1)
 	s.removers.Go(func() {

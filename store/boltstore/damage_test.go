@@ -1,0 +1,228 @@
+package boltstore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	bolt "go.etcd.io/bbolt"
+
+	"latchkey/store"
+)
+
+// TestDamagedBody: no wrong octet of a body is ever handed out, whatever happened to its file.
+func TestDamagedBody(t *testing.T) {
+	const size = 2*blockSize + 100
+	const header = len("Subject: one\r\n\r\n")
+	tests := []struct {
+		name   string
+		damage func(path string) error
+		whole  int // octets of the body that may be read before the damage
+	}{
+		{"first octet", flip(0), 0},
+		{"end of the first block", flip(blockSize - 1), 0},
+		{"second block", flip(blockSize), blockSize},
+		{"last octet", flip(header + size - 1), 2 * blockSize},
+		{"trailer", flip(header + size), 0},
+		{"end of the trailer", flip(header + size + 3*sumSize - 1), 0},
+		{"cut", func(p string) error { return os.Truncate(p, size/2) }, 0},
+		{"one octet short", func(p string) error { return os.Truncate(p, int64(header+size+3*sumSize-1)) }, 0},
+		{"longer", func(p string) error { return os.Truncate(p, int64(header+size+3*sumSize+1)) }, 0},
+		{"empty", func(p string) error { return os.Truncate(p, 0) }, 0},
+		{"missing", os.Remove, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "data")
+			initData(t, dir)
+			s := openData(t, dir, Options{})
+			defer closeData(t, s)
+			if err := send(s, newLedger(), "one", size, true); err != nil {
+				t.Fatal(err)
+			}
+			if err := tt.damage(onlyBody(t, dir)); err != nil {
+				t.Fatal(err)
+			}
+			m, err := s.OpenMaildrop(t.Context(), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = m.Close() }()
+			prefix := len("X-Copy: 1\r\n")
+			r, err := m.OpenMessage(t.Context(), ids(m)[0])
+			expectDamage(t, r, err, prefix+tt.whole, "X-Copy: 1\r\nSubject: one\r\n\r\n"+strings.Repeat("x", size))
+			r, err = s.OpenJob(t.Context(), 1)
+			expectDamage(t, r, err, tt.whole, "Subject: one\r\n\r\n"+strings.Repeat("x", size))
+			problems, err := s.Check(t.Context())
+			if err != nil || len(problems) != 1 || problems[0].Kind != "damaged body" {
+				t.Errorf("Check: %+v, %v, want one damaged body", problems, err)
+			}
+		})
+	}
+}
+
+func flip(off int) func(string) error {
+	return func(path string) error {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		b[off] ^= 4
+		return os.WriteFile(path, b, fileMode)
+	}
+}
+
+func onlyBody(t *testing.T, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(dir, largeName))
+	if err != nil || len(entries) != 1 {
+		t.Fatalf("%d bodies (%v), want 1", len(entries), err)
+	}
+	return filepath.Join(dir, largeName, entries[0].Name())
+}
+
+func expectDamage(t *testing.T, r io.ReadCloser, err error, whole int, text string) {
+	t.Helper()
+	if err != nil {
+		if !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("error %v, want %v", err, store.ErrDamaged)
+		}
+		return
+	}
+	defer func() { _ = r.Close() }()
+	b, err := io.ReadAll(r)
+	if !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("error %v, want %v", err, store.ErrDamaged)
+	}
+	if len(b) > whole || string(b) != text[:len(b)] {
+		t.Errorf("read %d octets, want at most %d, and right ones", len(b), whole)
+	}
+	if _, again := r.Read(make([]byte, 1)); !errors.Is(again, store.ErrDamaged) {
+		t.Errorf("read again: %v, want %v", again, store.ErrDamaged)
+	}
+}
+
+// TestSwappedBody: a whole and sound file of another message is damage too.
+func TestSwappedBody(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	initData(t, dir)
+	s := openData(t, dir, Options{})
+	defer closeData(t, s)
+	if err := send(s, newLedger(), "one", 100, false); err != nil {
+		t.Fatal(err)
+	}
+	first := onlyBody(t, dir)
+	if err := send(s, newLedger(), "two", 100, false); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(filepath.Join(dir, largeName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if p := filepath.Join(dir, largeName, e.Name()); p != first {
+			if err := os.Rename(p, first); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	m, err := s.OpenMaildrop(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = m.Close() }()
+	for _, id := range ids(m) {
+		r, err := m.OpenMessage(t.Context(), id)
+		expectDamage(t, r, err, len("X-Copy: 1\r\n"), "X-Copy: 1\r\n")
+	}
+}
+
+// TestCheckFinds breaks the index behind the store's back.
+func TestCheckFinds(t *testing.T) {
+	tests := []struct {
+		name string
+		kind string
+		edit func(*bolt.Tx) error
+	}{
+		{"usage", "counter off", put(bUsage, key8(1), encodeUsage(store.Usage{Octets: 1, Messages: 7}))},
+		{"references", "counter off", edit(bBodies, key8(1), func(b []byte) []byte { b[len(b)-1]++; return b })},
+		{"copy without message", "dangling reference", put(bCopies, key16(1, 1), copyRecord{Message: 99}.encode())},
+		{"body without record", "dangling reference", del(bBodies, key8(1))},
+		{"copy without account", "dangling reference", put(bCopies, key16(77, 1), copyRecord{Message: 1}.encode())},
+		{"grave without copy", "dangling reference", put(bGraves, key16(1, 77), nil)},
+		{"name to nowhere", "dangling reference", put(bAccountNames, []byte("carl"), key8(77))},
+		{"account without name", "dangling reference", del(bAccountNames, []byte("anna"))},
+		{"alias to nowhere", "dangling reference", put(bAliases, []byte("sales"), key8(77))},
+		{"job out of order", "dangling reference", func(tx *bolt.Tx) error {
+			key, _ := tx.Bucket([]byte(bDue.String())).Cursor().First()
+			return tx.Bucket([]byte(bDue.String())).Delete(key)
+		}},
+		{"job without record", "counter off", del(bJobs, key8(1))},
+		{"trail", "counter off", del(bTrailOrder, key8(1))},
+		{"torn record", "damaged record", put(bCopies, key16(1, 1), []byte{1, 2, 3})},
+		{"id to be given again", "counter off", put(bMeta, []byte(metaTally), (&tally{}).encode())},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "data")
+			initData(t, dir)
+			s := openData(t, dir, Options{})
+			if err := send(s, newLedger(), "one", 100, true); err != nil {
+				t.Fatal(err)
+			}
+			closeData(t, s)
+			change(t, dir, tt.edit)
+			s = openData(t, dir, Options{})
+			defer func() { _ = s.Close() }()
+			problems, err := s.Check(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range problems {
+				if p.Kind == tt.kind {
+					return
+				}
+			}
+			t.Errorf("Check found %+v, want a %s", problems, tt.kind)
+		})
+	}
+}
+
+func put(id bucketID, key, value []byte) func(*bolt.Tx) error {
+	return func(tx *bolt.Tx) error { return tx.Bucket([]byte(id.String())).Put(key, value) }
+}
+
+func del(id bucketID, key []byte) func(*bolt.Tx) error {
+	return func(tx *bolt.Tx) error { return tx.Bucket([]byte(id.String())).Delete(key) }
+}
+
+func edit(id bucketID, key []byte, change func([]byte) []byte) func(*bolt.Tx) error {
+	return func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte(id.String()))
+		value := b.Get(key)
+		if value == nil {
+			return fmt.Errorf("no %s %x", id, key)
+		}
+		return b.Put(key, change(append([]byte(nil), value...)))
+	}
+}
+
+// TestCheckFindsOrphan: a body that nobody names, found beside the work.
+func TestCheckFindsOrphan(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	initData(t, dir)
+	s := openData(t, dir, Options{})
+	defer closeData(t, s)
+	orphan := newToken().String()
+	if err := os.WriteFile(filepath.Join(dir, largeName, orphan), nil, fileMode); err != nil {
+		t.Fatal(err)
+	}
+	problems, err := s.Check(t.Context())
+	if err != nil || len(problems) != 1 || problems[0].Kind != "orphan body" {
+		t.Errorf("Check: %+v, %v, want one orphan body", problems, err)
+	}
+}
