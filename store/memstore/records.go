@@ -93,9 +93,11 @@ func (s *Store) RemoveSecret(ctx context.Context, name string) error {
 
 // counter is a bucket that is not full, and the limit that it was last used with.
 type counter struct {
-	store.Bucket
-	limit store.Limit
+	bucket store.Bucket
+	limit  store.Limit
 }
+
+func (c *counter) fullAt() time.Time { return c.bucket.FullAt(c.limit) }
 
 // Take implements store.Counters.
 func (s *Store) Take(ctx context.Context, now time.Time, key string, cost int64, l store.Limit) (store.Taken, error) {
@@ -111,8 +113,8 @@ func (s *Store) Take(ctx context.Context, now time.Time, key string, cost int64,
 		c = &counter{}
 	}
 	c.limit = l
-	taken := c.Bucket.Take(now, cost, l)
-	if !known && c.Used > 0 {
+	taken := c.bucket.Take(now, cost, l)
+	if !known && c.bucket.Used > 0 {
 		s.d.makeRoomForCounter(now)
 		s.d.counters[key] = c
 	}
@@ -130,7 +132,7 @@ func (s *Store) Give(ctx context.Context, now time.Time, key string, cost int64,
 	defer s.end()
 	if c := s.d.counters[key]; c != nil {
 		c.limit = l
-		c.Bucket.Give(now, cost, l)
+		c.bucket.Give(now, cost, l)
 	}
 	return nil
 }
@@ -148,12 +150,12 @@ func (d *data) makeRoomForCounter(now time.Time) {
 	if len(d.counters) < d.bounds.counters {
 		return
 	}
-	maps.DeleteFunc(d.counters, func(_ string, c *counter) bool { return !c.FullAt(c.limit).After(now) })
+	maps.DeleteFunc(d.counters, func(_ string, c *counter) bool { return !c.fullAt().After(now) })
 	if len(d.counters) < d.bounds.counters {
 		return
 	}
 	fullest := slices.MinFunc(slices.Collect(maps.Keys(d.counters)), func(a, b string) int {
-		return d.counters[a].FullAt(d.counters[a].limit).Compare(d.counters[b].FullAt(d.counters[b].limit))
+		return d.counters[a].fullAt().Compare(d.counters[b].fullAt())
 	})
 	delete(d.counters, fullest)
 }

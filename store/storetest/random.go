@@ -36,7 +36,10 @@ func TestRandom(t *testing.T, f Factory) {
 			p.closeSnapshots()
 			h.checkAndClose()
 		}()
-		rt.Repeat(map[string]func(*rapid.T){
+		for _, begin := range []func(*rapid.T){p.addAccount, p.addAccount, p.addAccount, p.commit, p.commit, p.commit, p.commit} {
+			begin(rt)
+		}
+		actions := map[string]func(*rapid.T){
 			"":                p.compare,
 			"add account":     p.addAccount,
 			"update account":  p.updateAccount,
@@ -49,8 +52,11 @@ func TestRandom(t *testing.T, f Factory) {
 			"open maildrop":   p.openSnapshot,
 			"expunge":         p.expungeSome,
 			"close maildrop":  p.closeSnapshot,
+			"expunge more":    p.expungeSome,
 			"lease":           p.leaseSome,
+			"lease more":      p.leaseSome,
 			"finish":          p.finishSome,
+			"finish more":     p.finishSome,
 			"hold":            p.hold,
 			"release":         p.releaseSome,
 			"remove job":      p.removeJob,
@@ -58,7 +64,9 @@ func TestRandom(t *testing.T, f Factory) {
 			"let time go by":  p.advance,
 			"close and open":  p.closeAndOpen,
 			"refuse nonsense": p.nonsense,
-		})
+		}
+		rt.Repeat(actions)
+		rt.Repeat(actions) // rapid's sequences are short; what goes wrong needs a history
 		done = true
 	})
 }
