@@ -1,0 +1,425 @@
+package pop3_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"latchkey/pop3"
+	"latchkey/pop3/pop3test"
+)
+
+// pipeListener hands out the server's ends of pipes, so that time can be fake.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newPipeListener() *pipeListener {
+	return &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (l *pipeListener) dial(t testing.TB) *client {
+	ours, theirs := net.Pipe()
+	l.conns <- theirs
+	return newClient(t, ours)
+}
+
+// bubble serves in fake time.
+func bubble(t *testing.T, b pop3.Backend, do func(t *testing.T, s *pop3.Server, l *pipeListener)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s, l := newServer(b), newPipeListener()
+		done := make(chan error, 1)
+		go func() { done <- s.Serve(l) }()
+		do(t, s, l)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; !errors.Is(err, pop3.ErrServerClosed) {
+			t.Errorf("Serve: got %v", err)
+		}
+	})
+}
+
+// TestTimeouts: on either side of each time-out; the end comes without a reply (RFC 1939 §3).
+func TestTimeouts(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		login bool
+		limit time.Duration
+	}{{"before login", false, pop3.DefaultLoginTimeout}, {"after login", true, pop3.DefaultIdleTimeout}} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBackend()
+			bubble(t, b, func(t *testing.T, _ *pop3.Server, l *pipeListener) {
+				c := l.dial(t)
+				if tt.login {
+					c.login()
+					c.want("+OK", "DELE 1")
+				} else {
+					c.line()
+				}
+				time.Sleep(tt.limit - time.Second)
+				c.want("+OK", "CAPA")
+				for c.line() != "." {
+				}
+				time.Sleep(tt.limit + time.Second)
+				c.ended()
+			})
+			if len(b.UIDs("alice")) != 3 {
+				t.Error("a session that timed out has deleted messages")
+			}
+		})
+	}
+}
+
+// TestDribbledLine: the wait is for the whole line, not for each octet.
+func TestDribbledLine(t *testing.T) {
+	bubble(t, newBackend(), func(t *testing.T, _ *pop3.Server, l *pipeListener) {
+		c := l.dial(t)
+		c.line()
+		var err error
+		for i := 0; i < 10 && err == nil; i++ {
+			time.Sleep(pop3.DefaultLoginTimeout / 5)
+			_, err = io.WriteString(c, "U")
+		}
+		if err == nil {
+			t.Error("a line of one octet now and then kept the connection open")
+		}
+	})
+}
+
+// TestSessionEnds: a session ends after its day, however busy.
+func TestSessionEnds(t *testing.T) {
+	bubble(t, newBackend(), func(t *testing.T, _ *pop3.Server, l *pipeListener) {
+		c := l.dial(t)
+		c.login()
+		for range int(pop3.DefaultMaxSession/(5*time.Minute)) - 1 {
+			time.Sleep(5 * time.Minute)
+			c.want("+OK", "NOOP")
+		}
+		time.Sleep(5*time.Minute + time.Second)
+		c.ended()
+	})
+}
+
+// TestSlowReader: 200 octets a second is a slow line, one octet a second is an attack.
+func TestSlowReader(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		pause time.Duration
+		whole bool
+	}{{"slow line", 5 * time.Millisecond, true}, {"attack", time.Second, false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBackend()
+			message := "Subject: big\r\n\r\n" + strings.Repeat("0123456789\r\n", 5000)
+			b.Add("alice", "secret", message)
+			bubble(t, b, func(t *testing.T, _ *pop3.Server, l *pipeListener) {
+				c := l.dial(t)
+				c.login()
+				c.want("+OK", "RETR 1")
+				var got bytes.Buffer
+				var octet [1]byte
+				var err error
+				for err == nil && !bytes.HasSuffix(got.Bytes(), []byte("\r\n.\r\n")) {
+					time.Sleep(tt.pause)
+					if _, err = io.ReadFull(c.r, octet[:]); err == nil {
+						got.Write(octet[:])
+					}
+				}
+				if whole := err == nil; whole != tt.whole {
+					t.Errorf("got %d of %d octets (%v), want all: %v", got.Len(), len(message), err, tt.whole)
+				}
+			})
+		})
+	}
+}
+
+// TestShutdownDrains: idle clients are told, a running command finishes, and its client is told then.
+func TestShutdownDrains(t *testing.T) {
+	b := newBackend()
+	started, release := make(chan struct{}), make(chan struct{})
+	b.Work = func(context.Context) { close(started); <-release }
+	s := newServer(b)
+	address := serve(t, s)
+	idle, busy := newClient(t, dial(t, address)), newClient(t, dial(t, address))
+	idle.line()
+	busy.line()
+	busy.want("+OK", "USER alice")
+	if _, err := io.WriteString(busy, "PASS secret\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-started
+	done := make(chan error, 1)
+	go func() { done <- s.Shutdown(t.Context()) }()
+	if got := idle.line(); got != "-ERR [SYS/TEMP] server is stopping, try again soon" {
+		t.Errorf("idle client: got %q", got)
+	}
+	idle.ended()
+	close(release)
+	if got := busy.line(); !strings.HasPrefix(got, "+OK 3 messages") {
+		t.Errorf("busy client: got %q", got)
+	}
+	if got := busy.line(); !strings.HasPrefix(got, "-ERR [SYS/TEMP]") {
+		t.Errorf("busy client after its command: got %q", got)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+	if _, err := net.Dial("tcp", address); err == nil {
+		t.Error("still listening after Shutdown")
+	}
+}
+
+// TestShutdownGivesUp: a client that does not go is cut off when the context ends, and Close works afterwards.
+func TestShutdownGivesUp(t *testing.T) {
+	b := newBackend()
+	started := make(chan struct{})
+	b.Work = func(ctx context.Context) { close(started); <-ctx.Done() }
+	s := newServer(b)
+	c := newClient(t, dial(t, serve(t, s)))
+	c.line()
+	c.want("+OK", "USER alice")
+	if _, err := io.WriteString(c, "PASS secret\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-started
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Shutdown: got %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("Close after Shutdown: %v", err)
+	}
+	if err := s.Serve(newPipeListener()); !errors.Is(err, pop3.ErrServerClosed) {
+		t.Errorf("Serve after Close: got %v", err)
+	}
+}
+
+// TestClientGoneCancelsLogin: nobody hashes passwords for a client that has hung up.
+func TestClientGoneCancelsLogin(t *testing.T) {
+	for _, command := range []string{"USER alice\r\nPASS secret\r\n", "AUTH PLAIN " + plain("alice", "secret") + "\r\n"} {
+		b := newBackend()
+		started, cancelled := make(chan struct{}), make(chan struct{})
+		b.Work = func(ctx context.Context) { close(started); <-ctx.Done(); close(cancelled) }
+		c := newClient(t, dial(t, serve(t, newServer(b))))
+		c.line()
+		if _, err := io.WriteString(c, command); err != nil {
+			t.Fatal(err)
+		}
+		<-started
+		_ = c.Close()
+		<-cancelled
+	}
+}
+
+// TestWatchKeepsInput: what a client sends while its login is being looked at is not lost.
+func TestWatchKeepsInput(t *testing.T) {
+	b := newBackend()
+	started, release := make(chan struct{}), make(chan struct{})
+	b.Work = func(context.Context) { close(started); <-release }
+	c := newClient(t, dial(t, serve(t, newServer(b))))
+	c.line()
+	c.want("+OK", "USER alice")
+	if _, err := io.WriteString(c, "PASS secret\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-started
+	if _, err := io.WriteString(c, "STAT\r\nQUIT\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	for _, want := range []string{"+OK 3 messages (81 octets)", "+OK 3 81", "+OK bye, 0 deleted, 3 left"} {
+		if got := c.line(); got != want {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// TestQuitThenGone: a client that hangs up right after QUIT has said QUIT.
+func TestQuitThenGone(t *testing.T) {
+	b := newBackend()
+	s := newServer(b)
+	c := newClient(t, dial(t, serve(t, s)))
+	c.login()
+	c.want("+OK", "DELE 2")
+	if _, err := io.WriteString(c, "QUIT\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.UIDs("alice"); len(got) != 2 {
+		t.Errorf("left: %v, want two messages", got)
+	}
+}
+
+// TestSTLSInjection: what a stranger on the way put behind STLS is never run (the class of CVE-2011-0411).
+func TestSTLSInjection(t *testing.T) {
+	s := newServer(newBackend())
+	s.TLSConfig = certificate(t)
+	c := newClient(t, dial(t, serve(t, s)))
+	c.line()
+	if got := c.cmd("STLS\r\nUSER alice\r\nPASS secret"); got != "+OK begin TLS" {
+		t.Fatalf("got %q", got)
+	}
+	conn := tls.Client(c.Conn, &tls.Config{InsecureSkipVerify: true}) // the test's own certificate
+	if err := conn.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	secure := newClient(t, conn)
+	secure.want("-ERR log in first", "STAT")
+	secure.want("-ERR USER first", "PASS secret")
+}
+
+// TestSTLSHandshakeFails: no session in the clear goes on after it.
+func TestSTLSHandshakeFails(t *testing.T) {
+	s := newServer(newBackend())
+	s.TLSConfig = certificate(t)
+	c := newClient(t, dial(t, serve(t, s)))
+	c.line()
+	c.want("+OK begin TLS", "STLS")
+	if _, err := io.WriteString(c, "USER alice\r\nPASS secret\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	rest, _ := io.ReadAll(c.r)
+	if bytes.Contains(rest, []byte("+OK")) || bytes.Contains(rest, []byte("-ERR")) {
+		t.Errorf("got %q after a failed handshake", rest)
+	}
+}
+
+// TestImplicitTLS: a *tls.Conn from the listener is TLS from the start, without STLS (RFC 8314 §3).
+func TestImplicitTLS(t *testing.T) {
+	s := newServer(newBackend())
+	config := certificate(t)
+	s.TLSConfig = config
+	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	conn, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true}) // the test's own certificate
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newClient(t, conn)
+	c.login()
+	c.want("+OK", "CAPA")
+	for line := c.line(); line != "."; line = c.line() {
+		if line == "STLS" {
+			t.Error("STLS is listed under TLS")
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	<-done
+}
+
+func plain(user, password string) string {
+	return base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00" + password))
+}
+
+// TestResponseLimit: a SASL response of 12,288 octets with its line end is read, one of 12,289 is refused (RFC 5034 §4).
+func TestResponseLimit(t *testing.T) {
+	c := newClient(t, dial(t, serve(t, newServer(newBackend()))))
+	c.line()
+	for _, tt := range []struct {
+		octets int
+		want   string
+	}{{12287, "-ERR the response is not base64"}, {12288, "-ERR the response is not base64"}, {12289, "-ERR response too long"}} {
+		if got := c.cmd("AUTH PLAIN"); got != "+ " {
+			t.Fatalf("got %q", got)
+		}
+		if got := c.cmd(strings.Repeat("*", tt.octets-2)); got != tt.want {
+			t.Errorf("%d octets: got %q, want %q", tt.octets, got, tt.want)
+		}
+	}
+}
+
+// TestEndlessLine: a line without an end takes no memory and is one bad command.
+func TestEndlessLine(t *testing.T) {
+	c := newClient(t, dial(t, serve(t, newServer(newBackend()))))
+	c.line()
+	chunk := strings.Repeat("QUIT ", 20_000)
+	for range 20 {
+		if _, err := io.WriteString(c, chunk); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := c.cmd(""); got != "-ERR command line too long" {
+		t.Errorf("got %q", got)
+	}
+	c.want("+OK bye", "QUIT")
+}
+
+// FuzzConn talks nonsense to a whole connection in either state: it must end, log out once, and answer in form.
+func FuzzConn(f *testing.F) {
+	for _, s := range []string{
+		"USER alice\r\nPASS secret\r\nSTAT\r\nQUIT\r\n", "AUTH PLAIN\r\n*\r\nAUTH PLAIN =\r\n", "CAPA\nLIST \r\nTOP 1 0\r\nUIDL\r\nRETR 2\r\n",
+		"DELE 1\r\nRSET\r\nDELE 2\r\nQUIT\r\n", "\r\n\r\n\x00\xff\n", "STLS\r\nX",
+	} {
+		f.Add([]byte(s), false)
+		f.Add([]byte(s), true)
+	}
+	f.Fuzz(func(t *testing.T, input []byte, loggedIn bool) {
+		b := &pop3test.Backend{Mechanisms: []string{"PLAIN", "TWO-STEP"}}
+		b.Add("alice", "secret", messageOne, messageDots)
+		s, l := newServer(b), newPipeListener()
+		done := make(chan error, 1)
+		go func() { done <- s.Serve(l) }()
+		ours, theirs := net.Pipe()
+		l.conns <- theirs
+		heard := make(chan []byte, 1)
+		go func() {
+			out, _ := io.ReadAll(ours)
+			heard <- out
+		}()
+		if loggedIn {
+			_, _ = io.WriteString(ours, "USER alice\r\nPASS secret\r\n")
+		}
+		_, _ = ours.Write(input)
+		_, _ = io.WriteString(ours, "\r\n")
+		_ = ours.Close()
+		out := <-heard
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		<-done
+		if b.Logouts() != 1 {
+			t.Errorf("got %d logouts", b.Logouts())
+		}
+		if !bytes.HasPrefix(out, []byte("+OK pop.test")) || bytes.Contains(out, []byte("\x00")) {
+			t.Errorf("heard %q", out)
+		}
+	})
+}
