@@ -226,14 +226,14 @@ func TestServerFits(t *testing.T) {
 	}{
 		{"complete", map[string]string{"tls.cert": "c", "tls.key": "k"}, nil},
 		{"no certificate", nil, []string{
-			`listen.pop3s: listen.pop3s: needs tls.cert and tls.key; or set it to "" to switch it off`,
-			`listen.submission: listen.submission: needs tls.cert and tls.key; or set it to "" to switch it off`,
-			`listen.smtps: listen.smtps: needs tls.cert and tls.key; or set it to "" to switch it off`,
+			`listen.pop3s: needs tls.cert and tls.key; or set it to "" to switch it off`,
+			`listen.submission: needs tls.cert and tls.key; or set it to "" to switch it off`,
+			`listen.smtps: needs tls.cert and tls.key; or set it to "" to switch it off`,
 		}},
 		{"clear doors need none", map[string]string{"listen.pop3s": "", "listen.submission": "", "listen.smtps": ""}, nil},
 		{"key alone", map[string]string{"tls.key": "k"}, []string{"--tls-key: tls.key: tls.cert is missing"}},
 		{"one address twice", map[string]string{"tls.cert": "c", "tls.key": "k", "listen.pop3": ":25"}, []string{
-			"listen.mx: listen.mx: :25 is the address of listen.pop3 already",
+			"listen.mx: :25 is the address of listen.pop3 already",
 		}},
 		{"any port twice", map[string]string{"tls.cert": "c", "tls.key": "k", "listen.pop3": "127.0.0.1:0", "listen.mx": "127.0.0.1:0"}, nil},
 		{"all off", map[string]string{"listen.pop3": "", "listen.pop3s": "", "listen.mx": "", "listen.submission": "", "listen.smtps": ""}, []string{

@@ -31,7 +31,10 @@ type Mistakes []Mistake
 func (m Mistakes) Error() string {
 	lines := make([]string, len(m))
 	for i, one := range m {
-		lines[i] = one.Where + ": " + one.Text
+		lines[i] = one.Text
+		if prefix := one.Where + ": "; !strings.HasPrefix(one.Text, prefix) { // a key that nobody set is named once
+			lines[i] = prefix + one.Text
+		}
 	}
 	return strings.Join(lines, "\n")
 }

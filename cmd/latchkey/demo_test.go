@@ -264,10 +264,7 @@ func TestDemoSaysWhatIsInItsWay(t *testing.T) {
 }
 
 func TestFactsAreShellSafe(t *testing.T) {
-	shell, err := exec.LookPath("sh")
-	if err != nil {
-		t.Skip("no shell on this machine")
-	}
+	need(t, "sh")
 	for _, value := range []string{"", "plain", "a b", "it's", "$HOME `id` \"x\" \\ * ; &", "'", "''", "ü", "a=b", "#c", "~"} {
 		if got := unquote(quote(value)); got != value {
 			t.Errorf("%q: read back as %q", value, got)
@@ -276,7 +273,7 @@ func TestFactsAreShellSafe(t *testing.T) {
 		if err := writeFacts(dir, []fact{{"VALUE", value}}); err != nil {
 			t.Fatal(err)
 		}
-		out, err := exec.Command(shell, "-c", `. "$0/demo.env" && printf %s "$VALUE"`, dir).CombinedOutput()
+		out, err := exec.Command("sh", "-c", `. "$0/demo.env" && printf %s "$VALUE"`, dir).CombinedOutput()
 		if err != nil || string(out) != value {
 			t.Errorf("%q: a shell reads %q, %v", value, out, err)
 		}
@@ -285,11 +282,7 @@ func TestFactsAreShellSafe(t *testing.T) {
 
 // TestDemoPrintsWhatWorks runs the curl and swaks lines that the demo prints, as they stand.
 func TestDemoPrintsWhatWorks(t *testing.T) {
-	for _, tool := range []string{"sh", "curl", "swaks"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not on this machine", tool)
-		}
-	}
+	need(t, "sh", "curl", "swaks")
 	d := startDemo(t, filepath.Join(t.TempDir(), "demo"), freeBase(t))
 	text := d.out.String()
 	if !regexp.MustCompile(`SHA-256 [0-9a-f]{64}`).MatchString(text) || strings.Contains(text, "{") {

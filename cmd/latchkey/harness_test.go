@@ -14,6 +14,7 @@ import (
 	"net/smtp"
 	"net/textproto"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -41,6 +42,20 @@ func TestMain(m *testing.M) {
 
 // patience bounds waiting for something that is expected; nothing waits that long unless it is broken.
 const patience = 30 * time.Second
+
+// need skips a test whose programs are not on this machine, and says so; CI has all of them.
+func need(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, program := range programs {
+		if _, err := exec.LookPath(program); err == nil {
+			continue
+		}
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("CI needs %s", program)
+		}
+		t.Skipf("%s is not on this machine", program)
+	}
+}
 
 // testServer is a whole domain in this process: the real store in a directory of the test, the real doors on loopback ports that the
 // kernel chooses, and the management socket.

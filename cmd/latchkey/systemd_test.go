@@ -11,13 +11,7 @@ import (
 // TestSystemdUnit lets systemd judge the unit as the instance of a domain.
 func TestSystemdUnit(t *testing.T) {
 	const tool = "systemd-analyze" //nolint:misspell // the name of a program
-	judge, err := exec.LookPath(tool)
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("CI needs " + tool)
-		}
-		t.Skip("no " + tool + " on this machine")
-	}
+	need(t, tool)
 	unit, err := os.ReadFile(filepath.Join("..", "..", "deploy", "systemd", "latchkey@.service"))
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +29,7 @@ func TestSystemdUnit(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Warnings leave the exit status alone, so there must be no output at all.
-	if out, err := exec.Command(judge, "verify", "--man=no", instance).CombinedOutput(); err != nil || len(out) > 0 {
+	if out, err := exec.Command(tool, "verify", "--man=no", instance).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("%s verify: %v\n%s", tool, err, out)
 	}
 }
