@@ -35,13 +35,13 @@ func (s *session) authPossible() error {
 }
 
 // Auth begins an exchange.
-func (s *session) Auth(mech string) (server sasl.Server, err error) {
-	defer s.recovered("AUTH", &err)
-	server, err = s.beginAuth(mech)
-	if err != nil {
-		return nil, s.answer("AUTH", err)
-	}
-	return server, nil
+func (s *session) Auth(mech string) (sasl.Server, error) {
+	var server sasl.Server
+	err := s.safely("AUTH", func() (err error) {
+		server, err = s.beginAuth(mech)
+		return err
+	})
+	return server, s.answer("AUTH", err)
 }
 
 func (s *session) beginAuth(mech string) (sasl.Server, error) {
@@ -97,17 +97,18 @@ type exchange struct {
 // Next goes one step on.
 func (e *exchange) Next(response []byte) (challenge []byte, done bool, err error) {
 	s := e.session
-	defer s.recovered("AUTH", &err)
-	challenge, done, err = e.server.Next(response)
-	if err == nil {
+	err = s.safely("AUTH", func() (err error) {
+		challenge, done, err = e.server.Next(response)
+		return err
+	})
+	switch {
+	case err == nil:
 		s.wire.earned()
 		return challenge, done, nil
-	}
-	switch {
 	case errors.Is(err, auth.ErrCredentials), errors.Is(err, auth.ErrSuspended), errors.Is(err, auth.ErrThrottled),
 		errors.Is(err, auth.ErrIdentity):
 		s.authFailures++
-	case !e.asked:
+	case !e.asked && !errors.Is(err, errPanic):
 		err = &refusal{501, status{5, 5, 2}, "Not what the mechanism asks for", err}
 	}
 	if s.authFailures >= s.srv.limits.AuthFailures {

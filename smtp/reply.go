@@ -19,6 +19,9 @@ import (
 // maxReplyText bounds the text of one reply, in octets: with code and line end a reply line stays below 512 (RFC 5321 §4.5.3.1.5).
 const maxReplyText = 480
 
+// errPanic stands for a bug of ours; the log has the rest.
+var errPanic = errors.New("smtp: panic in session")
+
 // status is an enhanced status code (RFC 3463).
 type status = gosmtp.EnhancedCode
 
@@ -74,6 +77,7 @@ func outcomes() []outcome {
 		{auth.ErrBusy, true, refusal{454, status{4, 7, 0}, "Too many logins at once: try again", nil}},
 		{auth.ErrCleartext, false, refusal{538, status{5, 7, 11}, "Turn on encryption (STARTTLS, or SSL/TLS on port 465) in your mail program, then log in", nil}},
 
+		{errPanic, true, refusal{421, status{4, 3, 0}, "Internal error, closing connection", nil}},
 		{errTooLarge, false, refusal{552, status{5, 3, 4}, "Message is larger than allowed here", nil}},
 		{message.ErrBareCR, false, refusal{550, status{5, 5, 2}, "Message has a CR without LF (RFC 5321 section 2.3.8)", nil}},
 		{message.ErrBareLF, false, refusal{550, status{5, 5, 2}, "Message has a LF without CR (RFC 5321 section 2.3.8)", nil}},
@@ -85,7 +89,6 @@ func outcomes() []outcome {
 		{gosmtp.ErrTooLongLine, false, refusal{554, status{5, 6, 0}, "A line is too long", nil}},
 		{mailaddr.ErrSyntax, false, refusal{553, status{5, 1, 3}, "Not a valid address", nil}},
 
-		{gosmtp.ErrDataReset, false, refusal{451, status{4, 4, 2}, "Transfer was given up", nil}},
 		{os.ErrDeadlineExceeded, false, refusal{421, status{4, 4, 2}, "Too slow, closing connection", nil}},
 		{io.ErrUnexpectedEOF, false, connectionLost()},
 		{context.Canceled, true, refusal{421, status{4, 3, 2}, "Service is stopping, try again later", nil}},

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -103,21 +104,20 @@ func (s *session) answer(command string, err error) error {
 	return r
 }
 
-// recovered makes 421 of a panic, so that no bug of ours ends the process or another session.
-func (s *session) recovered(command string, err *error) {
-	if p := recover(); p != nil {
-		s.log.Error("panic in session", "command", command, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		if s.wire != nil {
-			s.wire.lastReply()
+// safely makes 421 of a panic, so that no bug of ours ends the process or another session.
+func (s *session) safely(command string, do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic in session", "command", command, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = errPanic
 		}
-		*err = &gosmtp.SMTPError{Code: 421, EnhancedCode: status{4, 3, 0}, Message: "Internal error, closing connection"}
-	}
+	}()
+	return do()
 }
 
 // Mail begins a transaction.
-func (s *session) Mail(from string, opts *gosmtp.MailOptions) (err error) {
-	defer s.recovered("MAIL", &err)
-	return s.answer("MAIL", s.mail(from, opts))
+func (s *session) Mail(from string, opts *gosmtp.MailOptions) error {
+	return s.answer("MAIL", s.safely("MAIL", func() error { return s.mail(from, opts) }))
 }
 
 func (s *session) mail(from string, opts *gosmtp.MailOptions) error {
@@ -198,9 +198,8 @@ func (s *session) ownership(ctx context.Context, who authenticated, addr mailadd
 }
 
 // Rcpt adds a recipient.
-func (s *session) Rcpt(to string, opts *gosmtp.RcptOptions) (err error) {
-	defer s.recovered("RCPT", &err)
-	return s.answer("RCPT", s.rcpt(to, opts))
+func (s *session) Rcpt(to string, opts *gosmtp.RcptOptions) error {
+	return s.answer("RCPT", s.safely("RCPT", func() error { return s.rcpt(to, opts) }))
 }
 
 func (s *session) rcpt(to string, opts *gosmtp.RcptOptions) error {
@@ -338,39 +337,56 @@ func (tx *transaction) put(r store.Recipient) {
 
 // Reset forgets the transaction. go-smtp calls it with its lock held, after RSET, EHLO and every message: it only swaps a pointer.
 func (s *session) Reset() {
-	defer s.recovered("RSET", new(error))
-	s.tx.Store(nil)
-	s.wire.endTransfer()
-	s.wire.setBusy(false)
+	_ = s.safely("RSET", func() error { // a panic is logged, and there is nobody to answer
+		s.tx.Store(nil)
+		s.wire.endTransfer()
+		s.wire.setBusy(false)
+		return nil
+	})
 }
 
-// Logout ends the session. go-smtp calls it with its lock held.
-func (s *session) Logout() (err error) {
-	// go-smtp does not catch a panic here: it would end the process.
-	defer s.recovered("QUIT", &err)
+// Logout ends the session. go-smtp calls it with its lock held, and does not catch a panic in it: that would end the process.
+func (s *session) Logout() error {
 	s.Reset()
-	s.wire.unmute()
-	return nil
+	return s.safely("QUIT", func() error {
+		s.wire.unmute()
+		return nil
+	})
 }
 
 // Data receives a message by DATA or BDAT.
-func (s *session) Data(r io.Reader) (err error) {
-	defer s.recovered("DATA", &err)
+func (s *session) Data(r io.Reader) error {
 	s.srv.reg.hold()
 	defer s.srv.reg.release()
+	var id store.MessageID
+	err := s.safely("DATA", func() (err error) {
+		id, err = s.take(r)
+		return err
+	})
+	if err == nil {
+		s.wire.earned()
+		// The intended way to choose the text of a success in go-smtp.
+		return &gosmtp.SMTPError{Code: 250, EnhancedCode: status{2, 0, 0}, Message: "queued as " + id.String()}
+	}
+	// A refused message is read to its end before the answer. If it is given up instead (RSET in the middle of BDAT), nobody waits for
+	// this answer, and go-smtp would hand it to the next message: so this goroutine, which go-smtp began for this message alone, ends
+	// without one.
+	s.wire.refused()
+	_, rest := io.Copy(io.Discard, r)
+	if errors.Is(err, gosmtp.ErrDataReset) || errors.Is(rest, gosmtp.ErrDataReset) {
+		runtime.Goexit()
+	}
+	return s.answerData(err)
+}
+
+// take receives the message of the open transaction.
+func (s *session) take(r io.Reader) (store.MessageID, error) {
 	tx := s.tx.Load()
 	if tx == nil {
-		return s.answerData(&refusal{503, status{5, 5, 1}, "Send MAIL and RCPT first", nil})
+		return 0, &refusal{503, status{5, 5, 1}, "Send MAIL and RCPT first", nil}
 	}
 	s.wire.beginTransfer()
-	id, err := s.receive(tx, r)
-	if err != nil {
-		s.wire.refused()
-		return s.answerData(err)
-	}
-	s.wire.earned()
-	// The intended way to choose the text of a success in go-smtp.
-	return &gosmtp.SMTPError{Code: 250, EnhancedCode: status{2, 0, 0}, Message: "queued as " + id.String()}
+	return s.receive(tx, r)
 }
 
 // answerData is answer for the goroutine of a BDAT, which must not touch the state of the commands.
