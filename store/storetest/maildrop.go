@@ -82,6 +82,12 @@ func TestSnapshotIsFixed(t *testing.T, f Factory) {
 	h.wantBodies(anna.ID, message("two"), message("three"))
 	h.must(old.Close())
 	h.must(old.Close())
+	if _, err := old.OpenMessage(h.ctx, listed[1].ID); err == nil {
+		t.Error("a closed maildrop opened a message")
+	}
+	if err := old.Expunge(h.ctx, []store.CopyID{listed[1].ID}, nil); err == nil {
+		t.Error("a closed maildrop deleted a message")
+	}
 	h.wantBodies(anna.ID, message("two"), message("three"))
 }
 

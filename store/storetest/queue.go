@@ -20,6 +20,7 @@ var queueTests = []test{
 	{"FinishDelivered", TestFinishDelivered},
 	{"FinishDeferred", TestFinishDeferred},
 	{"FinishLost", TestFinishLost},
+	{"FinishUnknownKind", TestFinishUnknownKind},
 	{"FinishText", TestFinishText},
 	{"NextDue", TestNextDue},
 	{"QueueChanged", TestQueueChanged},
@@ -251,6 +252,18 @@ func TestFinishLost(t *testing.T, f Factory) {
 	}
 	h.wantJobs(a, c)
 	h.finish(h.now, leased[a], store.Delivered, time.Time{})
+}
+
+// TestFinishUnknownKind: an outcome of no known kind is refused, and so are those beside it.
+func TestFinishUnknownKind(t *testing.T, f Factory) {
+	h := open(t, f)
+	a, b := h.queue("a@elsewhere.example"), h.queue("b@elsewhere.example")
+	leased := byID(h.wantLeased(h.now, 2, a, b))
+	_, err := h.s.Finish(h.ctx, h.now, outcome(leased[a], store.Delivered, h.now, time.Time{}), outcome(leased[b], "lost", h.now, time.Time{}))
+	h.want(err, store.ErrInvalid)
+	h.wantJobs(a, b)
+	h.finish(h.now, leased[a], store.Delivered, time.Time{})
+	h.finish(h.now, leased[b], store.Delivered, time.Time{})
 }
 
 // TestFinishText: the remote's words are kept without control characters, at most MaxOutcomeText octets of them.

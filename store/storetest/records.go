@@ -290,6 +290,11 @@ func TestCountersForgetTheFullest(t *testing.T, f Factory) {
 	for _, key := range []string{"k0", fmt.Sprint("k", n/2), fmt.Sprint("k", n-2), "one more"} {
 		h.wantTaken(h.now, key, 0, hourly, store.Taken{OK: true, Left: 20})
 	}
+	later := h.now.Add(40 * time.Minute) // all are full again
+	for i := range n {
+		h.take(later, fmt.Sprint("later", i), 40, hourly)
+	}
+	h.wantTaken(later, "later0", 0, hourly, store.Taken{OK: true, Left: 20})
 }
 
 // TestCountersAtOnce: no unit is taken twice.
