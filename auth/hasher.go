@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +23,7 @@ const (
 type hasher struct {
 	slots chan struct{}
 	free  func()
+	runs  atomic.Int64 // hashes that were run
 
 	mu       sync.Mutex // protects the fields below
 	waiting  int
@@ -46,6 +48,7 @@ func (h *hasher) run(ctx context.Context, prefix netip.Prefix, work func()) erro
 		return ctx.Err()
 	}
 	defer h.done()
+	h.runs.Add(1)
 	work()
 	return nil
 }
@@ -81,4 +84,13 @@ func (h *hasher) done() {
 		return
 	}
 	h.timer.Reset(idleBeforeFree)
+}
+
+// stop forgets to give memory back: the process, or a test, is at its end.
+func (h *hasher) stop() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.timer != nil {
+		h.timer.Stop()
+	}
 }

@@ -1,0 +1,421 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"latchkey/guard"
+	"latchkey/store"
+	"latchkey/store/memstore"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	loopback = netip.MustParseAddr("127.0.0.1")
+	office   = netip.MustParseAddr("198.51.100.7")
+)
+
+// over is an attempt over TLS.
+func over(remote netip.Addr) Attempt {
+	return Attempt{Service: "pop3", Mechanism: "USER", Remote: remote, TLS: true}
+}
+
+// fixture is an Authenticator on a store with the mailbox alice.
+type fixture struct {
+	*Authenticator
+	t      *testing.T
+	store  *memstore.Store
+	log    *bytes.Buffer
+	clock  time.Time
+	hashes int
+	alice  store.Account
+}
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	f := &fixture{t: t, store: memstore.New("example.com"), log: &bytes.Buffer{}, clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	f.Authenticator = New(Options{
+		Accounts: f.store, Settings: f.store, Guard: guard.NewLogins(guard.LoginLimits{}),
+		Logger: slog.New(slog.NewTextHandler(f.log, nil)), Now: func() time.Time { return f.clock },
+	})
+	f.hasher.free = func() {}
+	t.Cleanup(func() {
+		f.hasher.stop()
+		_ = f.store.Close()
+	})
+	f.alice = f.add("alice", "open sesame")
+	return f
+}
+
+func (f *fixture) add(name, password string) store.Account {
+	f.t.Helper()
+	v, err := f.Hash(f.t.Context(), password)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	a, err := f.store.AddAccount(f.t.Context(), store.Account{Name: name, Verifier: v})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return a
+}
+
+// update changes alice.
+func (f *fixture) update(change func(a *store.Account)) {
+	f.t.Helper()
+	change(&f.alice)
+	a, err := f.store.UpdateAccount(f.t.Context(), f.alice)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.alice = a
+}
+
+// ran returns how many hashes ran since it was last asked.
+func (f *fixture) ran() int {
+	n := int(f.hasher.runs.Swap(0))
+	f.hashes += n
+	return n
+}
+
+func (f *fixture) try(at Attempt, name, password string, want error) Identity {
+	f.t.Helper()
+	id, err := f.Login(f.t.Context(), at, name, password)
+	if !errors.Is(err, want) || want == nil && err != nil {
+		f.t.Errorf("%q with %q: got %v, want %v", name, password, err, want)
+	}
+	return id
+}
+
+func TestLogin(t *testing.T) {
+	f := newFixture(t)
+	id := f.try(over(office), "alice", "open sesame", nil)
+	if id.Account != f.alice.ID || id.Name != "alice" || id.Address.String() != "alice@example.com" || id.CredentialVersion != 1 {
+		t.Errorf("got %+v", id)
+	}
+	f.try(over(office), "alice", "open  sesame", ErrCredentials)
+	f.try(over(office), "alice", "open sesame ", ErrCredentials)
+	f.try(over(office), "alice", "", ErrCredentials)
+	f.try(over(office), "bob", "open sesame", ErrCredentials)
+	f.try(over(office), "", "", ErrCredentials)
+	f.try(over(office), "alice", strings.Repeat("x", MaxPasswordLen+1), ErrCredentials)
+}
+
+// TestPasswordsStayOutOfTheLog looks for every password that was tried, and for the name as it was typed.
+func TestPasswordsStayOutOfTheLog(t *testing.T) {
+	f := newFixture(t)
+	f.try(over(office), "alice", "open sesame", nil)
+	f.try(over(office), "alice", "wrong-password", ErrCredentials)
+	f.try(over(office), "typed-password", "other-password", ErrCredentials)
+	f.try(Attempt{Remote: office}, "alice", "clear-password", ErrCleartext)
+	f.update(func(a *store.Account) { a.Suspended = true })
+	f.try(over(office), "alice", "open sesame", ErrSuspended)
+	f.update(func(a *store.Account) { a.Verifier = "$broken-verifier" })
+	f.try(over(office), "alice", "last-password", ErrCredentials)
+	for _, secret := range []string{"sesame", "-password", "broken-verifier", "argon2"} {
+		if strings.Contains(f.log.String(), secret) {
+			t.Errorf("the log has %q", secret)
+		}
+	}
+	if n := strings.Count(f.log.String(), "msg=login"); n != 6 {
+		t.Errorf("got %d login events, want 6", n)
+	}
+}
+
+// TestUnknownNamesCostTheSame counts hash runs: one for a wrong password, one for a name that does not exist, none for repeats.
+func TestUnknownNamesCostTheSame(t *testing.T) {
+	f := newFixture(t)
+	f.ran()
+	for _, tt := range []struct{ name, password string }{{"alice", "guess1"}, {"nobody", "guess1"}, {"nobody@elsewhere.example", "guess1"}, {"!", "guess1"}} {
+		f.try(over(office), tt.name, tt.password, ErrCredentials)
+		if n := f.ran(); n != 1 {
+			t.Errorf("%s: %d hashes, want 1", tt.name, n)
+		}
+		f.try(over(office), tt.name, tt.password, ErrCredentials)
+		if n := f.ran(); n != 0 {
+			t.Errorf("%s again: %d hashes, want 0", tt.name, n)
+		}
+	}
+}
+
+func TestSuspended(t *testing.T) {
+	f := newFixture(t)
+	id := f.try(over(office), "alice", "open sesame", nil)
+	f.update(func(a *store.Account) { a.Suspended = true })
+	f.try(over(office), "alice", "open sesame", ErrSuspended)
+	f.try(over(office), "alice", "guess", ErrCredentials)
+	if err := f.Current(t.Context(), id); !errors.Is(err, ErrSuspended) {
+		t.Errorf("Current: got %v", err)
+	}
+}
+
+// TestChangeIsImmediate: neither the cache nor the memory of wrong passwords outlives a change.
+func TestChangeIsImmediate(t *testing.T) {
+	f := newFixture(t)
+	id := f.try(over(office), "alice", "open sesame", nil)
+	f.try(over(office), "alice", "new", ErrCredentials)
+	if err := f.Current(t.Context(), id); err != nil {
+		t.Errorf("Current before the change: %v", err)
+	}
+	v, err := f.Hash(t.Context(), "new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.update(func(a *store.Account) { a.Verifier = v })
+	f.try(over(office), "alice", "open sesame", ErrCredentials)
+	f.try(over(office), "alice", "new", nil)
+	if err := f.Current(t.Context(), id); !errors.Is(err, ErrCredentials) {
+		t.Errorf("Current after the change: got %v", err)
+	}
+}
+
+// TestRemovedAndAddedAgain: the old password of a name does not open the new account of that name.
+func TestRemovedAndAddedAgain(t *testing.T) {
+	f := newFixture(t)
+	id := f.try(over(office), "alice", "open sesame", nil)
+	if err := f.store.RemoveAccount(t.Context(), f.alice.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Current(t.Context(), id); !errors.Is(err, ErrCredentials) {
+		t.Errorf("Current after removal: got %v", err)
+	}
+	f.add("alice", "another")
+	f.try(over(office), "alice", "open sesame", ErrCredentials)
+	if again := f.try(over(office), "alice", "another", nil); again.Account == id.Account {
+		t.Error("the new account has the old id")
+	}
+}
+
+// TestCache: a poll within the age limit costs no hash, one beyond it does; a wrong password never profits.
+func TestCache(t *testing.T) {
+	f := newFixture(t)
+	f.ran()
+	for _, tt := range []struct {
+		after time.Duration
+		want  int
+	}{{0, 1}, {time.Minute, 0}, {maxCachedAge - time.Minute - 1, 0}, {1, 1}, {1, 0}} {
+		f.clock = f.clock.Add(tt.after)
+		f.try(over(office), "alice", "open sesame", nil)
+		if n := f.ran(); n != tt.want {
+			t.Errorf("after %v: %d hashes, want %d", tt.after, n, tt.want)
+		}
+	}
+	f.try(over(office), "alice", "open sesame!", ErrCredentials)
+	if n := f.ran(); n != 1 {
+		t.Errorf("wrong password: %d hashes, want 1", n)
+	}
+}
+
+func TestCacheBound(t *testing.T) {
+	c, now := newCache(), time.Now()
+	for i := range maxCached + 1 {
+		c.put(now, store.AccountID(i+1), 1, "x")
+	}
+	if len(c.entries) != maxCached || c.order.Len() != maxCached {
+		t.Errorf("got %d entries, want %d", len(c.entries), maxCached)
+	}
+	if c.has(now, 1, 1, "x") || !c.has(now, 2, 1, "x") || !c.has(now, maxCached+1, 1, "x") {
+		t.Error("the oldest entry is the one to go")
+	}
+}
+
+func TestCleartext(t *testing.T) {
+	f := newFixture(t)
+	clear := func(remote netip.Addr) Attempt { return Attempt{Service: "pop3", Remote: remote} }
+	f.try(clear(office), "alice", "open sesame", ErrCleartext)
+	f.try(clear(loopback), "alice", "open sesame", nil)
+	f.try(clear(netip.MustParseAddr("::ffff:127.0.0.9")), "alice", "open sesame", nil)
+	s, err := f.store.Settings(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.CleartextLogin = true
+	if _, err := f.store.UpdateSettings(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	f.try(clear(office), "alice", "open sesame", nil)
+}
+
+// TestThrottled: a guesser is stopped before the hash; the owner who logged in from elsewhere is not.
+func TestThrottled(t *testing.T) {
+	f := newFixture(t)
+	home := netip.MustParseAddr("2001:db8::1")
+	f.try(over(home), "alice", "open sesame", nil)
+	limit := int(guard.DefaultLoginLimits().Pair.N)
+	for i := range limit {
+		f.try(over(office), "alice", "guess"+string(rune('a'+i)), ErrCredentials)
+	}
+	f.ran()
+	f.try(over(office), "alice", "one more", ErrThrottled)
+	f.try(over(office), "alice", "open sesame", ErrThrottled)
+	if n := f.ran(); n != 0 {
+		t.Errorf("throttled logins ran %d hashes", n)
+	}
+	f.try(over(home), "alice", "open sesame", nil)
+	f.clock = f.clock.Add(guard.DefaultLoginLimits().Pair.Window)
+	f.try(over(office), "alice", "open sesame", nil)
+}
+
+// TestWaitingLine: its bounds, at both ends, and that one client cannot fill it.
+func TestWaitingLine(t *testing.T) {
+	h := newHasher(func() {})
+	first, second := netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("192.0.2.2/32")
+	for range maxWaitingPerPrefix {
+		if !h.queue(first) {
+			t.Fatal("the line is shorter than its bound")
+		}
+	}
+	if h.queue(first) {
+		t.Error("one client got more than its share")
+	}
+	n := maxWaitingPerPrefix
+	for ; n < maxWaiting; n++ {
+		if !h.queue(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}), 32)) {
+			t.Fatalf("place %d was refused", n+1)
+		}
+	}
+	if h.queue(second) {
+		t.Error("the line is longer than its bound")
+	}
+	h.leave(first)
+	if !h.queue(second) {
+		t.Error("a place that was left is not free")
+	}
+}
+
+func TestBusyAndCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHasher(func() {})
+		release := make(chan struct{})
+		go func() { _ = h.run(t.Context(), netip.Prefix{}, func() { <-release }) }()
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		errs := make(chan error, maxWaitingPerPrefix)
+		for range maxWaitingPerPrefix {
+			go func() { errs <- h.run(ctx, netip.Prefix{}, func() { t.Error("ran after it was cancelled") }) }()
+		}
+		synctest.Wait()
+		if err := h.run(t.Context(), netip.Prefix{}, func() {}); !errors.Is(err, ErrBusy) {
+			t.Errorf("over the line: got %v, want ErrBusy", err)
+		}
+		cancel()
+		for range maxWaitingPerPrefix {
+			if err := <-errs; !errors.Is(err, context.Canceled) {
+				t.Errorf("cancelled: got %v", err)
+			}
+		}
+		close(release)
+		synctest.Wait()
+		if h.waiting != 0 || len(h.prefixes) != 0 {
+			t.Errorf("%d still wait", h.waiting)
+		}
+		h.stop()
+	})
+}
+
+// TestMemoryIsGivenBack once after a burst, not after each hash of it.
+func TestMemoryIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var freed atomic.Int64
+		h := newHasher(func() { freed.Add(1) })
+		for range 5 {
+			if err := h.run(t.Context(), netip.Prefix{}, func() {}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(idleBeforeFree / 2)
+		}
+		if n := freed.Load(); n != 0 {
+			t.Errorf("freed %d times within the burst", n)
+		}
+		time.Sleep(idleBeforeFree)
+		synctest.Wait()
+		if n := freed.Load(); n != 1 {
+			t.Errorf("freed %d times after the burst, want once", n)
+		}
+	})
+}
+
+func TestHash(t *testing.T) {
+	f := newFixture(t)
+	for _, tt := range []struct {
+		name, password string
+		want           error
+	}{
+		{"empty", "", ErrPassword}, {"one", "x", nil}, {"longest", strings.Repeat("x", MaxPasswordLen), nil},
+		{"too long", strings.Repeat("x", MaxPasswordLen+1), ErrPassword}, {"NUL", "a\x00b", ErrPassword}, {"CR", "a\rb", ErrPassword},
+		{"LF", "a\nb", ErrPassword}, {"blanks and UTF-8", "  pässword ", nil},
+	} {
+		v, err := f.Hash(t.Context(), tt.password)
+		if !errors.Is(err, tt.want) {
+			t.Errorf("%s: got %v, want %v", tt.name, err, tt.want)
+		}
+		if err == nil {
+			parsed, err := parseVerifier(v)
+			if err != nil || !parsed.matches(tt.password) || parsed.matches(tt.password+"x") {
+				t.Errorf("%s: the verifier does not verify (%v)", tt.name, err)
+			}
+		}
+	}
+}
+
+// TestConcurrentLogins is for the race detector.
+func TestConcurrentLogins(t *testing.T) {
+	f := newFixture(t)
+	f.Authenticator.o.Logger = slog.New(slog.DiscardHandler)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for range 5 {
+				name, password := "alice", "open sesame"
+				if i%2 == 1 {
+					name, password = "nobody", "same guess"
+				}
+				if _, err := f.Login(t.Context(), over(office), name, password); (err == nil) != (i%2 == 0) {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func BenchmarkLogin(b *testing.B) {
+	s := memstore.New("example.com")
+	defer func() { _ = s.Close() }()
+	a := New(Options{Accounts: s, Settings: s, Guard: guard.NewLogins(guard.LoginLimits{})})
+	defer a.hasher.stop()
+	v, err := a.Hash(b.Context(), "open sesame")
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := s.AddAccount(b.Context(), store.Account{Name: "alice", Verifier: v}); err != nil {
+		b.Fatal(err)
+	}
+	b.Run("cached", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := a.Login(b.Context(), over(office), "alice", "open sesame"); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("hashed", func(b *testing.B) {
+		for b.Loop() {
+			a.cache = newCache()
+			if _, err := a.Login(b.Context(), over(office), "alice", "open sesame"); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

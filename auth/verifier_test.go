@@ -1,0 +1,159 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/emersion/go-sasl"
+
+	"latchkey/store"
+)
+
+func TestParseVerifier(t *testing.T) {
+	salt, key := "c2FsdHNhbHRzYWx0c2FsdA", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE"
+	good := "$argon2id$v=19$m=19456,t=2,p=1$" + salt + "$" + key
+	with := func(costs string) string { return "$argon2id$v=19$" + costs + "$" + salt + "$" + key }
+	tests := []struct {
+		in string
+		ok bool
+	}{
+		{good, true}, {"", false}, {good + "$", false}, {"x" + good, false}, {strings.Replace(good, "id", "i", 1), false},
+		{strings.Replace(good, "v=19", "v=16", 1), false},
+		{with(fmt.Sprintf("m=%d,t=1,p=1", maxArgonMemory)), true}, {with(fmt.Sprintf("m=%d,t=1,p=1", maxArgonMemory+1)), false},
+		{with(fmt.Sprintf("m=19456,t=%d,p=1", maxArgonTime)), true}, {with(fmt.Sprintf("m=19456,t=%d,p=1", maxArgonTime+1)), false},
+		{with(fmt.Sprintf("m=19456,t=1,p=%d", maxArgonThreads)), true}, {with(fmt.Sprintf("m=19456,t=1,p=%d", maxArgonThreads+1)), false},
+		{with("m=0,t=1,p=1"), false}, {with("m=19456,t=0,p=1"), false}, {with("m=019456,t=1,p=1"), false}, {with("m=8,t=1,p=1"), true},
+		{with("m=7,t=1,p=1"), false}, {with("m=,t=1,p=1"), false}, {with("t=1,m=19456,p=1"), false}, {with("m=19456,t=1"), false},
+		{"$argon2id$v=19$m=8,t=1,p=1$c2FsdA$" + key, false}, {"$argon2id$v=19$m=8,t=1,p=1$" + salt + "$c2FsdA", false},
+		{"$argon2id$v=19$m=8,t=1,p=1$" + salt + "$" + strings.Repeat("A", 88), false}, {"$argon2id$v=19$m=8,t=1,p=1$***$" + key, false},
+	}
+	for _, tt := range tests {
+		v, err := parseVerifier(store.Verifier(tt.in))
+		if (err == nil) != tt.ok {
+			t.Errorf("%q: got %v, want ok: %v", tt.in, err, tt.ok)
+		}
+		if err == nil && string(v.encode()) != tt.in {
+			t.Errorf("%q: encodes as another", tt.in)
+		}
+	}
+}
+
+func TestMailboxName(t *testing.T) {
+	tests := []struct{ in, want string }{
+		{"alice", "alice"}, {"Alice", "alice"}, {" alice ", "alice"}, {"alice@example.com", "alice"}, {"ALICE@EXAMPLE.COM ", "alice"},
+		{"alice@example.com.", "alice"}, {"alice%example.com", "alice"}, {"alice#example.com", "alice"}, {"example.com/alice", "alice"},
+		{`EXAMPLE.COM\alice`, "alice"}, {"alice@elsewhere.example", ""}, {"alice%elsewhere.example", "alice%elsewhere.example"},
+		{"a/b", "a/b"}, {"a#b", "a#b"}, {"", ""}, {"  ", ""}, {"a b", ""}, {"alice\x00", ""}, {"@example.com", ""}, {"jürgen", "jürgen"},
+		{strings.Repeat("a", 64) + "@example.com", strings.Repeat("a", 64)}, {strings.Repeat("a", 65) + "@example.com", ""},
+		{strings.Repeat(" ", MaxNameLen-5) + "alice", "alice"}, {strings.Repeat("x", MaxNameLen+1), ""},
+	}
+	for _, tt := range tests {
+		got, ok := mailboxName(tt.in, "example.com")
+		if got != tt.want || ok != (tt.want != "") {
+			t.Errorf("%q: got %q %v, want %q", tt.in, got, ok, tt.want)
+		}
+	}
+}
+
+func TestPlain(t *testing.T) {
+	var user, password string
+	login := func(u, p string) error {
+		user, password = u, p
+		return nil
+	}
+	for _, tt := range []struct {
+		response string
+		want     error
+	}{
+		{"\x00alice\x00open sesame", nil}, {"alice\x00alice\x00open sesame", nil}, {"Alice\x00alice\x00open sesame", nil},
+		{"bob\x00alice\x00open sesame", ErrIdentity},
+	} {
+		user, password = "", ""
+		s := NewPlainServer(login)
+		challenge, done, err := s.Next(nil)
+		if challenge == nil || len(challenge) > 0 || done || err != nil {
+			t.Fatalf("first step: got %q %v %v, want an empty challenge", challenge, done, err)
+		}
+		if _, _, err := s.Next([]byte(tt.response)); !errors.Is(err, tt.want) || (err == nil) != (password == "open sesame" && user == "alice") {
+			t.Errorf("%q: got %v, logged in %q", tt.response, err, user)
+		}
+	}
+	for _, response := range []string{"", "alice", "\x00alice", "\x00a\x00b\x00c"} {
+		if _, _, err := NewPlainServer(login).Next([]byte(response)); err == nil {
+			t.Errorf("%q was taken", response)
+		}
+	}
+}
+
+// TestLoginPrompts: Outlook compares them octet for octet.
+func TestLoginPrompts(t *testing.T) {
+	var got [2]string
+	login := func(u, p string) error {
+		got = [2]string{u, p}
+		return nil
+	}
+	for _, initial := range []bool{false, true} {
+		s := NewLoginServer(login)
+		if !initial {
+			if c, done, err := s.Next(nil); string(c) != "Username:" || done || err != nil {
+				t.Fatalf("got %q %v %v", c, done, err)
+			}
+		}
+		if c, done, err := s.Next([]byte("alice")); string(c) != "Password:" || done || err != nil {
+			t.Fatalf("got %q %v %v", c, done, err)
+		}
+		if _, done, err := s.Next([]byte("open sesame")); !done || err != nil || got != [2]string{"alice", "open sesame"} {
+			t.Fatalf("got %v %v, logged in %q", done, err, got)
+		}
+		if _, _, err := s.Next([]byte("more")); err == nil {
+			t.Error("a finished exchange goes on")
+		}
+	}
+}
+
+func FuzzLoginName(f *testing.F) {
+	for _, s := range []string{"alice", "a@example.com", `example.com\x`, "a%b#c/d@e", "\xff", " "} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, login string) {
+		name, ok := mailboxName(login, "example.com")
+		if !ok {
+			return
+		}
+		if again, ok := mailboxName(name+"@example.com", "example.com"); !ok || again != name {
+			t.Fatalf("%q is %q, which is %q", login, name, again)
+		}
+	})
+}
+
+func FuzzPHC(f *testing.F) {
+	f.Add("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE")
+	f.Add("$argon2id$v=19$m=,t=,p=$$")
+	f.Fuzz(func(t *testing.T, text string) {
+		v, err := parseVerifier(store.Verifier(text))
+		if err == nil && (v.memory > maxArgonMemory || v.time > maxArgonTime || v.threads > maxArgonThreads || string(v.encode()) != text) {
+			t.Fatalf("accepted %q as %+v", text, v)
+		}
+	})
+}
+
+func FuzzSASL(f *testing.F) {
+	f.Add([]byte("\x00a\x00b"), []byte("x"))
+	f.Add([]byte(""), []byte(""))
+	f.Fuzz(func(t *testing.T, one, two []byte) {
+		logins := 0
+		login := func(string, string) error { logins++; return nil }
+		for _, s := range []sasl.Server{NewPlainServer(login), NewLoginServer(login)} {
+			for _, response := range [][]byte{nil, one, two, one} {
+				if _, done, err := s.Next(response); done || err != nil {
+					break
+				}
+			}
+		}
+		if logins > 2 {
+			t.Fatalf("%d logins", logins)
+		}
+	})
+}
