@@ -286,28 +286,24 @@ func (s *session) ownershipOfField(tx *transaction, who authenticated, value str
 	return weakest, nil
 }
 
-// leftOut answers for recipients that the commit could not serve although RCPT could. An address of which one mailbox got the message
-// counts as served. The others' sender gets a bounce, in a commit of its own after the message's: a crash between the two loses the
-// bounce, which the trail then shows as left out.
+// leftOut answers for recipients that the commit could not serve although RCPT could. The sender gets a bounce, in a commit of its own
+// after the message's: a crash between the two loses the bounce, and the trail still shows who was left out.
 func (s *session) leftOut(tx *transaction, h *message.Header, receipt store.Receipt) {
-	served := make([]int, len(tx.addresses))
-	for _, i := range tx.of {
-		served[i]++
+	if len(receipt.Failed) == 0 {
+		return
 	}
-	cause := make([]*store.RecipientError, len(tx.addresses))
+	// The bounce is owed even if the client hangs up meanwhile.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), bounceTime)
+	defer cancel()
+	var report []message.FailedRecipient
+	reported := make(map[int]bool)
 	for _, f := range receipt.Failed {
 		i := tx.of[f.Index]
-		served[i]--
-		if cause[i] == nil {
-			cause[i] = f
-		}
-	}
-	var report []message.FailedRecipient
-	for i, f := range cause {
-		if f == nil || served[i] > 0 {
+		if reported[i] || s.served(ctx, tx.addresses[i], receipt.Copies) {
 			continue
 		}
-		logLeftOut(s.ctx, s.log, receipt.Message, tx.addresses[i], f.Err)
+		reported[i] = true
+		logLeftOut(ctx, s.log, receipt.Message, tx.addresses[i], f.Err)
 		r := tx.recipients[f.Index]
 		// RFC 3461 §4.1: NOTIFY without FAILURE wants no bounce.
 		if r.Notify != 0 && r.Notify&store.NotifyFailure == 0 {
@@ -323,14 +319,18 @@ func (s *session) leftOut(tx *transaction, h *message.Header, receipt store.Rece
 	if len(report) == 0 || tx.reversePath.IsZero() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), bounceTime)
-	defer cancel()
 	if err := s.bounce(ctx, tx, h, report); err != nil {
 		s.log.Error("bounce not sent", "id", receipt.Message.String(), "err", err)
 	}
 }
 
-// bounceTime bounds the commit of one bounce. The bounce is owed even if the client hangs up meanwhile.
+// served reports whether an address of which one mailbox was left out still got the message: by another mailbox of the same alias.
+func (s *session) served(ctx context.Context, addr mailaddr.Address, copies []store.Copy) bool {
+	route, err := s.srv.opts.Store.Resolve(ctx, addr)
+	return err == nil && slices.ContainsFunc(copies, func(c store.Copy) bool { return slices.Contains(route.Local, c.Account) })
+}
+
+// bounceTime bounds the commit of one bounce.
 const bounceTime = 30 * time.Second
 
 // bounce puts a report about the message to its reverse-path into the store.
