@@ -1,0 +1,135 @@
+package guard
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+var (
+	start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	home  = netip.MustParseAddr("192.0.2.1")
+	cafe  = netip.MustParseAddr("198.51.100.9")
+)
+
+// guess counts n different wrong passwords.
+func guess(g *Logins, now time.Time, from netip.Addr, mailbox string, n int64) {
+	for i := range n {
+		g.Failed(now, from, mailbox, 1, fmt.Sprintf("guess %s %d", mailbox, i))
+	}
+}
+
+func check(t *testing.T, g *Logins, now time.Time, from netip.Addr, mailbox string, want Verdict) {
+	t.Helper()
+	if got := g.Check(now, from, mailbox, 1, "another"); got != want {
+		t.Errorf("%s from %s: got %v, want %v", mailbox, from, got, want)
+	}
+}
+
+// TestPairLimit: at the limit minus one, at the limit, and when it comes back.
+func TestPairLimit(t *testing.T) {
+	g := NewLogins(LoginLimits{})
+	l := DefaultLoginLimits().Pair
+	guess(g, start, cafe, "alice", l.N-1)
+	check(t, g, start, cafe, "alice", Proceed)
+	g.Failed(start, cafe, "alice", 1, "the last")
+	check(t, g, start, cafe, "alice", Throttled)
+	check(t, g, start, cafe, "bob", Proceed)
+	check(t, g, start, home, "alice", Proceed)
+	check(t, g, start.Add(l.Window/time.Duration(l.N)-1), cafe, "alice", Throttled)
+	check(t, g, start.Add(l.Window/time.Duration(l.N)), cafe, "alice", Proceed)
+}
+
+// TestSprayLimit: one address that tries many mailboxes is stopped, but those who log in there stay welcome.
+func TestSprayLimit(t *testing.T) {
+	g := NewLogins(LoginLimits{})
+	g.Succeeded(cafe, "alice")
+	n := DefaultLoginLimits().Prefix.N
+	for i := range n {
+		check(t, g, start, cafe, "bob", Proceed)
+		guess(g, start, cafe, fmt.Sprintf("mailbox%d", i), 1)
+	}
+	check(t, g, start, cafe, "bob", Throttled)
+	check(t, g, start, cafe, "alice", Proceed)
+	check(t, g, start, home, "bob", Proceed)
+}
+
+// TestSlowSprayLimit: many addresses that try one mailbox are stopped, but not its owner at home.
+func TestSlowSprayLimit(t *testing.T) {
+	g := NewLogins(LoginLimits{})
+	g.Succeeded(home, "alice")
+	for i := range DefaultLoginLimits().Mailbox.N {
+		guess(g, start, netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), "alice", 1)
+	}
+	check(t, g, start, cafe, "alice", Throttled)
+	check(t, g, start, home, "alice", Proceed)
+	check(t, g, start, cafe, "bob", Proceed)
+}
+
+// TestOldPhone: the same wrong password again and again is an old device; it throttles nobody and costs no second look.
+func TestOldPhone(t *testing.T) {
+	g := NewLogins(LoginLimits{})
+	for range 1000 {
+		g.Failed(start, home, "alice", 1, "last year's")
+	}
+	if got := g.Check(start, home, "alice", 1, "last year's"); got != Stale {
+		t.Errorf("got %v, want Stale", got)
+	}
+	check(t, g, start, home, "alice", Proceed)
+	check(t, g, start, home, "bob", Proceed)
+	if got := g.Check(start, home, "alice", 2, "last year's"); got != Proceed {
+		t.Errorf("after a change of the password: got %v, want Proceed", got)
+	}
+	if got := g.Check(start, cafe, "alice", 1, "last year's"); got != Proceed {
+		t.Errorf("from elsewhere: got %v, want Proceed", got)
+	}
+}
+
+// TestSuccessForgives: who finds the right password in the end starts anew.
+func TestSuccessForgives(t *testing.T) {
+	g := NewLogins(LoginLimits{})
+	guess(g, start, home, "alice", DefaultLoginLimits().Pair.N-1)
+	g.Succeeded(home, "alice")
+	guess(g, start, home, "alice", DefaultLoginLimits().Pair.N-1)
+	check(t, g, start, home, "alice", Proceed)
+}
+
+// TestTableBound: memory is bounded, and what is used stays.
+func TestTableBound(t *testing.T) {
+	table := newTable[int](3)
+	for i := range 3 {
+		table.use(i)
+	}
+	table.use(0)
+	table.use(3)
+	if len(table.entries) != 3 || table.order.Len() != 3 {
+		t.Fatalf("got %d entries, want 3", len(table.entries))
+	}
+	for key, want := range []bool{true, false, true, true} {
+		if got := table.peek(key) != nil; got != want {
+			t.Errorf("key %d: got %v, want %v", key, got, want)
+		}
+	}
+	g := NewLogins(LoginLimits{})
+	for i := range MaxLoginPairs + 10 {
+		g.Succeeded(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), "alice")
+	}
+	if n := len(g.pairs.entries); n != MaxLoginPairs {
+		t.Errorf("got %d pairs, want %d", n, MaxLoginPairs)
+	}
+}
+
+func TestPrefix(t *testing.T) {
+	for _, tt := range []struct{ in, want string }{
+		{"192.0.2.1", "192.0.2.1/32"}, {"::ffff:192.0.2.1", "192.0.2.1/32"}, {"2001:db8::1:2:3:4", "2001:db8::/64"},
+		{"64:ff9b::c000:201", "64:ff9b::c000:201/128"}, {"2001::1", "2001::1/128"}, {"100::1", "100::1/128"}, {"2001:1::1", "2001:1::/64"},
+	} {
+		if got := Prefix(netip.MustParseAddr(tt.in)).String(); got != tt.want {
+			t.Errorf("%s: got %s, want %s", tt.in, got, tt.want)
+		}
+	}
+	if Prefix(netip.Addr{}).IsValid() {
+		t.Error("no address has no prefix")
+	}
+}
