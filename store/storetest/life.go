@@ -343,6 +343,8 @@ func TestManyAtOnce(t *testing.T, f Factory) {
 				if problems, err = h.s.Check(h.ctx); len(problems) > 0 {
 					err = fmt.Errorf("beside normal work Check found %+v", problems)
 				}
+			case 5:
+				err = lookAround(h, accounts[0].ID)
 			}
 			if err != nil || last && n == 0 {
 				return err
@@ -350,7 +352,7 @@ func TestManyAtOnce(t *testing.T, f Factory) {
 			last = sending.Load() == 0 // one more look after the last commit
 		}
 	}
-	inParallel(committers+5, func(i int) {
+	inParallel(committers+6, func(i int) {
 		if err := work(i); err != nil {
 			t.Errorf("worker %d: %v", i, err)
 		}
@@ -383,6 +385,41 @@ func readAndDelete(h *harness, id store.AccountID) (int64, error) {
 		ids = append(ids, m.ID)
 	}
 	return int64(len(ids)), errors.Join(md.Expunge(h.ctx, ids, ids), md.Close())
+}
+
+// lookAround uses the verbs that have no part in delivery: people and their pages.
+func lookAround(h *harness, id store.AccountID) error {
+	a, err := h.s.Account(h.ctx, id)
+	if err != nil {
+		return err
+	}
+	a.DisplayName += "."
+	if len(a.DisplayName) > 100 {
+		a.DisplayName = ""
+	}
+	_, _, dueErr := h.s.NextDue(h.ctx)
+	jobs, jobsErr := h.s.ListJobs(h.ctx, store.QueueFilter{}, 0, 10)
+	errs := []error{
+		dueErr, jobsErr, second(h.s.UpdateAccount(h.ctx, a)), second(h.s.ListAccounts(h.ctx, "", 10)), second(h.s.Usage(h.ctx, id)),
+		second(h.s.Resolve(h.ctx, address(a.Name+"@"+Domain))), second(h.s.AccountByName(h.ctx, a.Name)),
+		h.s.PutAlias(h.ctx, store.Alias{Name: "sales", Targets: []store.AccountID{id}}), second(h.s.ListAliases(h.ctx, "", 10)),
+		second(h.s.Settings(h.ctx)), h.s.PutSecret(h.ctx, "key", []byte(a.DisplayName)), second(h.s.Secret(h.ctx, "key")),
+		second(h.s.Take(h.ctx, h.now, "key", 1, hourly)), h.s.Give(h.ctx, h.now, "key", 1, hourly),
+		h.s.PutWebSession(h.ctx, store.WebSession{Token: token(1), Expires: h.now.Add(time.Hour)}), second(h.s.WebSession(h.ctx, h.now, token(1))),
+		h.s.AppendAudit(h.ctx, store.AuditEntry{Time: h.now, Action: "look"}), second(h.s.ListAudit(h.ctx, 0, 10)),
+		h.s.AddStat(h.ctx, store.DayOf(h.now), "looks", 1), second(h.s.ListStats(h.ctx, 0, 99999999)),
+		second(h.s.SearchTrail(h.ctx, "sender@elsewhere.example", 10)),
+	}
+	for _, j := range jobs {
+		if _, err := h.s.Job(h.ctx, j.ID); err != nil && !errors.Is(err, store.ErrNotFound) {
+			errs = append(errs, err)
+		}
+		errs = append(errs, second(h.s.MessageTrail(h.ctx, j.Message)))
+	}
+	if closed(h.s.SettingsChanged()) {
+		errs = append(errs, errors.New("the settings changed by themselves"))
+	}
+	return errors.Join(errs...)
 }
 
 // runQueue delivers some jobs.

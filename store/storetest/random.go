@@ -18,6 +18,9 @@ import (
 // maxRounds bounds the random sequences of one run: an engine on a disk needs milliseconds for a step.
 const maxRounds = 40
 
+// leaseFor is short against the steps of the clock, so that many leases expire.
+const leaseFor = 20 * time.Minute
+
 // TestRandom plays random verbs against a model and compares all that can be seen after each.
 func TestRandom(t *testing.T, f Factory) {
 	var rounds atomic.Int64
@@ -471,7 +474,7 @@ func (p *player) leaseSome(rt *rapid.T) {
 	limit := number(rt, "limit", 0, 3)
 	want := p.m.due()
 	want = want[:min(len(want), limit)]
-	got, err := p.s.Lease(p.ctx, p.m.now, limit, time.Hour)
+	got, err := p.s.Lease(p.ctx, p.m.now, limit, leaseFor)
 	p.must(err)
 	if len(got) != len(want) {
 		rt.Fatalf("leased %d jobs, want %d", len(got), len(want))
@@ -484,7 +487,7 @@ func (p *player) leaseSome(rt *rapid.T) {
 		if slices.ContainsFunc(p.leases, func(old store.Job) bool { return old.Lease == l.Lease }) {
 			rt.Errorf("token %d was given before", l.Lease)
 		}
-		j.Lease, j.until = l.Lease, p.m.now.Add(time.Hour)
+		j.Lease, j.until = l.Lease, p.m.now.Add(leaseFor)
 		p.leases = append(p.leases, l)
 		p.checkJob(l, j, l.Lease)
 	}
