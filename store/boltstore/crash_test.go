@@ -15,7 +15,7 @@ import (
 )
 
 // crashSeeds is how many power cuts `go test` makes; LATCHKEY_CRASH_SEEDS asks for more.
-const crashSeeds = 120
+const crashSeeds = 60
 
 // TestPowerCut works with several clients until the power goes at a random step, looks at what a device would have kept, and goes on
 // from there until the power goes again. After every cut all promises must hold.
@@ -122,7 +122,7 @@ func faultAt(t *testing.T, template string, f *faulty, fault error) (ended bool)
 			t.Errorf("%s failed, and nobody noticed", f.hit)
 		}
 		if poisoned := s.poisoned(); poisoned != nil {
-			if fault == syscall.ENOSPC && !isSync && f.last {
+			if isNoSpace(fault) && !isSync && f.last {
 				t.Errorf("%s: a full device ended all writing: %v", f.hit, poisoned)
 			}
 			_, addErr := s.AddAccount(t.Context(), store.Account{Name: "late"})
