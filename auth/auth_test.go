@@ -2,7 +2,6 @@ package auth
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -10,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -39,7 +37,7 @@ type fixture struct {
 	store  *memstore.Store
 	log    *bytes.Buffer
 	clock  time.Time
-	hashes int
+	hashes atomic.Int64
 	alice  store.Account
 }
 
@@ -51,6 +49,10 @@ func newFixture(t *testing.T) *fixture {
 		Logger: slog.New(slog.NewTextHandler(f.log, nil)), Now: func() time.Time { return f.clock },
 	})
 	f.hasher.free = func() {}
+	f.matches = func(v verifier, password string) bool {
+		f.hashes.Add(1)
+		return v.matches(password)
+	}
 	t.Cleanup(func() {
 		f.hasher.stop()
 		_ = f.store.Close()
@@ -83,12 +85,8 @@ func (f *fixture) update(change func(a *store.Account)) {
 	f.alice = a
 }
 
-// ran returns how many hashes ran since it was last asked.
-func (f *fixture) ran() int {
-	n := int(f.hasher.runs.Swap(0))
-	f.hashes += n
-	return n
-}
+// ran returns how many hashes ran for logins since it was last asked.
+func (f *fixture) ran() int { return int(f.hashes.Swap(0)) }
 
 func (f *fixture) try(at Attempt, name, password string, want error) Identity {
 	f.t.Helper()
@@ -266,85 +264,6 @@ func TestThrottled(t *testing.T) {
 	f.try(over(home), "alice", "open sesame", nil)
 	f.clock = f.clock.Add(guard.DefaultLoginLimits().Pair.Window)
 	f.try(over(office), "alice", "open sesame", nil)
-}
-
-// TestWaitingLine: its bounds, at both ends, and that one client cannot fill it.
-func TestWaitingLine(t *testing.T) {
-	h := newHasher(func() {})
-	first, second := netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("192.0.2.2/32")
-	for range maxWaitingPerPrefix {
-		if !h.queue(first) {
-			t.Fatal("the line is shorter than its bound")
-		}
-	}
-	if h.queue(first) {
-		t.Error("one client got more than its share")
-	}
-	n := maxWaitingPerPrefix
-	for ; n < maxWaiting; n++ {
-		if !h.queue(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}), 32)) {
-			t.Fatalf("place %d was refused", n+1)
-		}
-	}
-	if h.queue(second) {
-		t.Error("the line is longer than its bound")
-	}
-	h.leave(first)
-	if !h.queue(second) {
-		t.Error("a place that was left is not free")
-	}
-}
-
-func TestBusyAndCancelled(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHasher(func() {})
-		release := make(chan struct{})
-		go func() { _ = h.run(t.Context(), netip.Prefix{}, func() { <-release }) }()
-		synctest.Wait()
-		ctx, cancel := context.WithCancel(t.Context())
-		errs := make(chan error, maxWaitingPerPrefix)
-		for range maxWaitingPerPrefix {
-			go func() { errs <- h.run(ctx, netip.Prefix{}, func() { t.Error("ran after it was cancelled") }) }()
-		}
-		synctest.Wait()
-		if err := h.run(t.Context(), netip.Prefix{}, func() {}); !errors.Is(err, ErrBusy) {
-			t.Errorf("over the line: got %v, want ErrBusy", err)
-		}
-		cancel()
-		for range maxWaitingPerPrefix {
-			if err := <-errs; !errors.Is(err, context.Canceled) {
-				t.Errorf("cancelled: got %v", err)
-			}
-		}
-		close(release)
-		synctest.Wait()
-		if h.waiting != 0 || len(h.prefixes) != 0 {
-			t.Errorf("%d still wait", h.waiting)
-		}
-		h.stop()
-	})
-}
-
-// TestMemoryIsGivenBack once after a burst, not after each hash of it.
-func TestMemoryIsGivenBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var freed atomic.Int64
-		h := newHasher(func() { freed.Add(1) })
-		for range 5 {
-			if err := h.run(t.Context(), netip.Prefix{}, func() {}); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(idleBeforeFree / 2)
-		}
-		if n := freed.Load(); n != 0 {
-			t.Errorf("freed %d times within the burst", n)
-		}
-		time.Sleep(idleBeforeFree)
-		synctest.Wait()
-		if n := freed.Load(); n != 1 {
-			t.Errorf("freed %d times after the burst, want once", n)
-		}
-	})
 }
 
 func TestHash(t *testing.T) {

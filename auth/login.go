@@ -32,6 +32,8 @@ type Authenticator struct {
 	cache  *cache
 	// decoy is verified for names that do not exist, so that they cost the same.
 	decoy verifier
+	// matches is verifier.matches; tests count its runs.
+	matches func(v verifier, password string) bool
 }
 
 // New returns an Authenticator. It starts nothing.
@@ -43,7 +45,7 @@ func New(o Options) *Authenticator {
 		o.Now = time.Now
 	}
 	return &Authenticator{
-		o: o, hasher: newHasher(debug.FreeOSMemory), cache: newCache(),
+		o: o, hasher: newHasher(debug.FreeOSMemory), cache: newCache(), matches: verifier.matches,
 		decoy: verifier{memory: argonMemory, time: argonTime, threads: argonThreads, salt: make([]byte, saltLen), key: make([]byte, keyLen)},
 	}
 }
@@ -59,82 +61,109 @@ func (a *Authenticator) Login(ctx context.Context, at Attempt, username, passwor
 	return id, nil
 }
 
-// login returns the identity also with ErrSuspended, for the log.
+// login returns with an error what is known of the identity, for the log.
 func (a *Authenticator) login(ctx context.Context, at Attempt, username, password string) (Identity, error) {
 	if !at.TLS && !a.CleartextAllowed(ctx, at.Remote) {
 		return Identity{}, ErrCleartext
-	}
-	if len(password) > MaxPasswordLen {
-		return Identity{}, ErrCredentials
 	}
 	settings, err := a.o.Settings.Settings(ctx)
 	if err != nil {
 		return Identity{}, fmt.Errorf("auth: settings: %w", err)
 	}
-	mailbox, account, known, err := a.find(ctx, username, settings.Domain)
+	who, err := a.find(ctx, username, settings.Domain)
 	if err != nil {
 		return Identity{}, fmt.Errorf("auth: account: %w", err)
 	}
-	now := a.o.Now()
-	switch a.o.Guard.Check(now, at.Remote, mailbox, account.CredentialVersion, password) {
-	case guard.Stale:
-		return Identity{}, ErrCredentials
-	case guard.Throttled:
-		return Identity{}, ErrThrottled
+	id := Identity{Account: who.account.ID, Name: who.account.Name, CredentialVersion: who.account.CredentialVersion}
+	if err := a.prove(ctx, at.Remote, who, password); err != nil {
+		return id, err
 	}
-	if !a.cache.has(now, account.ID, account.CredentialVersion, password) {
-		right, err := a.verify(ctx, at.Remote, account, known, password)
-		if err != nil {
-			return Identity{}, err
-		}
-		if !right {
-			a.o.Guard.Failed(a.o.Now(), at.Remote, mailbox, account.CredentialVersion, password)
-			return Identity{}, ErrCredentials
-		}
-		a.cache.put(a.o.Now(), account.ID, account.CredentialVersion, password)
+	if id.Address, err = mailaddr.New(id.Name, settings.Domain); err != nil {
+		return id, fmt.Errorf("auth: address of account %d: %w", id.Account, err)
 	}
-	a.o.Guard.Succeeded(at.Remote, mailbox)
-	address, err := mailaddr.New(account.Name, settings.Domain)
-	if err != nil {
-		return Identity{}, fmt.Errorf("auth: address of account %d: %w", account.ID, err)
-	}
-	id := Identity{Account: account.ID, Name: account.Name, Address: address, CredentialVersion: account.CredentialVersion}
-	if account.Suspended {
+	if who.account.Suspended {
 		return id, ErrSuspended
 	}
 	return id, nil
 }
 
-// find looks an account up. known is false if there is none; name is then what failures are counted under, so that nothing in the
-// counting tells a name that exists from one that does not.
-func (a *Authenticator) find(ctx context.Context, username, domain string) (name string, account store.Account, known bool, err error) {
-	name, ok := mailboxName(username, domain)
-	if !ok {
-		return username[:min(len(username), MaxNameLen)], store.Account{}, false, nil
-	}
-	account, err = a.o.Accounts.AccountByName(ctx, name)
-	if errors.Is(err, store.ErrNotFound) {
-		return name, store.Account{}, false, nil
-	}
-	return name, account, err == nil, err
+// claimant is somebody who wants to be taken for an account. If there is none of the name, known is false and account is zero.
+type claimant struct {
+	// mailbox is what failures are counted under, so that nothing in the counting tells a name that exists from one that does not.
+	mailbox string
+	account store.Account
+	known   bool
 }
 
-// verify runs one hash, whoever it is.
-func (a *Authenticator) verify(ctx context.Context, remote netip.Addr, account store.Account, known bool, password string) (bool, error) {
+func (a *Authenticator) find(ctx context.Context, username, domain string) (claimant, error) {
+	name, ok := mailboxName(username, domain)
+	if !ok {
+		return claimant{mailbox: username[:min(len(username), mailaddr.MaxLocalLen)]}, nil
+	}
+	account, err := a.o.Accounts.AccountByName(ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
+		return claimant{mailbox: name}, nil
+	}
+	return claimant{name, account, err == nil}, err
+}
+
+// prove returns nil if the password is the claimant's.
+func (a *Authenticator) prove(ctx context.Context, remote netip.Addr, who claimant, password string) error {
+	if len(password) > MaxPasswordLen {
+		return ErrCredentials // nobody can have it
+	}
+	if answered, result := a.remembered(remote, who, password); answered {
+		return result
+	}
+	var result error
+	if err := a.hasher.run(ctx, guard.Prefix(remote), func() {
+		// While it waited, others from there may have given this password, or too many wrong ones.
+		var answered bool
+		if answered, result = a.remembered(remote, who, password); !answered {
+			result = a.verify(remote, who, password)
+		}
+	}); err != nil {
+		return err
+	}
+	return result
+}
+
+// remembered answers without a hash, if that is possible.
+func (a *Authenticator) remembered(remote netip.Addr, who claimant, password string) (answered bool, result error) {
+	now := a.o.Now()
+	switch a.o.Guard.Check(now, remote, who.mailbox, who.account.CredentialVersion, password) {
+	case guard.Stale:
+		return true, ErrCredentials
+	case guard.Throttled:
+		return true, ErrThrottled
+	}
+	if who.known && a.cache.has(now, who.account.ID, who.account.CredentialVersion, password) {
+		a.o.Guard.Succeeded(now, remote, who.mailbox)
+		return true, nil
+	}
+	return false, nil
+}
+
+// verify runs one hash, whoever it is, and remembers what came out.
+func (a *Authenticator) verify(remote netip.Addr, who claimant, password string) error {
 	v, usable := a.decoy, false
-	if known {
-		parsed, err := parseVerifier(account.Verifier)
+	if who.known {
+		parsed, err := parseVerifier(who.account.Verifier)
 		if err != nil {
-			a.o.Logger.Error("account has no usable password verifier", "account", account.Name, "err", err)
+			a.o.Logger.Error("account has no usable password verifier", "account", who.account.Name, "err", err)
 		} else {
 			v, usable = parsed, true
 		}
 	}
-	var right bool
-	if err := a.hasher.run(ctx, guard.Prefix(remote), func() { right = v.matches(password) }); err != nil {
-		return false, err
+	right := a.matches(v, password) && usable && password != ""
+	now := a.o.Now()
+	if !right {
+		a.o.Guard.Failed(now, remote, who.mailbox, who.account.CredentialVersion, password)
+		return ErrCredentials
 	}
-	return right && usable && password != "", nil
+	a.cache.put(now, who.account.ID, who.account.CredentialVersion, password)
+	a.o.Guard.Succeeded(now, remote, who.mailbox)
+	return nil
 }
 
 // CleartextAllowed reports whether a password may come from there without TLS: from this machine itself, or from anywhere if the
@@ -176,16 +205,34 @@ func (a *Authenticator) Hash(ctx context.Context, password string) (store.Verifi
 	return v.encode(), nil
 }
 
-// logResult writes the login event. The name as typed stays out of it: people type their password there.
+// logResult writes the login event. The name as typed stays out of it: people type their password there. account is empty if no
+// account has the name.
 func (a *Authenticator) logResult(at Attempt, id Identity, err error) {
-	attrs := []any{"service", at.Service, "mechanism", at.Mechanism, "remote", at.Remote.String(), "tls", at.TLS, "account", id.Name}
+	outcome := result(err)
+	attrs := []any{
+		"service", at.Service, "mechanism", at.Mechanism, "remote", at.Remote.String(), "tls", at.TLS, "account", id.Name, "result", outcome,
+	}
+	switch outcome {
+	case "ok":
+		a.o.Logger.Info("login", attrs...)
+	case "error":
+		a.o.Logger.Error("login", append(attrs, "err", err)...)
+	default:
+		a.o.Logger.Info("login", append(attrs, "err", err)...)
+	}
+}
+
+// result is the word for how a login ended.
+func result(err error) string {
 	switch {
 	case err == nil:
-		a.o.Logger.Info("login", append(attrs, "result", "ok")...)
+		return "ok"
 	case errors.Is(err, ErrCredentials), errors.Is(err, ErrSuspended), errors.Is(err, ErrThrottled), errors.Is(err, ErrCleartext),
-		errors.Is(err, ErrBusy), errors.Is(err, context.Canceled):
-		a.o.Logger.Info("login", append(attrs, "result", "refused", "err", err)...)
+		errors.Is(err, ErrBusy):
+		return "refused"
+	case errors.Is(err, context.Canceled):
+		return "cancelled" // the client went away, or the server stops
 	default:
-		a.o.Logger.Error("login", append(attrs, "result", "error", "err", err)...)
+		return "error"
 	}
 }

@@ -12,7 +12,8 @@ const MaxNameLen = 320
 // mailboxName brings a login name to the mailbox's canonical local part. Programs send user, user@domain, user%domain, user#domain,
 // domain/user and DOMAIN\user, with capitals and blanks around. ok is false if it can be no mailbox of the domain.
 //
-// The whole name is tried first, so that a mailbox whose name holds one of the separators stays within reach.
+// A domain that is not ours makes the name unknown after "@"; beside another separator it may be part of a mailbox's name, which then
+// has to exist.
 func mailboxName(login, domain string) (name string, ok bool) {
 	login = strings.TrimSpace(login)
 	if login == "" || len(login) > MaxNameLen {

@@ -14,14 +14,32 @@ var ErrIdentity = errors.New("auth: acting as somebody else is not supported")
 var errExchange = errors.New("auth: unexpected response")
 
 // NewPlainServer returns a server for PLAIN (RFC 4616). login decides; its error ends the exchange. The authorization identity must be
-// empty or the name itself.
+// empty or name the same mailbox (RFC 4616 §2).
 func NewPlainServer(login func(username, password string) error) sasl.Server {
 	return sasl.NewPlainServer(func(identity, username, password string) error {
-		if identity != "" && !strings.EqualFold(strings.TrimSpace(identity), strings.TrimSpace(username)) {
+		if identity == "" {
+			return login(username, password)
+		}
+		same, ok := sameMailbox(identity, username)
+		if !ok {
 			return ErrIdentity
 		}
-		return login(username, password)
+		return login(same, password)
 	})
+}
+
+// sameMailbox returns the fuller of two names if both name one mailbox, whatever our domain is: some programs send user@domain as the
+// one and user as the other. A domain that is not ours makes the login fail later.
+func sameMailbox(a, b string) (fuller string, same bool) {
+	a, b = strings.TrimSpace(a), strings.TrimSpace(b)
+	if strings.EqualFold(a, b) {
+		return b, true
+	}
+	if !strings.Contains(a, "@") {
+		a, b = b, a
+	}
+	user, _, _ := strings.Cut(a, "@")
+	return a, strings.EqualFold(user, b)
 }
 
 // The prompts of LOGIN. Outlook compares them.

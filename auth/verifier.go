@@ -28,8 +28,12 @@ const (
 	maxArgonMemory  = 128 << 10 // KiB
 	maxArgonTime    = 16
 	maxArgonThreads = 8
+	minSaltLen      = 8
 	maxSaltLen      = 64
+	minKeyLen       = 16
 	maxKeyLen       = 64
+	// maxVerifierLen is longer than any verifier within these bounds.
+	maxVerifierLen = 256
 )
 
 // ErrPassword: a new password is empty, too long, or has octets that no client can send.
@@ -63,7 +67,10 @@ func (v verifier) derive(password string, length int) []byte {
 	return argon2.IDKey([]byte(password), v.salt, v.time, v.memory, v.threads, uint32(length))
 }
 
-// matches reports whether the password is the one. Octets are compared as they were set: POP3's PASS knows no character set.
+// matches reports whether the password is the one.
+//
+// Deviation: RFC 4616 §2 would have passwords prepared by SASLprep (RFC 4013). POP3's PASS knows no character set, and one password opens
+// both doors, so octets are compared as they were set.
 func (v verifier) matches(password string) bool {
 	return subtle.ConstantTimeCompare(v.derive(password, len(v.key)), v.key) == 1
 }
@@ -77,6 +84,9 @@ func (v verifier) encode() store.Verifier {
 // parseVerifier reads a PHC string. Its costs are bounded, so that a verifier from elsewhere cannot take the host's memory.
 func parseVerifier(text store.Verifier) (verifier, error) {
 	var v verifier
+	if len(text) > maxVerifierLen {
+		return v, errVerifier
+	}
 	parts := strings.Split(string(text), "$")
 	if len(parts) != 6 || parts[0] != "" || parts[1] != "argon2id" || parts[2] != "v="+strconv.Itoa(argon2.Version) {
 		return v, errVerifier
@@ -103,10 +113,13 @@ func parseVerifier(text store.Verifier) (verifier, error) {
 	}
 	var err error
 	b64 := base64.RawStdEncoding.Strict()
-	if v.salt, err = b64.DecodeString(parts[4]); err != nil || len(v.salt) < 8 || len(v.salt) > maxSaltLen {
+	if v.salt, err = b64.DecodeString(parts[4]); err != nil || len(v.salt) < minSaltLen || len(v.salt) > maxSaltLen {
 		return v, errVerifier
 	}
-	if v.key, err = b64.DecodeString(parts[5]); err != nil || len(v.key) < 16 || len(v.key) > maxKeyLen {
+	if v.key, err = b64.DecodeString(parts[5]); err != nil || len(v.key) < minKeyLen || len(v.key) > maxKeyLen {
+		return v, errVerifier
+	}
+	if v.encode() != text { // the base64 decoder passes over line ends
 		return v, errVerifier
 	}
 	return v, nil

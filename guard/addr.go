@@ -23,20 +23,36 @@ var shared = [...]netip.Prefix{
 }
 
 // Prefix returns what counts as one client: an IPv4 address, an IPv6 /64, or one address of those ranges where a /64 is shared.
-func Prefix(a netip.Addr) netip.Prefix {
+func Prefix(a netip.Addr) netip.Prefix { return prefixes(a)[0].prefix }
+
+// scope is one of the prefixes that an address counts for, and how many times as much it may do as one client.
+type scope struct {
+	prefix netip.Prefix
+	times  int
+}
+
+// prefixes returns the client itself and the networks around it that one tenant may hold alone; wider ones may do more. Shared ranges
+// have no network around a client.
+func prefixes(a netip.Addr) []scope {
 	a = a.Unmap()
-	bits := a.BitLen()
+	bits := []int{32, 26, 21}
 	if a.Is6() {
-		bits = 64
+		bits = []int{64, 48, 32}
 		for _, p := range shared {
 			if p.Contains(a) {
-				bits = 128
+				bits = []int{128}
 			}
 		}
 	}
-	p, err := a.Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
+	if !a.IsValid() {
+		bits = []int{0} // no address, as over a unix socket: one client
 	}
-	return p
+	scopes := make([]scope, len(bits))
+	times := 1
+	for i, n := range bits {
+		p, _ := a.Prefix(n) // n fits the address
+		scopes[i] = scope{p, times}
+		times *= 3
+	}
+	return scopes
 }

@@ -19,13 +19,14 @@ const (
 	MaxLoginPairs     = 20_000
 	MaxLoginPrefixes  = 20_000
 	MaxLoginMailboxes = 10_000
-	// maxStale is how many wrong passwords of one pair are remembered: an old phone and an old laptop, say.
-	maxStale = 4
+	// maxStale is how many wrong passwords of one pair are remembered: those of an old phone and an old laptop, say.
+	maxStale = 8
 )
 
 // LoginLimits are how many different wrong passwords are looked at. A zero field is the default of [DefaultLoginLimits].
 type LoginLimits struct {
-	// Pair counts one mailbox tried from one prefix, Prefix all mailboxes from it, Mailbox one mailbox from everywhere.
+	// Pair counts one mailbox tried by one client, Prefix all mailboxes tried by it (three and nine times as much for the networks around
+	// it), Mailbox one mailbox tried from everywhere.
 	Pair, Prefix, Mailbox store.Limit
 }
 
@@ -59,10 +60,13 @@ type pairKey struct {
 // misses is what is known of one key.
 type misses struct {
 	bucket store.Bucket
-	// stale are keyed hashes of wrong passwords, known is set after a success; both for pairs only.
-	stale [][32]byte
+	// stale are the marks of wrong passwords, the latest last; known is set after a success. Both are for pairs only.
+	stale []mark
 	known bool
 }
+
+// mark stands for a wrong password: a hash under a key that dies with the process.
+type mark [16]byte
 
 // NewLogins returns counters with nothing in them.
 func NewLogins(limits LoginLimits) *Logins {
@@ -98,22 +102,24 @@ const (
 // Check says whether a password may be looked at. version is the account's credential version (0 for an unknown mailbox), so that a
 // password that was wrong before a change is looked at again after it.
 func (g *Logins) Check(now time.Time, remote netip.Addr, mailbox string, version uint64, password string) Verdict {
-	prefix := Prefix(remote)
-	pair := pairKey{prefix, mailbox}
+	scopes, m := prefixes(remote), g.mark(mailbox, version, password)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	p := g.pairs.peek(pair)
-	if p != nil && slices.Contains(p.stale, g.mark(mailbox, version, password)) {
+	p := g.pairs.peek(pairKey{scopes[0].prefix, mailbox})
+	switch {
+	case p == nil:
+	case p.repeats(m):
+		g.pairs.use(pairKey{scopes[0].prefix, mailbox})
 		return Stale
-	}
-	if p != nil && !has(p.bucket, now, g.limits.Pair) {
+	case !has(p.bucket, now, g.limits.Pair):
 		return Throttled
-	}
-	if p != nil && p.known {
+	case p.known:
 		return Proceed
 	}
-	if m := g.prefixes.peek(prefix); m != nil && !has(m.bucket, now, g.limits.Prefix) {
-		return Throttled
+	for _, s := range scopes {
+		if m := g.prefixes.peek(s.prefix); m != nil && !has(m.bucket, now, g.limits.around(s)) {
+			return Throttled
+		}
 	}
 	if m := g.mailboxes.peek(mailbox); m != nil && !has(m.bucket, now, g.limits.Mailbox) {
 		return Throttled
@@ -121,41 +127,65 @@ func (g *Logins) Check(now time.Time, remote netip.Addr, mailbox string, version
 	return Proceed
 }
 
-// Failed counts a wrong password.
+// Failed counts a wrong password, the first time that it comes.
 func (g *Logins) Failed(now time.Time, remote netip.Addr, mailbox string, version uint64, password string) {
-	prefix := Prefix(remote)
-	mark := g.mark(mailbox, version, password)
+	scopes, m := prefixes(remote), g.mark(mailbox, version, password)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	p := g.pairs.use(pairKey{prefix, mailbox})
-	if slices.Contains(p.stale, mark) {
+	p := g.pairs.use(pairKey{scopes[0].prefix, mailbox})
+	if p.repeats(m) {
 		return
 	}
-	p.stale = append(p.stale, mark)
+	p.stale = append(p.stale, m)
 	if len(p.stale) > maxStale {
 		p.stale = slices.Delete(p.stale, 0, 1)
 	}
 	p.bucket.Take(now, 1, g.limits.Pair)
-	g.prefixes.use(prefix).bucket.Take(now, 1, g.limits.Prefix)
+	for _, s := range scopes {
+		g.prefixes.use(s.prefix).bucket.Take(now, 1, g.limits.around(s))
+	}
 	g.mailboxes.use(mailbox).bucket.Take(now, 1, g.limits.Mailbox)
 }
 
-// Succeeded forgets the misses of this mailbox from there, and remembers that its owner is to be found there.
-func (g *Logins) Succeeded(remote netip.Addr, mailbox string) {
+// Succeeded takes the misses of this mailbox from there out of every count, and remembers that its owner is to be found there.
+func (g *Logins) Succeeded(now time.Time, remote netip.Addr, mailbox string) {
+	scopes := prefixes(remote)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	p := g.pairs.use(pairKey{Prefix(remote), mailbox})
+	p := g.pairs.use(pairKey{scopes[0].prefix, mailbox})
+	spent := g.limits.Pair.N - p.bucket.Take(now, 0, g.limits.Pair).Left
 	p.bucket, p.known = store.Bucket{}, true
+	if spent == 0 {
+		return
+	}
+	for _, s := range scopes {
+		g.prefixes.use(s.prefix).bucket.Give(now, spent, g.limits.around(s))
+	}
+	g.mailboxes.use(mailbox).bucket.Give(now, spent, g.limits.Mailbox)
 }
 
-// mark is how a wrong password is remembered: by a hash under a key that dies with the process.
-func (g *Logins) mark(mailbox string, version uint64, password string) [32]byte {
+// repeats reports whether a wrong password was seen before, and makes it the latest.
+func (p *misses) repeats(m mark) bool {
+	i := slices.Index(p.stale, m)
+	if i < 0 {
+		return false
+	}
+	p.stale = append(slices.Delete(p.stale, i, i+1), m)
+	return true
+}
+
+func (g *Logins) mark(mailbox string, version uint64, password string) mark {
 	h := hmac.New(sha256.New, g.key[:])
 	h.Write(binary.BigEndian.AppendUint64(nil, version))
 	h.Write([]byte(mailbox))
 	h.Write([]byte{0})
 	h.Write([]byte(password))
-	return [32]byte(h.Sum(nil))
+	return mark(h.Sum(nil))
+}
+
+// around is the limit of a client, or of a network around it.
+func (l LoginLimits) around(s scope) store.Limit {
+	return store.Limit{N: l.Prefix.N * int64(s.times), Window: l.Prefix.Window}
 }
 
 // has reports whether another miss would be looked at. The bucket is a copy.

@@ -44,7 +44,7 @@ func TestPairLimit(t *testing.T) {
 // TestSprayLimit: one address that tries many mailboxes is stopped, but those who log in there stay welcome.
 func TestSprayLimit(t *testing.T) {
 	g := NewLogins(LoginLimits{})
-	g.Succeeded(cafe, "alice")
+	g.Succeeded(start, cafe, "alice")
 	n := DefaultLoginLimits().Prefix.N
 	for i := range n {
 		check(t, g, start, cafe, "bob", Proceed)
@@ -58,7 +58,7 @@ func TestSprayLimit(t *testing.T) {
 // TestSlowSprayLimit: many addresses that try one mailbox are stopped, but not its owner at home.
 func TestSlowSprayLimit(t *testing.T) {
 	g := NewLogins(LoginLimits{})
-	g.Succeeded(home, "alice")
+	g.Succeeded(start, home, "alice")
 	for i := range DefaultLoginLimits().Mailbox.N {
 		guess(g, start, netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), "alice", 1)
 	}
@@ -90,9 +90,86 @@ func TestOldPhone(t *testing.T) {
 func TestSuccessForgives(t *testing.T) {
 	g := NewLogins(LoginLimits{})
 	guess(g, start, home, "alice", DefaultLoginLimits().Pair.N-1)
-	g.Succeeded(home, "alice")
+	g.Succeeded(start, home, "alice")
 	guess(g, start, home, "alice", DefaultLoginLimits().Pair.N-1)
 	check(t, g, start, home, "alice", Proceed)
+}
+
+// TestSuccessGivesBack: what somebody mistyped before is not held against their neighbours.
+func TestSuccessGivesBack(t *testing.T) {
+	g := NewLogins(LoginLimits{})
+	l := DefaultLoginLimits()
+	for i := range l.Prefix.N / 5 {
+		name := fmt.Sprint("colleague", i)
+		guess(g, start, home, name, 4)
+		g.Succeeded(start, home, name)
+	}
+	for i := range l.Prefix.N - 1 {
+		guess(g, start, home, fmt.Sprint("mailbox", i), 1)
+	}
+	check(t, g, start, home, "newcomer", Proceed)
+	guess(g, start, home, "the last", 1)
+	check(t, g, start, home, "newcomer", Throttled)
+	g.Succeeded(start, home, "mailbox1")
+	check(t, g, start, home, "newcomer", Proceed)
+}
+
+// TestNetworkLimit: who spreads guesses over the addresses of one network may do three times as much, and nine times over a larger one.
+func TestNetworkLimit(t *testing.T) {
+	for _, tt := range []struct {
+		name, inside, outside string
+		times                 int64
+		next                  func(i int64) netip.Addr
+	}{
+		{"/26", "198.51.100.127", "198.51.100.128", 3, func(i int64) netip.Addr {
+			return netip.AddrFrom4([4]byte{198, 51, 100, byte(64 + i%60)})
+		}},
+		{"/21", "198.51.103.255", "198.51.104.0", 9, func(i int64) netip.Addr {
+			return netip.AddrFrom4([4]byte{198, 51, byte(96 + i%8), byte(i)})
+		}},
+		{"/48", "2001:db8:1:ffff::", "2001:db8:2::", 3, func(i int64) netip.Addr {
+			return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, 1, byte(i >> 8), byte(i), 1})
+		}},
+		{"/32", "2001:db8:ffff::", "2001:db9::", 9, func(i int64) netip.Addr {
+			return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, byte(i >> 8), byte(i), 1})
+		}},
+	} {
+		g := NewLogins(LoginLimits{})
+		limit := DefaultLoginLimits().Prefix.N * tt.times
+		inside, outside := netip.MustParseAddr(tt.inside), netip.MustParseAddr(tt.outside)
+		g.Succeeded(start, inside, "known")
+		for i := range limit {
+			if got := g.Check(start, inside, "new", 1, "x"); got != Proceed {
+				t.Fatalf("%s: after %d of %d: got %v", tt.name, i, limit, got)
+			}
+			guess(g, start, tt.next(i), fmt.Sprint("mailbox", i), 1)
+		}
+		check(t, g, start, inside, "new", Throttled)
+		check(t, g, start, inside, "known", Proceed)
+		check(t, g, start, outside, "new", Proceed)
+	}
+}
+
+// TestManyOldDevices: as many as are remembered come round and round for nothing; one more is looked at again.
+func TestManyOldDevices(t *testing.T) {
+	g := NewLogins(LoginLimits{})
+	for round := range 3 {
+		for i := range maxStale {
+			password := fmt.Sprint("old", i)
+			if got := g.Check(start, home, "alice", 1, password); (got == Stale) != (round > 0) {
+				t.Errorf("round %d, device %d: got %v", round, i, got)
+			}
+			g.Failed(start, home, "alice", 1, password)
+		}
+	}
+	check(t, g, start, home, "alice", Proceed)
+	g.Failed(start, home, "alice", 1, "one more")
+	if got := g.Check(start, home, "alice", 1, "old0"); got == Stale {
+		t.Error("more passwords are remembered than the bound allows")
+	}
+	if got := g.Check(start, home, "alice", 1, "old1"); got != Stale {
+		t.Errorf("the second oldest: got %v, want Stale", got)
+	}
 }
 
 // TestTableBound: memory is bounded, and what is used stays.
@@ -113,7 +190,7 @@ func TestTableBound(t *testing.T) {
 	}
 	g := NewLogins(LoginLimits{})
 	for i := range MaxLoginPairs + 10 {
-		g.Succeeded(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), "alice")
+		g.Succeeded(start, netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), "alice")
 	}
 	if n := len(g.pairs.entries); n != MaxLoginPairs {
 		t.Errorf("got %d pairs, want %d", n, MaxLoginPairs)
@@ -127,6 +204,11 @@ func TestPrefix(t *testing.T) {
 	} {
 		if got := Prefix(netip.MustParseAddr(tt.in)).String(); got != tt.want {
 			t.Errorf("%s: got %s, want %s", tt.in, got, tt.want)
+		}
+	}
+	for in, want := range map[string]int{"192.0.2.1": 3, "2001:db8::1": 3, "64:ff9b::1": 1, "2001::1": 1, "100::1": 1} {
+		if got := len(prefixes(netip.MustParseAddr(in))); got != want {
+			t.Errorf("%s: counts for %d prefixes, want %d", in, got, want)
 		}
 	}
 	if Prefix(netip.Addr{}).IsValid() {
