@@ -24,6 +24,7 @@ import (
 	"go.uber.org/goleak"
 
 	"latchkey/auth"
+	"latchkey/guard"
 	"latchkey/internal/mailaddr"
 	"latchkey/store"
 	"latchkey/store/memstore"
@@ -137,7 +138,8 @@ func newFixture(t testing.TB, door Door, edit ...func(*Options)) *fixture {
 	f.must(f.store.PutAlias(ctx, store.Alias{Name: "team", Targets: []store.AccountID{f.ids["alice"], f.ids["bob"]}}))
 	f.opts = Options{
 		Door: door, Store: f.store, Auth: f.auth, Hostname: testHost, TLSConfig: testTLS(),
-		Logger: slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Connections: guard.ConnLimits{PerPrefix: 1000},
+		Logger:      slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, e := range edit {
 		e(&f.opts)

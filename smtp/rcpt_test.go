@@ -38,6 +38,7 @@ func TestRecipients(t *testing.T) {
 		{"\xff@example.com", "553 5.1.3"},
 		{strings.Repeat("a", 65) + "@example.com", "553 5.1.3"},
 		{"bob@-example.com", "553 5.1.3"},
+		{"bob@" + strings.Repeat("a.", 130) + "example", "553 5.1.3"},
 		{"bob@[not-an-address", "553 5.1.3"},
 	} {
 		c.send("RCPT TO:<" + tt.rcpt + ">\r\n")

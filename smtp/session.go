@@ -411,7 +411,8 @@ func tooManyRecipients() *refusal {
 // parsePath reads a path's address as go-smtp hands it over: brackets, source route and quotes are gone.
 func parsePath(path string, utf8 bool, bad status) (mailaddr.Address, error) {
 	addr, err := mailaddr.FromUnquoted(path)
-	if err != nil {
+	if err != nil || len(path) > mailaddr.MaxLen {
+		// go-smtp repeats an address that is accepted: what gets by here must fit a reply line and have no control characters.
 		return mailaddr.Address{}, &refusal{553, bad, "Not a valid address", err}
 	}
 	if !utf8 && strings.ContainsFunc(path, func(r rune) bool { return r > 0x7e }) {
