@@ -65,7 +65,7 @@ func (s *Store) NewDraft(ctx context.Context) (store.Draft, error) {
 // Size implements store.Draft.
 func (d *draft) Size() int64 { return d.sum.size }
 
-// Write implements io.Writer.
+// Write implements io.Writer. Once the draft is in a file every Write is a system call, so callers write in large pieces.
 func (d *draft) Write(p []byte) (int, error) {
 	if d.err == nil && d.done {
 		d.err = store.ErrSettled

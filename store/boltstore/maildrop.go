@@ -21,6 +21,9 @@ type maildrop struct {
 	closed  bool
 }
 
+// maxForeseen bounds the list that is made on the word of a counter; a longer one grows as it is read.
+const maxForeseen = 1 << 20
+
 // OpenMaildrop implements store.Maildrops.
 func (s *Store) OpenMaildrop(ctx context.Context, account store.AccountID) (store.Maildrop, error) {
 	// The pin comes first: a copy that is deleted after this look at the index is swept only after the pin has gone.
@@ -37,7 +40,7 @@ func (s *Store) OpenMaildrop(ctx context.Context, account store.AccountID) (stor
 		if err != nil {
 			return err
 		}
-		m.list = make([]listing, 0, max(u.Messages, 0))
+		m.list = make([]listing, 0, min(max(u.Messages, 0), maxForeseen))
 		return v.eachCopy(account, func(l listing) { m.list = append(m.list, l) })
 	})
 	if err != nil {
