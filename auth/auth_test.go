@@ -292,7 +292,7 @@ func TestHash(t *testing.T) {
 // TestConcurrentLogins is for the race detector.
 func TestConcurrentLogins(t *testing.T) {
 	f := newFixture(t)
-	f.Authenticator.o.Logger = slog.New(slog.DiscardHandler)
+	f.o.Logger = slog.New(slog.DiscardHandler)
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {

@@ -17,6 +17,7 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -35,7 +36,8 @@ type Certificate struct {
 
 	mu      sync.Mutex // protects the fields below; files are read under it, at most once in reloadInterval
 	current *tls.Certificate
-	stamps  [2]stamp
+	stamps  [2]stamp // of what is current
+	bad     [2]stamp // of what could not be loaded, so that it is logged once
 	looked  time.Time
 }
 
@@ -75,10 +77,13 @@ func (c *Certificate) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, er
 		err = c.load()
 	}
 	if err != nil {
-		c.log.Error("certificate not reloaded, the old one stays", "file", c.certFile, "err", err)
+		if stamps != c.bad {
+			c.log.Error("certificate not reloaded, the old one stays", "file", c.certFile, "err", err)
+		}
+		c.bad = stamps
 		return c.current, nil
 	}
-	c.stamps = stamps
+	c.stamps, c.bad = stamps, [2]stamp{}
 	c.log.Info("certificate reloaded", "file", c.certFile, "sha256", c.fingerprint())
 	return c.current, nil
 }
@@ -120,39 +125,26 @@ func TLSConfig(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Co
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: get}
 }
 
-// SelfSigned makes a key and a self-signed certificate for hosts (names and addresses) unless both files are there. It is for trying
-// things out: clients must be told to trust the file.
+// SelfSigned makes a key and a self-signed certificate for hosts (names and addresses) and this machine, unless both files are there.
+// It is for trying things out: clients must be told to trust the file. If one file is there without the other nothing is written: it may
+// be somebody's key.
 func SelfSigned(certFile, keyFile string, hosts []string) error {
 	_, certErr := os.Stat(certFile)
 	_, keyErr := os.Stat(keyFile)
-	if certErr == nil && keyErr == nil {
-		return nil
-	}
 	if err := errors.Join(unlessMissing(certErr), unlessMissing(keyErr)); err != nil {
 		return err
+	}
+	switch {
+	case certErr == nil && keyErr == nil:
+		return nil
+	case certErr == nil || keyErr == nil:
+		return fmt.Errorf("guard: of %s and %s one is missing: remove the other too, or put it back", certFile, keyFile)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
 	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	if err != nil {
-		return err
-	}
-	now := time.Now()
-	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: hosts[0]}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(selfSignedLife),
-		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, IsCA: true, BasicConstraintsValid: true,
-	}
-	for _, host := range hosts {
-		if ip := net.ParseIP(host); ip != nil {
-			template.IPAddresses = append(template.IPAddresses, ip)
-		} else {
-			template.DNSNames = append(template.DNSNames, host)
-		}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	der, err := selfSign(key, append(slices.Clone(hosts), "localhost", "127.0.0.1", "::1"))
 	if err != nil {
 		return err
 	}
@@ -160,10 +152,46 @@ func SelfSigned(certFile, keyFile string, hosts []string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600); err != nil {
+	if err := writePEM(keyFile, "PRIVATE KEY", keyDER, 0o600); err != nil {
 		return err
 	}
-	return os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
+	if err := writePEM(certFile, "CERTIFICATE", der, 0o644); err != nil {
+		return errors.Join(err, os.Remove(keyFile))
+	}
+	return nil
+}
+
+func selfSign(key *ecdsa.PrivateKey, hosts []string) (der []byte, err error) {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: hosts[0]}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(selfSignedLife),
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, IsCA: true, BasicConstraintsValid: true,
+	}
+	for i, host := range hosts {
+		if slices.Contains(hosts[:i], host) {
+			continue
+		}
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
+		}
+	}
+	return x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+}
+
+// writePEM writes a file that is not there yet.
+func writePEM(name, kind string, der []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	return errors.Join(pem.Encode(f, &pem.Block{Type: kind, Bytes: der}), f.Close())
 }
 
 func unlessMissing(err error) error {

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -17,21 +19,27 @@ const (
 	// address, and an office has several.
 	DefaultMaxConns     = 2000
 	DefaultMaxPerPrefix = 60
-	// DefaultHandshakeTimeout bounds a TLS handshake.
+	// DefaultHandshakeTimeout bounds a TLS handshake, DefaultMaxHandshakes how many are under way at once.
 	DefaultHandshakeTimeout = 10 * time.Second
+	DefaultMaxHandshakes    = 256
 	// refusalTimeout bounds how long a refused client may take to read why, maxRefusals how many are being told at once.
 	refusalTimeout = 2 * time.Second
 	maxRefusals    = 64
 	// acceptPause is the longest wait after an accept that failed for want of descriptors or memory.
 	acceptPause = time.Second
+	// refusalsLogged is the time in which one refusal is logged, whatever their number: a flood must not fill the disk.
+	refusalsLogged = time.Second
 )
 
 // ConnLimits bounds connections. Zero fields are the defaults.
 type ConnLimits struct {
-	// Total bounds all connections of the listener, PerPrefix those of one client (see [Prefix]).
+	// Total bounds all connections of the listener, PerPrefix those of one client (see [Prefix]); the networks around a client may have
+	// three and nine times as many.
 	Total, PerPrefix int
-	// Handshake bounds a TLS handshake.
-	Handshake time.Duration
+	// Handshake bounds a TLS handshake, Handshakes how many are under way at once. One more ends the oldest of them: an honest client is
+	// done in a moment.
+	Handshake  time.Duration
+	Handshakes int
 }
 
 // ListenerOptions say how a door accepts.
@@ -55,32 +63,43 @@ type Listener struct {
 	stop  context.CancelFunc
 	work  sync.WaitGroup
 
-	mu       sync.Mutex // protects the fields below
-	total    int
-	prefixes map[netip.Prefix]int
-	refusing int
-	err      error
+	mu         sync.Mutex // protects the fields below
+	total      int
+	prefixes   map[netip.Prefix]int
+	handshakes *list.List // the oldest first; values are what ends one
+	refusing   int
+	refused    int // since the last one was logged
+	refusedAt  time.Time
+	err        error
 }
 
 // NewListener begins to accept from inner, which it owns from then on. The caller closes it.
 func NewListener(inner net.Listener, o ListenerOptions) *Listener {
-	if o.Limits.Total == 0 {
-		o.Limits.Total = DefaultMaxConns
-	}
-	if o.Limits.PerPrefix == 0 {
-		o.Limits.PerPrefix = DefaultMaxPerPrefix
-	}
-	if o.Limits.Handshake == 0 {
-		o.Limits.Handshake = DefaultHandshakeTimeout
-	}
+	o.Limits = o.Limits.withDefaults()
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	l := &Listener{inner: inner, o: o, ready: make(chan net.Conn), prefixes: map[netip.Prefix]int{}}
+	l := &Listener{inner: inner, o: o, ready: make(chan net.Conn), prefixes: map[netip.Prefix]int{}, handshakes: list.New()}
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	l.work.Add(1)
 	go l.accept()
 	return l
+}
+
+func (c ConnLimits) withDefaults() ConnLimits {
+	if c.Total == 0 {
+		c.Total = DefaultMaxConns
+	}
+	if c.PerPrefix == 0 {
+		c.PerPrefix = DefaultMaxPerPrefix
+	}
+	if c.Handshake == 0 {
+		c.Handshake = DefaultHandshakeTimeout
+	}
+	if c.Handshakes == 0 {
+		c.Handshakes = DefaultMaxHandshakes
+	}
+	return c
 }
 
 // Accept returns the next ready connection, a bare *tls.Conn for TLS; net.ErrClosed after Close.
@@ -118,7 +137,6 @@ func (l *Listener) accept() {
 	var pause time.Duration
 	for {
 		c, err := l.inner.Accept()
-		var temporary interface{ Temporary() bool }
 		switch {
 		case err == nil:
 			pause = 0
@@ -126,7 +144,7 @@ func (l *Listener) accept() {
 			continue
 		case l.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return
-		case errors.As(err, &temporary) && temporary.Temporary():
+		case passing(err):
 			pause = min(max(2*pause, 5*time.Millisecond), acceptPause)
 			l.o.Logger.Error("cannot accept connections", "listener", l.Addr().String(), "err", err)
 			select {
@@ -143,46 +161,88 @@ func (l *Listener) accept() {
 	}
 }
 
-// admit counts a connection in, or refuses it, without ever blocking.
-func (l *Listener) admit(c net.Conn) {
-	prefix := Prefix(RemoteAddr(c))
-	l.mu.Lock()
-	over := l.total >= l.o.Limits.Total || l.prefixes[prefix] >= l.o.Limits.PerPrefix
-	tell := over && l.o.TLS == nil && l.o.Refusal != "" && l.refusing < maxRefusals
-	if tell {
-		l.refusing++
+// passing reports whether an error of accept is about one connection, or about descriptors or memory that others may give back. Only
+// errors that say that the socket itself is no good last.
+func passing(err error) bool {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return false
 	}
-	if !over {
-		l.total++
-		l.prefixes[prefix]++
+	switch errno {
+	case syscall.EBADF, syscall.EINVAL, syscall.ENOTSOCK, syscall.EFAULT:
+		return false
 	}
-	l.mu.Unlock()
-	switch {
-	case tell:
-		l.work.Add(1)
-		go l.refuse(c)
-	case over:
-		_ = c.Close() // refused
-	default:
-		l.work.Add(1)
-		go l.prepare(&countedConn{Conn: c, release: sync.OnceFunc(func() { l.release(prefix) })})
-	}
-	if over {
-		l.o.Logger.Info("connection refused over a cap", "remote", prefix.String())
-	}
+	return true
 }
 
-func (l *Listener) release(prefix netip.Prefix) {
+// admit counts a connection in, or refuses it, without ever blocking.
+func (l *Listener) admit(c net.Conn) {
+	scopes := prefixes(RemoteAddr(c))
+	if l.countIn(scopes) {
+		l.work.Add(1)
+		go l.prepare(&countedConn{Conn: c, release: sync.OnceFunc(func() { l.countOut(scopes) })})
+		return
+	}
+	tell, log := l.countRefused(time.Now())
+	if log > 0 {
+		l.o.Logger.Info("connections refused over a cap", "refused", log, "latest", scopes[0].prefix.String())
+	}
+	if tell {
+		l.work.Add(1)
+		go l.tell(c)
+		return
+	}
+	_ = c.Close() // refused
+}
+
+func (l *Listener) countIn(scopes []scope) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	over := l.total >= l.o.Limits.Total
+	for _, s := range scopes {
+		over = over || l.prefixes[s.prefix] >= l.o.Limits.PerPrefix*s.times
+	}
+	if over {
+		return false
+	}
+	l.total++
+	for _, s := range scopes {
+		l.prefixes[s.prefix]++
+	}
+	return true
+}
+
+func (l *Listener) countOut(scopes []scope) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.total--
-	if l.prefixes[prefix]--; l.prefixes[prefix] == 0 {
-		delete(l.prefixes, prefix)
+	for _, s := range scopes {
+		if l.prefixes[s.prefix]--; l.prefixes[s.prefix] == 0 {
+			delete(l.prefixes, s.prefix)
+		}
 	}
 }
 
-func (l *Listener) refuse(c net.Conn) {
+// countRefused says whether the client can be told why, and how many refusals the log should learn of now.
+func (l *Listener) countRefused(now time.Time) (tell bool, log int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refused++
+	if now.Sub(l.refusedAt) >= refusalsLogged {
+		log, l.refused, l.refusedAt = l.refused, 0, now
+	}
+	tell = l.o.TLS == nil && l.o.Refusal != "" && l.refusing < maxRefusals
+	if tell {
+		l.refusing++
+	}
+	return tell, log
+}
+
+// tell says why, to whoever listens.
+func (l *Listener) tell(c net.Conn) {
 	defer l.work.Done()
+	stop := context.AfterFunc(l.ctx, func() { _ = c.Close() }) // nobody waits for a client that does not read
+	defer stop()
 	_ = c.SetWriteDeadline(time.Now().Add(refusalTimeout)) // a dead connection fails at the write
 	_, _ = c.Write([]byte(l.o.Refusal))                    // told or not, it is refused
 	_ = c.Close()
@@ -199,10 +259,7 @@ func (l *Listener) prepare(c net.Conn) {
 	}
 	if l.o.TLS != nil {
 		conn := tls.Server(c, l.o.TLS)
-		ctx, cancel := context.WithTimeout(l.ctx, l.o.Limits.Handshake)
-		err := conn.HandshakeContext(ctx)
-		cancel()
-		if err != nil {
+		if err := l.handshake(conn); err != nil {
 			l.o.Logger.Info("TLS handshake failed", "remote", RemoteAddr(c).String(), "err", err)
 			_ = c.Close()
 			return
@@ -214,6 +271,25 @@ func (l *Listener) prepare(c net.Conn) {
 	case <-l.ctx.Done():
 		_ = c.Close()
 	}
+}
+
+// handshake does a TLS handshake within its time.
+func (l *Listener) handshake(c *tls.Conn) error {
+	ctx, cancel := context.WithTimeout(l.ctx, l.o.Limits.Handshake)
+	defer cancel()
+	l.mu.Lock()
+	if l.handshakes.Len() >= l.o.Limits.Handshakes {
+		oldest := l.handshakes.Front()
+		l.handshakes.Remove(oldest).(context.CancelFunc)()
+	}
+	own := l.handshakes.PushBack(cancel)
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.handshakes.Remove(own) // nothing if it made room
+	}()
+	return c.HandshakeContext(ctx)
 }
 
 // countedConn counts itself out when it is closed.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -168,32 +169,191 @@ func (s *scripted) Close() error {
 
 func (s *scripted) Addr() net.Addr { return &net.TCPAddr{} }
 
-// TestAcceptErrors: want of descriptors passes, without spinning; another error ends the listener and is told.
+// TestAcceptErrors: want of descriptors or memory and a connection that failed pass, without spinning; another error ends the listener
+// and is told.
 func TestAcceptErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &scripted{conns: make(chan any), done: make(chan struct{})}
 		l := NewListener(s, ListenerOptions{})
 		began := time.Now()
-		for range 10 {
-			s.conns <- &net.OpError{Op: "accept", Err: syscall.EMFILE}
+		for i := range 12 {
+			errno := []syscall.Errno{syscall.EMFILE, syscall.ENOBUFS, syscall.ECONNABORTED, syscall.EHOSTUNREACH}[i%4]
+			s.conns <- &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", errno)}
 		}
 		ours, theirs := net.Pipe()
 		s.conns <- theirs
 		if c, err := l.Accept(); err != nil {
-			t.Errorf("after EMFILE: %v", err)
+			t.Errorf("after errors that pass: %v", err)
 		} else {
 			_ = c.Close()
 		}
 		if waited := time.Since(began); waited < acceptPause {
-			t.Errorf("ten failures in %v: it spins", waited)
+			t.Errorf("twelve failures in %v: it spins", waited)
 		}
 		_ = ours.Close()
-		boom := errors.New("boom")
-		s.conns <- boom
-		if _, err := l.Accept(); !errors.Is(err, boom) {
-			t.Errorf("got %v, want boom", err)
+		s.conns <- &net.OpError{Op: "accept", Err: syscall.EBADF}
+		if _, err := l.Accept(); !errors.Is(err, syscall.EBADF) {
+			t.Errorf("got %v, want EBADF", err)
 		}
 		_ = l.Close()
+	})
+}
+
+// TestCloseWhileItWaits: a listener that cannot accept just now can be closed at once.
+func TestCloseWhileItWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scripted{conns: make(chan any), done: make(chan struct{})}
+		l := NewListener(s, ListenerOptions{})
+		for range 10 {
+			s.conns <- &net.OpError{Op: "accept", Err: syscall.ENFILE}
+		}
+		began := time.Now()
+		_ = l.Close()
+		if waited := time.Since(began); waited != 0 {
+			t.Errorf("Close took %v", waited)
+		}
+	})
+}
+
+// from is a connection from somewhere.
+type from struct {
+	net.Conn
+	addr string
+}
+
+func (f from) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.ParseIP(f.addr), Port: 4711} }
+
+// TestNetworkCaps: three times as many from the network around a client, nine times from a larger one, at both ends of each.
+func TestNetworkCaps(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		cap  int
+		addr func(i int) string
+	}{
+		{"/26", 3, func(i int) string { return fmt.Sprint("198.51.100.", i) }},
+		{"/21", 9, func(i int) string { return fmt.Sprintf("198.51.%d.%d", 96+i%8, i) }},
+		{"mapped", 3, func(i int) string { return fmt.Sprint("::ffff:198.51.100.", i) }},
+		{"/48", 3, func(i int) string { return fmt.Sprintf("2001:db8:1:%x::1", i) }},
+		{"/32", 9, func(i int) string { return fmt.Sprintf("2001:db8:%x::1", i) }},
+		{"NAT64", 20, func(i int) string { return fmt.Sprintf("64:ff9b::%x", i) }},
+	} {
+		s := &scripted{conns: make(chan any), done: make(chan struct{})}
+		l := NewListener(s, ListenerOptions{Limits: ConnLimits{PerPrefix: 1, Total: 20}})
+		for i := range tt.cap + 1 {
+			ours, theirs := net.Pipe()
+			s.conns <- from{theirs, tt.addr(i)}
+			if i == tt.cap {
+				_, _ = io.ReadAll(ours) // until it is closed
+			} else {
+				accept(t, l)
+			}
+			_ = ours.Close()
+		}
+		if n := l.count(); n != tt.cap {
+			t.Errorf("%s: %d connections, want %d", tt.name, n, tt.cap)
+		}
+		_ = l.Close()
+	}
+}
+
+// TestDeafClient: a refused client that does not read holds nobody up, and no more of them than the bound are told.
+func TestDeafClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		s := &scripted{conns: make(chan any), done: make(chan struct{})}
+		l := NewListener(s, ListenerOptions{
+			Limits: ConnLimits{Total: 1}, Refusal: "421 full\r\n", Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		})
+		refuse := func() net.Conn {
+			ours, theirs := net.Pipe()
+			s.conns <- theirs
+			return ours
+		}
+		first := refuse()
+		waiting, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		deaf := make([]net.Conn, maxRefusals)
+		for i := range deaf {
+			deaf[i] = refuse()
+		}
+		synctest.Wait()
+		if n := l.telling(); n != maxRefusals {
+			t.Errorf("%d are told, want %d", n, maxRefusals)
+		}
+		refused(t, refuse(), "")
+		if n := bytes.Count(log.Bytes(), []byte("refused over a cap")); n != 1 {
+			t.Errorf("%d lines in the log, want 1", n)
+		}
+		time.Sleep(refusalTimeout)
+		synctest.Wait()
+		if n := l.telling(); n != 0 {
+			t.Errorf("%d are still told", n)
+		}
+		deaf = append(deaf, refuse())
+		synctest.Wait()
+		if n := bytes.Count(log.Bytes(), []byte("refused over a cap")); n != 2 || !bytes.Contains(log.Bytes(), []byte("refused=65")) {
+			t.Errorf("the log has %s", &log)
+		}
+		began := time.Now()
+		_ = l.Close()
+		if waited := time.Since(began); waited != 0 {
+			t.Errorf("Close waited %v for a deaf client", waited)
+		}
+		for _, c := range append(deaf, first, waiting) {
+			_ = c.Close()
+		}
+	})
+}
+
+func (l *Listener) telling() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refusing
+}
+
+// TestHandshakesAtOnce: the one over the bound ends the oldest, and those that are ended give their places back.
+func TestHandshakesAtOnce(t *testing.T) {
+	config := TLSConfig(selfSigned(t, t.TempDir()).GetCertificate)
+	synctest.Test(t, func(t *testing.T) {
+		s := &scripted{conns: make(chan any), done: make(chan struct{})}
+		l := NewListener(s, ListenerOptions{TLS: config, Limits: ConnLimits{Handshakes: 2}})
+		var silent []net.Conn
+		for _, want := range []int{1, 2, 2, 2} {
+			ours, theirs := net.Pipe()
+			silent = append(silent, ours)
+			s.conns <- theirs
+			synctest.Wait()
+			if n := l.count(); n != want {
+				t.Errorf("%d connections, want %d", n, want)
+			}
+		}
+		for i, c := range silent[:2] {
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+				t.Errorf("the %d. oldest: got %v, want it closed", i+1, err)
+			}
+		}
+		ours, theirs := net.Pipe()
+		s.conns <- theirs
+		client := tls.Client(ours, &tls.Config{InsecureSkipVerify: true}) // the test's own certificate
+		if err := client.Handshake(); err != nil {
+			t.Errorf("a client that is quick: %v", err)
+		}
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = l.Close()
+		synctest.Wait()
+		if n, pending := l.count(), l.handshakes.Len(); n != 1 || pending != 0 {
+			t.Errorf("after Close: %d connections and %d handshakes, want the one that was handed out", n, pending)
+		}
+		_ = ours.Close()
+		_ = c.Close()
+		if n := l.count(); n != 0 {
+			t.Errorf("at the end: %d connections", n)
+		}
 	})
 }
 
@@ -229,7 +389,7 @@ func (l *Listener) count() int {
 func selfSigned(t *testing.T, dir string) *Certificate {
 	t.Helper()
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	if err := SelfSigned(certFile, keyFile, []string{"mail.example.com", "localhost", "127.0.0.1"}); err != nil {
+	if err := SelfSigned(certFile, keyFile, []string{"mail.example.com", "localhost"}); err != nil {
 		t.Fatal(err)
 	}
 	c, err := LoadCertificate(certFile, keyFile, slog.New(slog.DiscardHandler))
@@ -248,7 +408,7 @@ func TestSelfSigned(t *testing.T) {
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(leaf)
-	for _, host := range []string{"mail.example.com", "localhost", "127.0.0.1"} {
+	for _, host := range []string{"mail.example.com", "localhost", "127.0.0.1", "::1"} {
 		if _, err := leaf.Verify(x509.VerifyOptions{DNSName: host, Roots: pool}); err != nil {
 			t.Errorf("%s: %v", host, err)
 		}
@@ -258,6 +418,33 @@ func TestSelfSigned(t *testing.T) {
 	}
 	if again := selfSigned(t, dir); again.Fingerprint() != c.Fingerprint() {
 		t.Error("made again though it was there")
+	}
+	if life := leaf.NotAfter.Sub(leaf.NotBefore); life < selfSignedLife || leaf.PublicKeyAlgorithm != x509.ECDSA {
+		t.Errorf("%v key for %v", leaf.PublicKeyAlgorithm, life)
+	}
+}
+
+// TestSelfSignedKeepsAKey: a key without its certificate is not written over, nor the other way round.
+func TestSelfSignedKeepsAKey(t *testing.T) {
+	for _, name := range []string{"cert.pem", "key.pem"} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("mine"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := SelfSigned(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), nil); err == nil {
+			t.Errorf("%s was there alone: no error", name)
+		}
+		left, err := filepath.Glob(filepath.Join(dir, "*"))
+		if err != nil || len(left) != 1 {
+			t.Errorf("%s was there alone: now %v (%v)", name, left, err)
+		}
+	}
+	dir := t.TempDir()
+	if err := SelfSigned(filepath.Join(dir, "none", "cert.pem"), filepath.Join(dir, "key.pem"), nil); err == nil {
+		t.Error("a certificate in no directory: no error")
+	}
+	if _, err := os.Stat(filepath.Join(dir, "key.pem")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a key without its certificate is left: %v", err)
 	}
 }
 
@@ -310,8 +497,21 @@ func TestCertificateReload(t *testing.T) {
 		t.Error("the new certificate was not taken")
 	}
 	replace("key.pem", []byte("garbage"))
+	before := bytes.Count(log.Bytes(), []byte("not reloaded"))
+	for range 3 {
+		if get() != second {
+			t.Error("garbage was taken")
+		}
+		clock = clock.Add(reloadInterval)
+	}
+	if n := bytes.Count(log.Bytes(), []byte("not reloaded")) - before; n != 1 {
+		t.Errorf("one bad file was logged %d times", n)
+	}
+	if err := os.Remove(filepath.Join(dir, "cert.pem")); err != nil {
+		t.Fatal(err)
+	}
 	if get() != second {
-		t.Error("garbage was taken")
+		t.Error("a missing file took the certificate away")
 	}
 	if _, err := LoadCertificate(filepath.Join(dir, "none.pem"), filepath.Join(dir, "none.key"), c.log); err == nil {
 		t.Error("a missing file was loaded")
