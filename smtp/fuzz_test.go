@@ -69,8 +69,11 @@ func FuzzSession(f *testing.F) {
 			if err := fx.srv.Shutdown(context.Background()); err != nil {
 				t.Fatal(err)
 			}
-			if jobs := fx.jobs(); len(jobs) != 0 {
-				t.Fatalf("relayed: %+v", jobs)
+			for _, j := range fx.jobs() {
+				// dave is full: a message that did not say its size is bounced for him, and nothing else ever leaves.
+				if door != MX || !j.ReversePath.IsZero() || !strings.HasPrefix(j.HeaderID, "<bounce.") {
+					t.Fatalf("relayed: %+v", j)
+				}
 			}
 			for _, text := range append(fx.mail("bob"), fx.mail("alice")...) {
 				if !strings.HasPrefix(text, "Return-Path: <") || strings.ContainsAny(strings.ReplaceAll(text, "\r\n", ""), "\r\n") {
