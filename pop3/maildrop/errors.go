@@ -1,6 +1,7 @@
 package maildrop
 
 import (
+	"context"
 	"errors"
 
 	"latchkey/auth"
@@ -8,35 +9,42 @@ import (
 	"latchkey/store"
 )
 
+// Texts say first what to do, then why: mail programs cut them short.
+
 // loginError makes the reply for a login that failed. The text for a wrong password and for a name that does not exist is the same.
+// [AUTH] makes mail programs ask for the password, so nothing that passes has it (RFC 3206 §4).
 func loginError(err error) error {
 	switch {
 	case errors.Is(err, auth.ErrCredentials):
-		return &pop3.Error{Code: pop3.CodeAuth, Text: "wrong mailbox name or password"}
+		return &pop3.Error{Code: pop3.CodeAuth, Text: "check the mailbox name and the password: one of them is wrong"}
 	case errors.Is(err, auth.ErrSuspended):
-		return &pop3.Error{Code: pop3.CodeAuth, Text: "this mailbox is suspended, ask your mail administrator"}
+		return errSuspended
 	case errors.Is(err, auth.ErrThrottled):
-		return &pop3.Error{Code: pop3.CodeTemp, Text: "too many failed logins, wait some minutes and check the saved password"}
+		return &pop3.Error{Code: pop3.CodeTemp, Text: "check the saved password, then wait some minutes: too many logins failed"}
 	case errors.Is(err, auth.ErrCleartext):
 		return errCleartext
 	case errors.Is(err, auth.ErrIdentity):
-		return &pop3.Error{Code: pop3.CodeAuth, Text: "leave the authorization identity empty"}
+		return &pop3.Error{Code: pop3.CodeAuth, Text: "leave the authorization identity empty: nobody may act as somebody else"}
 	case errors.Is(err, auth.ErrBusy):
-		return &pop3.Error{Code: pop3.CodeTemp, Text: "too many logins at once, try again in a moment"}
+		return &pop3.Error{Code: pop3.CodeTemp, Text: "try again in a moment: too many logins at once"}
+	case errors.Is(err, context.Canceled):
+		err = nil // the client went away: nothing for the log
 	}
 	return temporary(err)
 }
 
+var errSuspended = &pop3.Error{Code: pop3.CodeAuth, Text: "ask your mail administrator: this mailbox is suspended"}
+
 // errCleartext is the refusal of a password before TLS (RFC 2595 §2.1), cure first.
 var errCleartext = &pop3.Error{
-	Code: pop3.CodeAuth, Text: "turn on TLS (SSL, or STARTTLS) for incoming mail: this server takes no password without it",
+	Code: pop3.CodeAuth, Text: "turn on encryption (SSL/TLS, or STARTTLS) for incoming mail: no password is taken without it",
 }
 
 // errNTLM is for Outlook's Secure Password Authentication.
-var errNTLM = &pop3.Error{Code: pop3.CodeAuth, Text: "untick \"Secure Password Authentication (SPA)\" and use TLS instead"}
+var errNTLM = &pop3.Error{Code: pop3.CodeAuth, Text: "untick \"Secure Password Authentication (SPA)\" and turn on encryption (SSL/TLS) instead"}
 
 var (
-	errMechanism = &pop3.Error{Code: pop3.CodeNone, Text: "no such mechanism, use PLAIN or LOGIN"}
+	errMechanism = &pop3.Error{Code: pop3.CodeNone, Text: "use PLAIN or LOGIN: there is no such mechanism"}
 	errExchange  = &pop3.Error{Code: pop3.CodeNone, Text: "malformed response"}
 )
 
@@ -44,17 +52,17 @@ var (
 func storeError(err error) error {
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return &pop3.Error{Code: pop3.CodeAuth, Text: "this mailbox was removed", Err: err, Close: true}
+		return &pop3.Error{Code: pop3.CodeAuth, Text: "ask your mail administrator: this mailbox was removed", Close: true}
 	case errors.Is(err, store.ErrSuspended):
-		return &pop3.Error{Code: pop3.CodeAuth, Text: "this mailbox is suspended, ask your mail administrator", Close: true}
+		return errSuspended
 	case errors.Is(err, store.ErrDamaged):
-		return &pop3.Error{Code: pop3.CodePerm, Text: "this message is damaged on the server, ask your mail administrator", Err: err}
+		return &pop3.Error{Code: pop3.CodePerm, Text: "ask your mail administrator: this message is damaged on the server", Err: err}
 	case errors.Is(err, store.ErrPoisoned):
-		return &pop3.Error{Code: pop3.CodePerm, Text: "the server cannot write to its disk, nothing was changed", Err: err}
+		return &pop3.Error{Code: pop3.CodePerm, Text: "ask your mail administrator: the server cannot write to its disk", Err: err}
 	}
 	return temporary(err)
 }
 
 func temporary(err error) error {
-	return &pop3.Error{Code: pop3.CodeTemp, Text: "temporary failure, try again later", Err: err}
+	return &pop3.Error{Code: pop3.CodeTemp, Text: "try again later: temporary failure", Err: err}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -29,10 +30,12 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("runtime/debug.freeOSMemory"))
 }
 
-// fixture is a domain with mail: alice has two messages, carol is suspended.
+// fixture is a domain with mail: alice has two messages, carol is suspended, dave's password has odd octets, erin's verifier is broken,
+// and frank was guessed at.
 type fixture struct {
 	t     *testing.T
 	store *memstore.Store
+	guard *guard.Logins
 	auth  *auth.Authenticator
 	tls   *tls.Config
 	alice store.Account
@@ -49,7 +52,8 @@ func newFixture(t *testing.T) *fixture {
 		}
 		_ = f.store.Close()
 	})
-	f.auth = auth.New(auth.Options{Accounts: f.store, Settings: f.store, Guard: guard.NewLogins(guard.LoginLimits{})})
+	f.guard = guard.NewLogins(guard.LoginLimits{})
+	f.auth = auth.New(auth.Options{Accounts: f.store, Settings: f.store, Guard: f.guard})
 	dir := t.TempDir()
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	if err := guard.SelfSigned(certFile, keyFile, []string{"localhost"}); err != nil {
@@ -60,16 +64,10 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	f.tls = guard.TLSConfig(certificate.GetCertificate)
-	verifier, err := f.auth.Hash(t.Context(), "open sesame")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if f.alice, err = f.store.AddAccount(t.Context(), store.Account{Name: "alice", Verifier: verifier}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.store.AddAccount(t.Context(), store.Account{Name: "carol", Verifier: verifier, Suspended: true}); err != nil {
-		t.Fatal(err)
-	}
+	verifier := f.hash("open sesame")
+	f.alice = f.add(store.Account{Name: "alice", Verifier: verifier})
+	f.add(store.Account{Name: "carol", Verifier: verifier, Suspended: true})
+	f.add(store.Account{Name: "erin", Verifier: "$argon2id$broken"})
 	f.deliver("Subject: one\r\n\r\n", ".dot\r\n")
 	f.deliver("Subject: two\r\n\r\n", "body\r\n")
 	octets := int64(0)
@@ -80,6 +78,35 @@ func newFixture(t *testing.T) *fixture {
 	}
 	f.vars["octets"] = strconv.FormatInt(octets, 10)
 	return f
+}
+
+func (f *fixture) hash(password string) store.Verifier {
+	f.t.Helper()
+	v, err := f.auth.Hash(f.t.Context(), password)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return v
+}
+
+func (f *fixture) add(a store.Account) store.Account {
+	f.t.Helper()
+	a, err := f.store.AddAccount(f.t.Context(), a)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return a
+}
+
+// update changes alice.
+func (f *fixture) update(change func(a *store.Account)) {
+	f.t.Helper()
+	change(&f.alice)
+	a, err := f.store.UpdateAccount(f.t.Context(), f.alice)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.alice = a
 }
 
 func (f *fixture) deliver(header, body string) store.MessageID {
@@ -168,16 +195,52 @@ func (f *fixture) dial(address string) net.Conn {
 	return c
 }
 
+// variants says what a transcript needs besides the usual domain.
+var variants = map[string]struct {
+	outside bool
+	set     func(f *fixture)
+}{
+	"cleartext_refused": {outside: true},
+	"stls_from_outside": {outside: true},
+	"cleartext_allowed": {outside: true, set: func(f *fixture) {
+		s, err := f.store.Settings(f.t.Context())
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		s.CleartextLogin = true
+		if _, err := f.store.UpdateSettings(f.t.Context(), s); err != nil {
+			f.t.Fatal(err)
+		}
+	}},
+	"login_password_octets": {set: addDave},
+	"login_plain_octets":    {set: addDave},
+	"login_throttled": {set: func(f *fixture) {
+		a := f.add(store.Account{Name: "frank", Verifier: f.hash("right")})
+		for i := range guard.DefaultLoginLimits().Pair.N {
+			f.guard.Failed(time.Now(), netip.MustParseAddr("127.0.0.1"), "frank", a.CredentialVersion, fmt.Sprint("guess", i))
+		}
+	}},
+}
+
+func addDave(f *fixture) {
+	f.add(store.Account{Name: "dave", Verifier: f.hash(" two  words pässwörd ")})
+}
+
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) < 7 {
+	if err != nil || len(files) < 14 {
 		t.Fatalf("%d transcripts (%v)", len(files), err)
 	}
 	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+		name := strings.TrimSuffix(filepath.Base(file), ".txt")
+		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
+			v := variants[name]
+			if v.set != nil {
+				v.set(f)
+			}
 			var wrap func(net.Listener) net.Listener
-			if strings.HasSuffix(file, "cleartext_refused.txt") {
+			if v.outside {
 				wrap = func(l net.Listener) net.Listener { return outside{l} }
 			}
 			dialog.Run(t, f.dial(f.serve(Options{}, wrap)), dialog.POP3, file, f.vars)
@@ -240,71 +303,5 @@ func TestConnectionCap(t *testing.T) {
 	got, err := io.ReadAll(f.dial(address))
 	if err != nil || string(got) != refusal {
 		t.Errorf("got %q (%v)", got, err)
-	}
-}
-
-// damaged is a store whose messages cannot be read to their end.
-type damaged struct{ Store }
-
-type damagedDrop struct{ store.Maildrop }
-
-func (d damaged) OpenMaildrop(ctx context.Context, id store.AccountID) (store.Maildrop, error) {
-	m, err := d.Store.OpenMaildrop(ctx, id)
-	return damagedDrop{m}, err
-}
-
-func (d damagedDrop) OpenMessage(ctx context.Context, id store.CopyID) (io.ReadCloser, error) {
-	r, err := d.Maildrop.OpenMessage(ctx, id)
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(io.LimitReader(r, 20), failing{}), r}, err
-}
-
-type failing struct{}
-
-func (failing) Read([]byte) (int, error) { return 0, fmt.Errorf("block 0: %w", store.ErrDamaged) }
-
-// TestDamagedMessage: a block whose checksum fails is never sent as mail: the session ends without the terminating dot.
-func TestDamagedMessage(t *testing.T) {
-	f := newFixture(t)
-	s := New(Options{Store: damaged{f.store}, Auth: f.auth, Hostname: "mail.example.com"})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(l) }()
-	c := f.dial(l.Addr().String())
-	if _, err := io.WriteString(c, "USER alice\r\nPASS open sesame\r\nDELE 2\r\nRETR 1\r\nQUIT\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	replies, _ := io.ReadAll(c)
-	if strings.Contains(string(replies), "\r\n.\r\n") || strings.Contains(string(replies), "bye") {
-		t.Errorf("got %q", replies)
-	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-	<-done
-	if len(f.messages()) != 2 {
-		t.Error("a session that broke off has deleted a message")
-	}
-}
-
-// TestErrors: every sentinel of auth and store has its words; nothing of the cause is among them.
-func TestErrors(t *testing.T) {
-	secret := "/var/lib/secret"
-	for _, err := range []error{
-		auth.ErrCredentials, auth.ErrSuspended, auth.ErrThrottled, auth.ErrCleartext, auth.ErrBusy, auth.ErrIdentity, context.Canceled,
-		store.ErrNotFound, store.ErrSuspended, store.ErrDamaged, store.ErrPoisoned, store.ErrNoSpace, store.ErrClosed, errors.New("unknown"),
-	} {
-		for name, convert := range map[string]func(error) error{"login": loginError, "store": storeError} {
-			got := convert(fmt.Errorf("at %s: %w", secret, fmt.Errorf("again: %w", err)))
-			var e *pop3.Error
-			if !errors.As(got, &e) || e.Code == pop3.CodeNone || e.Text == "" || strings.Contains(e.Text, secret) {
-				t.Errorf("%s %v: got %#v", name, err, got)
-			}
-		}
 	}
 }

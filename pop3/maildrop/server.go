@@ -3,6 +3,7 @@ package maildrop
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"net"
 
@@ -13,7 +14,10 @@ import (
 )
 
 // refusal is the greeting of a connection over a cap.
-const refusal = "-ERR [SYS/TEMP] too many connections from your address or in all, try again later\r\n"
+const refusal = "-ERR [SYS/TEMP] try again later: too many connections from your address or in all\r\n"
+
+// ErrNoTLS: a door that is TLS from the first octet has no TLSConfig. It does not open, rather than open in the clear.
+var ErrNoTLS = errors.New("maildrop: implicit TLS without a certificate")
 
 // Store is what POP3 needs of a store.
 type Store interface {
@@ -34,7 +38,8 @@ type Options struct {
 	Times       pop3.Limits
 	// Implementation is told in CAPA; empty leaves it out.
 	Implementation string
-	Logger         *slog.Logger
+	// Logger gets the events of the door; nil discards them.
+	Logger *slog.Logger
 }
 
 // Server is one POP3 door.
@@ -45,8 +50,11 @@ type Server struct {
 
 // New returns a door that is not open yet.
 func New(o Options) *Server {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	s := &Server{o: o, pop3: &pop3.Server{
-		Backend: &backend{store: o.Store, auth: o.Auth}, Hostname: o.Hostname, Implementation: o.Implementation,
+		Backend: &backend{store: o.Store, auth: o.Auth, log: o.Logger.With("service", "pop3")}, Hostname: o.Hostname, Implementation: o.Implementation,
 		Expire: "NEVER", Limits: o.Times, Logger: o.Logger,
 	}}
 	if !o.ImplicitTLS {
@@ -60,6 +68,9 @@ func New(o Options) *Server {
 func (s *Server) Serve(l net.Listener) error {
 	options := guard.ListenerOptions{Limits: s.o.Connections, Refusal: refusal, Logger: s.o.Logger}
 	if s.o.ImplicitTLS {
+		if s.o.TLSConfig == nil {
+			return errors.Join(ErrNoTLS, l.Close())
+		}
 		options.TLS = s.o.TLSConfig
 	}
 	return s.pop3.Serve(guard.NewListener(l, options))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 
 	"github.com/emersion/go-sasl"
 
@@ -17,6 +18,7 @@ import (
 type backend struct {
 	store Store
 	auth  *auth.Authenticator
+	log   *slog.Logger
 }
 
 func (b *backend) NewSession(_ context.Context, c *pop3.Conn) (pop3.Session, error) {
@@ -115,7 +117,9 @@ func (s *session) Open(ctx context.Context) (pop3.Maildrop, error) {
 	if err != nil {
 		return nil, storeError(err)
 	}
-	return &maildrop{snapshot: m, messages: m.Messages(), fetched: map[store.CopyID]struct{}{}}, nil
+	return &maildrop{
+		snapshot: m, messages: m.Messages(), fetched: map[store.CopyID]struct{}{}, log: s.log.With("account", s.who.Name),
+	}, nil
 }
 
 // Logout has nothing left to end.
@@ -127,6 +131,7 @@ type maildrop struct {
 	messages []store.Message
 	// fetched are the copies that a RETR sent to its end.
 	fetched map[store.CopyID]struct{}
+	log     *slog.Logger
 }
 
 // Messages lists the snapshot.
@@ -145,13 +150,16 @@ func (m *maildrop) Retrieve(ctx context.Context, n, lines int) (io.ReadCloser, e
 	if err != nil {
 		return nil, storeError(err)
 	}
+	body := &body{ReadCloser: r, left: message.Size, failed: func(err error) {
+		m.log.Error("stored message cannot be read", "copy", uint64(message.ID), "uid", message.UID, "err", err)
+	}}
 	switch {
 	case lines < 0:
-		return &fetch{ReadCloser: r, left: message.Size, whole: func() { m.fetched[message.ID] = struct{}{} }}, nil
+		body.whole = func() { m.fetched[message.ID] = struct{}{} }
 	case lines == 0:
-		return &header{Reader: io.LimitReader(r, message.HeaderLen), Closer: r}, nil
+		return &header{Reader: io.LimitReader(body, message.HeaderLen), Closer: body}, nil
 	}
-	return r, nil
+	return body, nil
 }
 
 // Update deletes.
@@ -178,17 +186,22 @@ func (m *maildrop) Update(ctx context.Context, deleted []int) error {
 // Close gives the snapshot back.
 func (m *maildrop) Close() error { return m.snapshot.Close() }
 
-// fetch notes when a message was read to its end.
-type fetch struct {
+// body notes when a message was read to its end, or cannot be.
+type body struct {
 	io.ReadCloser
-	left  int64
-	whole func()
+	left   int64
+	whole  func() // nil for TOP
+	failed func(error)
 }
 
-func (f *fetch) Read(p []byte) (int, error) {
-	n, err := f.ReadCloser.Read(p)
-	if f.left -= int64(n); f.left == 0 && n > 0 {
-		f.whole()
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.left -= int64(n)
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
+		b.failed(err)
+	case b.left == 0 && b.whole != nil:
+		b.whole()
 	}
 	return n, err
 }
