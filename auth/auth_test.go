@@ -2,9 +2,13 @@ package auth
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -111,25 +115,129 @@ func TestLogin(t *testing.T) {
 	f.try(over(office), "alice", strings.Repeat("x", MaxPasswordLen+1), ErrCredentials)
 }
 
-// TestPasswordsStayOutOfTheLog looks for every password that was tried, and for the name as it was typed.
+// broken is a store that cannot answer.
+type broken struct {
+	store.Accounts
+	store.SettingsStore
+	accounts, settings error
+}
+
+func (b *broken) AccountByName(ctx context.Context, name string) (store.Account, error) {
+	if b.accounts != nil {
+		return store.Account{}, b.accounts
+	}
+	return b.Accounts.AccountByName(ctx, name)
+}
+
+func (b *broken) Account(ctx context.Context, id store.AccountID) (store.Account, error) {
+	if b.accounts != nil {
+		return store.Account{}, b.accounts
+	}
+	return b.Accounts.Account(ctx, id)
+}
+
+func (b *broken) Settings(ctx context.Context) (store.Settings, error) {
+	if b.settings != nil {
+		return store.Settings{}, b.settings
+	}
+	return b.SettingsStore.Settings(ctx)
+}
+
+// TestPasswordsStayOutOfTheLog goes through everything that can become of a login, and looks for every password that was tried and for
+// names as they were typed. Every login leaves one event with the same keys.
 func TestPasswordsStayOutOfTheLog(t *testing.T) {
 	f := newFixture(t)
+	b := &broken{Accounts: f.store, SettingsStore: f.store}
+	f.o.Accounts, f.o.Settings = b, b
+	f.try(over(office), "alice", "open sesame", nil)
 	f.try(over(office), "alice", "open sesame", nil)
 	f.try(over(office), "alice", "wrong-password", ErrCredentials)
+	f.try(over(office), "alice", "wrong-password", ErrCredentials)
 	f.try(over(office), "typed-password", "other-password", ErrCredentials)
-	f.try(Attempt{Remote: office}, "alice", "clear-password", ErrCleartext)
+	f.try(over(office), "alice", strings.Repeat("long-password", 100), ErrCredentials)
+	f.try(Attempt{Service: "smtp", Mechanism: "PLAIN", Remote: office}, "alice", "clear-password", ErrCleartext)
+	b.accounts = store.ErrClosed
+	f.try(over(office), "alice", "store-password", store.ErrClosed)
+	b.accounts, b.settings = nil, store.ErrPoisoned
+	f.try(over(office), "alice", "settings-password", store.ErrPoisoned)
+	b.settings = nil
 	f.update(func(a *store.Account) { a.Suspended = true })
 	f.try(over(office), "alice", "open sesame", ErrSuspended)
 	f.update(func(a *store.Account) { a.Verifier = "$broken-verifier" })
 	f.try(over(office), "alice", "last-password", ErrCredentials)
+	for i := range guard.DefaultLoginLimits().Pair.N {
+		f.o.Guard.Failed(f.clock, loopback, "alice", 0, fmt.Sprint(i))
+	}
+	f.try(over(loopback), "alice", "throttled-password", ErrThrottled)
+	block := f.block()
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := f.Login(cancelled, over(office), "bob", "cancelled-password"); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: got %v", err)
+	}
+	f.hasher.waiting = maxWaiting // a full line in which nobody has two places
+	f.hasher.lines.PushBack(&line{waiters: make([]*waiter, 1)})
+	f.try(over(office), "bob", "busy-password", ErrBusy)
+	f.hasher.waiting = 0
+	f.hasher.lines.Init()
+	close(block)
+
 	for _, secret := range []string{"sesame", "-password", "broken-verifier", "argon2"} {
 		if strings.Contains(f.log.String(), secret) {
 			t.Errorf("the log has %q", secret)
 		}
 	}
-	if n := strings.Count(f.log.String(), "msg=login"); n != 6 {
-		t.Errorf("got %d login events, want 6", n)
+	results := map[string]int{}
+	for event := range strings.Lines(f.log.String()) {
+		if !strings.Contains(event, "msg=login ") {
+			continue
+		}
+		m := regexp.MustCompile(`^time=\S+ level=(\w+) msg=login service=(?:pop3|smtp) mechanism=(?:USER|PLAIN) remote=\S+ tls=(?:true|false) account=(?:alice|"") result=(\w+)( err=.*)?\n$`).FindStringSubmatch(event)
+		if m == nil {
+			t.Errorf("event %q", event)
+			continue
+		}
+		results[m[1]+" "+m[2]]++
 	}
+	want := map[string]int{"INFO ok": 2, "INFO refused": 9, "INFO cancelled": 1, "ERROR error": 2}
+	if !maps.Equal(results, want) {
+		t.Errorf("got events %v, want %v", results, want)
+	}
+}
+
+// block takes the place in which hashes run, until the channel is closed.
+func (f *fixture) block() chan struct{} {
+	release, running := make(chan struct{}), make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = f.hasher.run(f.t.Context(), client(1), func() {
+			close(running)
+			<-release
+		})
+	}()
+	<-running
+	f.t.Cleanup(func() { <-done })
+	return release
+}
+
+// TestStoreFails: an answer that cannot be had is neither yes nor no.
+func TestStoreFails(t *testing.T) {
+	f := newFixture(t)
+	id := f.try(over(office), "alice", "open sesame", nil)
+	b := &broken{Accounts: f.store, SettingsStore: f.store, accounts: store.ErrClosed}
+	f.o.Accounts, f.o.Settings = b, b
+	if err := f.Current(t.Context(), id); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("Current: got %v", err)
+	}
+	f.try(over(office), "alice", "open sesame", store.ErrClosed)
+	b.accounts, b.settings = nil, store.ErrClosed
+	f.try(over(office), "alice", "open sesame", store.ErrClosed)
+	if f.CleartextAllowed(t.Context(), office) || !f.CleartextAllowed(t.Context(), loopback) {
+		t.Error("without settings, cleartext is for loopback only")
+	}
+	b.settings = nil
+	f.try(over(office), "alice", "open sesame", nil)
 }
 
 // TestUnknownNamesCostTheSame counts hash runs: one for a wrong password, one for a name that does not exist, none for repeats.

@@ -3,6 +3,7 @@ package auth
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,6 +27,7 @@ func TestParseVerifier(t *testing.T) {
 		{with(fmt.Sprintf("m=19456,t=1,p=%d", maxArgonThreads)), true}, {with(fmt.Sprintf("m=19456,t=1,p=%d", maxArgonThreads+1)), false},
 		{with("m=0,t=1,p=1"), false}, {with("m=19456,t=0,p=1"), false}, {with("m=019456,t=1,p=1"), false}, {with("m=8,t=1,p=1"), true},
 		{with("m=7,t=1,p=1"), false}, {with("m=,t=1,p=1"), false}, {with("t=1,m=19456,p=1"), false}, {with("m=19456,t=1"), false},
+		{strings.Replace(good, "c2Fs", "c2F\ns", 1), false}, {good + "\n", false}, {good + "==", false}, {strings.Repeat("$", 300), false},
 		{"$argon2id$v=19$m=8,t=1,p=1$c2FsdA$" + key, false}, {"$argon2id$v=19$m=8,t=1,p=1$" + salt + "$c2FsdA", false},
 		{"$argon2id$v=19$m=8,t=1,p=1$" + salt + "$" + strings.Repeat("A", 88), false}, {"$argon2id$v=19$m=8,t=1,p=1$***$" + key, false},
 	}
@@ -68,7 +70,8 @@ func TestPlain(t *testing.T) {
 		want     error
 	}{
 		{"\x00alice\x00open sesame", nil}, {"alice\x00alice\x00open sesame", nil}, {"Alice\x00alice\x00open sesame", nil},
-		{"bob\x00alice\x00open sesame", ErrIdentity},
+		{" alice\x00alice\x00open sesame", nil}, {"bob\x00alice\x00open sesame", ErrIdentity}, {" \x00alice\x00open sesame", ErrIdentity},
+		{"alic\x00alice\x00open sesame", ErrIdentity}, {"@example.com\x00alice\x00open sesame", ErrIdentity},
 	} {
 		user, password = "", ""
 		s := NewPlainServer(login)
@@ -85,6 +88,25 @@ func TestPlain(t *testing.T) {
 			t.Errorf("%q was taken", response)
 		}
 	}
+}
+
+// TestPlainLongForm: a name with and without its domain is one mailbox, and the domain is not lost; two domains are two.
+func TestPlainLongForm(t *testing.T) {
+	for _, tt := range []struct{ identity, user, want string }{
+		{"alice@example.com", "alice", "alice@example.com"}, {"alice", "Alice@example.com", "Alice@example.com"},
+		{"alice@example.com", "Alice@Example.com", "Alice@Example.com"}, {"alice@example.com", "alice@elsewhere.example", ""},
+		{"bob@example.com", "alice", ""}, {"alice@example.com", "bob", ""}, {"alice@elsewhere.example", "alice", "alice@elsewhere.example"},
+	} {
+		got := ""
+		s := NewPlainServer(func(u, _ string) error { got = u; return nil })
+		_, _, err := s.Next([]byte(tt.identity + "\x00" + tt.user + "\x00x"))
+		if got != tt.want || errors.Is(err, ErrIdentity) != (tt.want == "") {
+			t.Errorf("%q for %q: got %q (%v), want %q", tt.user, tt.identity, got, err, tt.want)
+		}
+	}
+	// The last of these names no mailbox of ours, so the login fails.
+	f := newFixture(t)
+	f.try(over(office), "alice@elsewhere.example", "open sesame", ErrCredentials)
 }
 
 // TestLoginPrompts: Outlook compares them octet for octet.
@@ -139,21 +161,38 @@ func FuzzPHC(f *testing.F) {
 	})
 }
 
+// FuzzSASL: what a mechanism hands over is what the client sent, octet for octet, once.
 func FuzzSASL(f *testing.F) {
 	f.Add([]byte("\x00a\x00b"), []byte("x"))
+	f.Add([]byte("a@b\x00a\x00b"), []byte("x"))
 	f.Add([]byte(""), []byte(""))
 	f.Fuzz(func(t *testing.T, one, two []byte) {
-		logins := 0
-		login := func(string, string) error { logins++; return nil }
-		for _, s := range []sasl.Server{NewPlainServer(login), NewLoginServer(login)} {
+		var got []string
+		login := func(u, p string) error {
+			got = append(got, u, p)
+			return nil
+		}
+		play := func(s sasl.Server) []string {
+			got = nil
 			for _, response := range [][]byte{nil, one, two, one} {
 				if _, done, err := s.Next(response); done || err != nil {
 					break
 				}
 			}
+			return got
 		}
-		if logins > 2 {
-			t.Fatalf("%d logins", logins)
+		if got := play(NewLoginServer(login)); !slices.Equal(got, []string{string(one), string(two)}) {
+			t.Fatalf("LOGIN: %q", got)
+		}
+		fields := strings.Split(string(one), "\x00")
+		got = play(NewPlainServer(login))
+		switch {
+		case len(fields) != 3 && got != nil, len(got) > 2:
+			t.Fatalf("PLAIN took %q as %q", one, got)
+		case len(fields) == 3 && fields[0] == "" && !slices.Equal(got, fields[1:]):
+			t.Fatalf("PLAIN took %q as %q", one, got)
+		case got != nil && (got[1] != fields[2] || !strings.Contains(fields[0]+fields[1], got[0])):
+			t.Fatalf("PLAIN took %q as %q", one, got)
 		}
 	})
 }

@@ -200,7 +200,9 @@ func TestDamagedMessage(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}
-			<-done
+			if err := <-done; !errors.Is(err, pop3.ErrServerClosed) {
+				t.Errorf("Serve: %v", err)
+			}
 			if len(f.messages()) != 2 {
 				t.Error("a session that broke off has deleted a message")
 			}
