@@ -135,8 +135,8 @@ func (p Player) parse(text string) ([]step, error) {
 			return nil, fmt.Errorf("%d: unknown step %q", i+1, word)
 		}
 		s.joined = strings.HasPrefix(word, "C+")
-		if s.joined && (len(steps) == 0 || steps[len(steps)-1].kind != send) {
-			return nil, fmt.Errorf("%d: nothing to join to", i+1)
+		if s.joined && (s.kind != send || len(steps) == 0 || steps[len(steps)-1].kind != send) {
+			return nil, fmt.Errorf("%d: nothing to join", i+1)
 		}
 		steps = append(steps, s)
 	}
@@ -201,9 +201,9 @@ type run struct {
 	Player
 	conn net.Conn
 	r    *bufio.Reader
-	// body is set inside a POP3 multi-line reply; code is the code of an SMTP reply that goes on.
-	body bool
-	code string
+	// positive is set after a POP3 status line with +OK, body inside a multi-line reply; code is the code of an SMTP reply that goes on.
+	positive, body bool
+	code           string
 }
 
 func (r *run) step(s step) error {
@@ -297,40 +297,40 @@ func matches(got, want string) bool {
 }
 
 var (
-	// RFC 1939 §3, RFC 2449 §8, RFC 3206, RFC 5034 §4, RFC 6856 §2.
-	statusLine   = regexp.MustCompile(`^(\+OK|-ERR)( [ -~]*)?$`)
-	continuation = regexp.MustCompile(`^\+ [A-Za-z0-9+/]*={0,2}$`)
-	anyCode      = regexp.MustCompile(`^-?[+A-Z]+ \[([^\]]*)\]`)
-	knownCode    = regexp.MustCompile(`^(IN-USE|LOGIN-DELAY|SYS/TEMP|SYS/PERM|AUTH|UTF8)$`)
+	// RFC 1939 §3, RFC 2449 §3 (text begins with "[" only for a response code) and §8, RFC 3206, RFC 5034 §4, RFC 6856 §2.
+	positiveLine = regexp.MustCompile(`^\+OK( ([!-Z\\-~][ -~]*)?)?$`)
+	negativeLine = regexp.MustCompile(`^-ERR( (\[(IN-USE|LOGIN-DELAY|SYS/TEMP|SYS/PERM|AUTH|UTF8)\]( [ -~]*)?|[!-Z\\-~][ -~]*)?)?$`)
+	continuation = regexp.MustCompile(`^\+ ([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$`)
 	// RFC 5321 §4.2, RFC 2034 §3.
 	smtpLine     = regexp.MustCompile(`^([2-5][0-5][0-9])([ -][\t -~]*)?$`)
 	enhancedCode = regexp.MustCompile(`^[ -]([245])\.[0-9]{1,3}\.[0-9]{1,3}( |$)`)
 )
 
-// checkPOP3 checks the form of a status line. The transcript says where a multi-line reply goes on.
+// checkPOP3 checks the form of a line. After a positive status line it is the transcript that says whether the reply goes on.
 func (r *run) checkPOP3(got, want string) error {
-	if !r.body && !isStatus(want) && isStatus(got) == isStatus(want) {
+	if r.positive && !r.body && !isStatus(want) {
 		r.body = true
 	}
-	if r.body {
-		r.body = got != "."
-		return nil
-	}
-	if continuation.MatchString(got) {
-		return nil
-	}
-	if !statusLine.MatchString(got) || len(got) > maxReplyLine-2 {
+	r.positive = false
+	switch {
+	case r.body && got == ".":
+		r.body = false
+	case r.body && strings.HasPrefix(got, ".") && !strings.HasPrefix(got, ".."):
+		return fmt.Errorf("got %q, a line that is not dot-stuffed", got)
+	case r.body, continuation.MatchString(got):
+	case len(got) > maxReplyLine-2:
+		return fmt.Errorf("got %q, which is too long for a POP3 reply", got)
+	case positiveLine.MatchString(got):
+		r.positive = true
+	case !negativeLine.MatchString(got):
 		return fmt.Errorf("got %q, which is no POP3 reply", got)
-	}
-	if code := anyCode.FindStringSubmatch(got); code != nil && (strings.HasPrefix(got, "+OK") || !knownCode.MatchString(code[1])) {
-		return fmt.Errorf("got %q, whose response code is unknown", got)
 	}
 	return nil
 }
 
-// isStatus reports whether a line of a transcript or a server begins a reply.
+// isStatus reports whether a line of a transcript begins a reply.
 func isStatus(line string) bool {
-	return strings.HasPrefix(line, "+") || strings.HasPrefix(line, "-ERR") || line == "{*}"
+	return strings.HasPrefix(line, "+OK") || strings.HasPrefix(line, "+ ") || strings.HasPrefix(line, "-ERR") || line == "{*}"
 }
 
 func (r *run) checkSMTP(got string) error {

@@ -45,12 +45,26 @@ func TestForms(t *testing.T) {
 		{"bare LF", "S: +OK ready", "+OK ready\n", POP3, true},
 		{"unknown response code", "S: -ERR [OOPS] no", "-ERR [OOPS] no\r\n", POP3, true},
 		{"known response code", "S: -ERR [SYS/TEMP] no", "-ERR [SYS/TEMP] no\r\n", POP3, false},
+		{"response code without an end", "S: {*}", "-ERR [AUTH no\r\n", POP3, true},
+		{"response code without a blank", "S: {*}", "-ERR [AUTH]no\r\n", POP3, true},
+		{"response code alone", "S: {*}", "-ERR [AUTH]\r\n", POP3, false},
+		{"two blanks", "S: {*}", "-ERR  no\r\n", POP3, true},
+		{"lower case", "S: {*}", "-err no\r\n", POP3, true},
+		{"status alone", "S: -ERR", "-ERR\r\n", POP3, false},
 		{"response code on +OK", "S: +OK [AUTH] yes", "+OK [AUTH] yes\r\n", POP3, true},
 		{"control character", "S: {*}", "+OK a\tb\r\n", POP3, true},
 		{"longest line", "S: {*}", "+OK " + strings.Repeat("a", 506) + "\r\n", POP3, false},
 		{"line too long", "S: {*}", "+OK " + strings.Repeat("a", 507) + "\r\n", POP3, true},
 		{"multi-line", "S: +OK list\nS: 1 10\nS: .", "+OK list\r\n1 10\r\n.\r\n", POP3, false},
 		{"reply after multi-line", "S: +OK list\nS: 1 10\nS: .\nS: {*}", "+OK list\r\n1 10\r\n.\r\n+ERR\r\n", POP3, true},
+		{"stuffed", "S: +OK list\nS: ..a\nS: .", "+OK list\r\n..a\r\n.\r\n", POP3, false},
+		{"not stuffed", "S: +OK list\nS: .a\nS: .", "+OK list\r\n.a\r\n.\r\n", POP3, true},
+		{"multi-line after -ERR", "S: -ERR no\nS: 1 10", "-ERR no\r\n1 10\r\n", POP3, true},
+		{"multi-line out of nothing", "S: 1 10", "1 10\r\n", POP3, true},
+		{"line of a message like a status", "S: +OK list\nS: a\nS: +ERR\nS: .", "+OK list\r\na\r\n+ERR\r\n.\r\n", POP3, false},
+		{"continuation of no base64", "S: {*}", "+ VXN\r\n", POP3, true},
+		{"empty continuation", "S: + ", "+ \r\n", POP3, false},
+		{"continuation without a blank", "S: +", "+\r\n", POP3, true},
 		{"continuation", "S: + VXNlcm5hbWU6", "+ VXNlcm5hbWU6\r\n", POP3, false},
 		{"continuation as +OK base64", "S: + {*}", "+OK VXNl\r\n", POP3, true},
 		{"closed", "S: EOF", "", POP3, false},
@@ -80,7 +94,7 @@ func TestSending(t *testing.T) {
 }
 
 func TestBadTranscripts(t *testing.T) {
-	for _, script := range []string{"X: a", "C+: a", "S: +OK\nC+: a", `C!: \q`, `C!: \x1`, `C!: \`, "C: {{nobody}}"} {
+	for _, script := range []string{"X: a", "C+: a", "S: +OK\nC+: a", "C: a\nC+: EOF", `C!: \q`, `C!: \x1`, `C!: \`, "C: {{nobody}}"} {
 		if _, err := (Player{}).parse(script); err == nil {
 			t.Errorf("%q was accepted", script)
 		}
