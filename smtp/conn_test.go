@@ -2,10 +2,12 @@ package smtp
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -281,7 +283,10 @@ func TestStartTLSHandshakeFails(t *testing.T) {
 		c := f.greeted()
 		c.ask("STARTTLS", "220 2.")
 		c.send(garbage)
-		rest, _ := io.ReadAll(c.conn) // a reset is an end too
+		rest, err := io.ReadAll(c.conn) // a reset is an end too
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("after %q the connection goes on", garbage)
+		}
 		for _, b := range [][]byte{rest[:min(len(rest), 1)]} {
 			if len(b) > 0 && (b[0] < firstRecord || b[0] > lastRecord) {
 				t.Errorf("after %q the server said %q in the clear", garbage, rest)

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"latchkey/internal/message"
@@ -271,6 +272,7 @@ func TestBdatCutShort(t *testing.T) {
 		c.ask("MAIL FROM:<x@remote.example>", "250 2.")
 		c.ask("RCPT TO:<bob@example.com>", "250 2.")
 		c.send("BDAT 1000 LAST\r\nA: 1\r\n\r\nonly the beginning\r\n")
+		synctest.Wait() // the server waits for the rest
 		f.must(c.conn.Close())
 		f.must(f.srv.Shutdown(context.Background()))
 		if n := len(f.mail("bob")); n != 0 {
@@ -285,6 +287,7 @@ func TestDataCutShort(t *testing.T) {
 		onPipes(t, MX, func(t *testing.T, f *fixture, p *pipes) {
 			c := inData(f, p)
 			c.send("body\r\n" + end)
+			synctest.Wait() // the server waits for the rest
 			f.must(c.conn.Close())
 			f.must(f.srv.Shutdown(context.Background()))
 			if n := len(f.mail("bob")); n != 0 {

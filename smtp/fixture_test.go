@@ -32,6 +32,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// patience bounds a client's whole dialogue over TCP.
+const patience = 30 * time.Second
+
 const (
 	testDomain = "example.com"
 	testHost   = "mail.example.com"
@@ -289,6 +292,9 @@ func (f *fixture) dial() *client {
 
 func (f *fixture) over(conn net.Conn) *client {
 	f.t.Cleanup(func() { _ = conn.Close() })
+	if c, ok := conn.(*net.TCPConn); ok {
+		f.must(c.SetDeadline(time.Now().Add(patience))) // a server that says nothing fails the test
+	}
 	return &client{f: f, conn: conn, r: textproto.NewReader(bufio.NewReader(conn))}
 }
 
