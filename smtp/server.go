@@ -76,7 +76,8 @@ type Server struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	conns  atomic.Uint64
-	serves sync.WaitGroup
+	// serves are the calls of Serve, engines what they hand connections to.
+	serves, engines sync.WaitGroup
 
 	mu        sync.Mutex // protects what follows
 	closed    bool
@@ -163,12 +164,19 @@ func (s *Server) hand(c net.Conn) error {
 	if w == nil {
 		return errors.New("smtp: connection without a wire")
 	}
-	e, err := s.currentEngine()
-	if err != nil {
-		return err
+	for adopted := false; ; adopted = true {
+		e, err := s.currentEngine()
+		if err != nil {
+			return err
+		}
+		if !adopted {
+			w.adopt(secure)
+		}
+		if e.give(c) {
+			return nil
+		}
+		// The settings changed meanwhile: there is a new engine.
 	}
-	w.adopt(secure)
-	return e.give(c)
 }
 
 // wireOf finds the wire of a connection, below TLS if there is TLS.
@@ -249,24 +257,27 @@ func (s *Server) currentEngine() (*engine, error) {
 		close(s.engine.done)
 	}
 	s.engine = &engine{version: settings.Version, conns: make(chan net.Conn), done: make(chan struct{})}
-	go s.run(s.engine, s.library(settings))
-	return s.engine, nil
+	e, library := s.engine, s.library(settings)
+	s.engines.Go(func() { s.run(e, library) })
+	return e, nil
 }
 
-// run serves an engine until it is done. It ends with stopEngine at the latest.
+// run serves an engine until it is done.
 func (s *Server) run(e *engine, library *gosmtp.Server) {
 	if err := library.Serve(e); !errors.Is(err, net.ErrClosed) {
 		s.log.Error("serving ended", "err", err)
 	}
 }
 
+// stopEngine ends the present engine and waits for it and those before it. Nothing listens any more, so no other is begun.
 func (s *Server) stopEngine() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.engine != nil {
 		close(s.engine.done)
 		s.engine = nil
 	}
+	s.mu.Unlock()
+	s.engines.Wait()
 }
 
 // library sets up go-smtp.
@@ -290,13 +301,13 @@ func (s *Server) library(settings store.Settings) *gosmtp.Server {
 	return g
 }
 
-// give hands a connection over, or closes it if the engine was replaced meanwhile.
-func (e *engine) give(c net.Conn) error {
+// give hands a connection over; false means that the engine was replaced meanwhile.
+func (e *engine) give(c net.Conn) bool {
 	select {
 	case e.conns <- c:
-		return nil
+		return true
 	case <-e.done:
-		return net.ErrClosed
+		return false
 	}
 }
 

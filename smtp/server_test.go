@@ -312,3 +312,36 @@ func TestCloseUnderLoad(t *testing.T) {
 	f.must(f.srv.Close())
 	wg.Wait()
 }
+
+// Connections that arrive while the settings change all get their greeting.
+func TestSettingsChangeUnderLoad(t *testing.T) {
+	f := newFixture(t, MX).serve()
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			s, err := f.store.Settings(context.Background())
+			if err == nil {
+				s.Recipients = store.MinRecipients + i%10
+				_, err = f.store.UpdateSettings(context.Background(), s)
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for range 100 {
+		c := f.dial()
+		c.expect("220 ")
+		c.ask("QUIT", "221 ")
+		c.closed()
+	}
+	close(stop)
+	wg.Wait()
+}
