@@ -177,10 +177,16 @@ func (m *maildrop) Update(ctx context.Context, deleted []int) error {
 	if len(gone) == 0 && len(fetched) == 0 {
 		return nil
 	}
-	if err := m.snapshot.Expunge(ctx, gone, fetched); err != nil {
-		return storeError(err)
+	err := m.snapshot.Expunge(ctx, gone, fetched)
+	switch {
+	case err == nil:
+		return nil
+	case len(gone) == 0:
+		// Nobody asked for a change: a trail that cannot be written is no reason to refuse a QUIT.
+		m.log.Error("what was fetched could not be noted in the trail", "err", err)
+		return nil
 	}
-	return nil
+	return storeError(err)
 }
 
 // Close gives the snapshot back.
