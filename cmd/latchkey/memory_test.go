@@ -1,0 +1,198 @@
+//go:build torture
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// maxGrowth is how much the memory of a process may grow while large messages pass, in octets.
+const maxGrowth = 16 << 20
+
+// rssAnon is the process's anonymous memory in octets: shared text and mapped files are left out.
+func (v *victim) rssAnon() int64 {
+	v.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", v.cmd.Process.Pid))
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	for line := range bytes.Lines(status) {
+		var kib int64
+		if n, _ := fmt.Sscanf(string(line), "RssAnon: %d kB", &kib); n == 1 {
+			return kib << 10
+		}
+	}
+	v.t.Fatal("no RssAnon in /proc")
+	return 0
+}
+
+// watchMemory samples RssAnon until stop, which returns the largest.
+func (v *victim) watchMemory() (stop func() int64) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	largest := v.rssAnon()
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				largest = max(largest, v.rssAnon())
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return func() int64 {
+		close(quit)
+		<-done
+		return largest
+	}
+}
+
+// TestTortureMemory: memory stays flat while a message of 50 MB goes in and out to a reader of 100 kB/s, with deliveries going on. The
+// slow reader is watched for some seconds and then reads the rest at full speed.
+func TestTortureMemory(t *testing.T) {
+	v, l := newVictim(t, filepath.Join(t.TempDir(), "data")), newLedger()
+	v.start()
+	v.fetch() // the warm-up login: one Argon2id run
+	<-time.After(3 * time.Second)
+	if err := v.deliver(l, "warm", 20, 4096); err != nil {
+		t.Fatal(err)
+	}
+	v.removeAll()
+	base := v.rssAnon()
+	stop := v.watchMemory()
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			if err := v.deliver(l, fmt.Sprintf("beside%d", i), rounds(3000, 500), 4096); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err := v.deliver(l, "big", 1, 50_000_000); err != nil {
+		t.Fatal(err)
+	}
+	v.readSlowly("big-0", 100_000, time.Duration(rounds(15, 4))*time.Second)
+	wg.Wait()
+	largest := stop()
+	t.Logf("RssAnon %.1f MiB after the warm-up, at most %.1f MiB", float64(base)/(1<<20), float64(largest)/(1<<20))
+	if largest-base > maxGrowth {
+		t.Errorf("grew by %.1f MiB, want at most 16", float64(largest-base)/(1<<20))
+	}
+}
+
+// readSlowly fetches the largest message at so many octets a second, for so long, and then the rest.
+func (v *victim) readSlowly(token string, rate int, long time.Duration) {
+	v.t.Helper()
+	conn, r := v.login()
+	defer func() { _ = conn.Close() }()
+	largest, n := 0, 0
+	for _, line := range v.multi(conn, r, "LIST") {
+		var number, size int
+		if _, err := fmt.Sscanf(line, "%d %d", &number, &size); err != nil {
+			v.t.Fatal(err)
+		}
+		if size > largest {
+			largest, n = size, number
+		}
+	}
+	v.ask(conn, r, fmt.Sprintf("RETR %d", n))
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	left := largest
+	for end := time.After(long); left > 0; {
+		select {
+		case <-tick.C:
+			got, err := io.CopyN(io.Discard, r, int64(rate/20))
+			if err != nil {
+				v.t.Fatal(err)
+			}
+			left -= int(got)
+			continue
+		case <-end:
+		}
+		break
+	}
+	got, err := io.CopyN(io.Discard, r, int64(left))
+	if err != nil || int(got) != left {
+		v.t.Fatalf("got %d of %d octets (%v)", got, left, err)
+	}
+	if line, err := r.ReadString('\n'); err != nil || line != ".\r\n" {
+		v.t.Fatalf("%s: the end is %q (%v)", token, line, err)
+	}
+}
+
+// TestTortureManyDrafts holds 2,000 messages of 100 kB open at once, all but their last line sent. What the process holds of them stays
+// within the budget of drafts; what each connection costs by itself is measured before, with as many connections that send nothing.
+func TestTortureManyDrafts(t *testing.T) {
+	const drafts, size = 2000, 100_000
+	v := newVictim(t, filepath.Join(t.TempDir(), "data"))
+	v.start()
+	v.fetch()
+	conns := make([]net.Conn, drafts)
+	readers := make([]*bufio.Reader, drafts)
+	defer func() {
+		for _, c := range conns {
+			if c != nil {
+				_ = c.Close()
+			}
+		}
+	}()
+	tell := func(i int, text, want string) {
+		if _, err := io.WriteString(conns[i], text); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			line, err := readers[i].ReadString('\n')
+			if err != nil || !strings.HasPrefix(line, want) {
+				t.Fatalf("connection %d: got %q (%v), want %s", i, line, err, want)
+			}
+			if line[3] == ' ' {
+				return
+			}
+		}
+	}
+	for i := range drafts {
+		conn, err := net.Dial("tcp", v.doors["mx"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns[i], readers[i] = conn, bufio.NewReaderSize(conn, 512)
+		tell(i, "", "220")
+		tell(i, "EHLO draft.example\r\n", "250")
+		tell(i, "MAIL FROM:<draft@other.example>\r\n", "250")
+		tell(i, "RCPT TO:<bert@example.com>\r\n", "250")
+		tell(i, "DATA\r\n", "354")
+	}
+	idle := v.rssAnon()
+	body := "Subject: draft\r\n\r\n" + strings.Repeat(strings.Repeat("d", 76)+"\r\n", size/78)
+	for i := range drafts {
+		if _, err := io.WriteString(conns[i], body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	full := v.rssAnon()
+	t.Logf("RssAnon %.1f MiB with %d connections, %.1f MiB with as many drafts of %d octets", float64(idle)/(1<<20), drafts, float64(full)/(1<<20), size)
+	const budget, perConn = 16 << 20, 24 << 10 // the drafts' own, and the buffers of one transfer
+	if full-idle > budget+drafts*perConn {
+		t.Errorf("the drafts take %.1f MiB", float64(full-idle)/(1<<20))
+	}
+	for i := range drafts {
+		tell(i, "last line\r\n.\r\n", "250")
+	}
+	if got := len(v.fetch()); got != drafts {
+		t.Errorf("%d messages, want %d", got, drafts)
+	}
+}
