@@ -143,6 +143,17 @@ func (b *broken) Settings(ctx context.Context) (store.Settings, error) {
 	return b.SettingsStore.Settings(ctx)
 }
 
+// TestEmptyPassword: no login has one, not even if a verifier of the empty password came from elsewhere.
+func TestEmptyPassword(t *testing.T) {
+	f := newFixture(t)
+	f.update(func(a *store.Account) { a.Verifier = newVerifier("").encode() })
+	f.ran()
+	f.try(over(office), "alice", "", ErrCredentials)
+	if n := f.ran(); n != 1 {
+		t.Errorf("%d hashes, want 1: it costs what every wrong password costs", n)
+	}
+}
+
 // TestPasswordsStayOutOfTheLog goes through everything that can become of a login, and looks for every password that was tried and for
 // names as they were typed. Every login leaves one event with the same keys.
 func TestPasswordsStayOutOfTheLog(t *testing.T) {

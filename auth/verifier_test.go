@@ -25,6 +25,8 @@ func TestParseVerifier(t *testing.T) {
 		{with(fmt.Sprintf("m=%d,t=1,p=1", maxArgonMemory)), true}, {with(fmt.Sprintf("m=%d,t=1,p=1", maxArgonMemory+1)), false},
 		{with(fmt.Sprintf("m=19456,t=%d,p=1", maxArgonTime)), true}, {with(fmt.Sprintf("m=19456,t=%d,p=1", maxArgonTime+1)), false},
 		{with(fmt.Sprintf("m=19456,t=1,p=%d", maxArgonThreads)), true}, {with(fmt.Sprintf("m=19456,t=1,p=%d", maxArgonThreads+1)), false},
+		{with("m=262144,t=1,p=1"), false}, {with("m=4294967295,t=1,p=1"), false}, {with("m=4294967296,t=1,p=1"), false},
+		{with("m=19456,t=4294967295,p=1"), false}, {with("m=19456,t=1,p=255"), false}, {with("m=19456,t=1,p=257"), false},
 		{with("m=0,t=1,p=1"), false}, {with("m=19456,t=0,p=1"), false}, {with("m=019456,t=1,p=1"), false}, {with("m=8,t=1,p=1"), true},
 		{with("m=7,t=1,p=1"), false}, {with("m=,t=1,p=1"), false}, {with("t=1,m=19456,p=1"), false}, {with("m=19456,t=1"), false},
 		{strings.Replace(good, "c2Fs", "c2F\ns", 1), false}, {good + "\n", false}, {good + "==", false}, {strings.Repeat("$", 300), false},

@@ -23,6 +23,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// patience is how long a test that fails may hang.
+const patience = 10 * time.Second
+
 // listen makes a Listener on loopback.
 func listen(t *testing.T, o ListenerOptions) *Listener {
 	t.Helper()
@@ -47,11 +50,16 @@ func dialFrom(t *testing.T, l net.Listener, from string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
 	return c
 }
 
 func accept(t *testing.T, l net.Listener) net.Conn {
 	t.Helper()
+	impatient := time.AfterFunc(patience, func() { _ = l.Close() })
+	defer impatient.Stop()
 	c, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
@@ -243,7 +251,12 @@ func TestNetworkCaps(t *testing.T) {
 			ours, theirs := net.Pipe()
 			s.conns <- from{theirs, tt.addr(i)}
 			if i == tt.cap {
-				_, _ = io.ReadAll(ours) // until it is closed
+				if err := ours.SetReadDeadline(time.Now().Add(patience)); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.ReadAll(ours); err != nil {
+					t.Errorf("%s: the one over the cap: %v", tt.name, err)
+				}
 			} else {
 				accept(t, l)
 			}
@@ -344,7 +357,11 @@ func TestHandshakesAtOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		began := time.Now()
 		_ = l.Close()
+		if waited := time.Since(began); waited != 0 {
+			t.Errorf("Close waited %v for handshakes", waited)
+		}
 		synctest.Wait()
 		if n, pending := l.count(), l.handshakes.Len(); n != 1 || pending != 0 {
 			t.Errorf("after Close: %d connections and %d handshakes, want the one that was handed out", n, pending)

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"latchkey/auth"
 	"latchkey/pop3"
@@ -309,6 +310,8 @@ func TestImplicitTLSNeedsACertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	impatient := time.AfterFunc(10*time.Second, func() { _ = l.Close() }) // for a Serve that does serve
+	defer impatient.Stop()
 	if err := New(Options{Store: f.store, Auth: f.auth, ImplicitTLS: true}).Serve(l); !errors.Is(err, ErrNoTLS) {
 		t.Errorf("got %v", err)
 	}
