@@ -199,6 +199,14 @@ func TestOpenCleansUp(t *testing.T) {
 	closeData(t, s)
 }
 
+// copyData copies a data directory as kill -9 would leave it.
+func copyData(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func ids(m store.Maildrop) (ids []store.CopyID) {
 	for _, msg := range m.Messages() {
 		ids = append(ids, msg.ID)
