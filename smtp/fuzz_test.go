@@ -13,8 +13,9 @@ import (
 	"latchkey/store"
 )
 
-// FuzzSession sends anything to a door: every reply is well formed, nothing is relayed, nothing hangs, and what is stored is whole.
-func FuzzSession(f *testing.F) {
+// seed adds what the clients of the transcripts say, and the ends of data that are none.
+func seed(f *testing.F) {
+	f.Helper()
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil {
 		f.Fatal(err)
@@ -36,6 +37,11 @@ func FuzzSession(f *testing.F) {
 	for _, end := range smuggled {
 		f.Add("HELO x\r\nMAIL FROM:<x@remote.example>\r\nRCPT TO:<bob@example.com>\r\nDATA\r\nA: 1\r\n\r\n"+end+"MAIL FROM:<>\r\n.\r\n", true)
 	}
+}
+
+// FuzzSession sends anything to a door: every reply is well formed, nothing is relayed, nothing hangs, and what is stored is whole.
+func FuzzSession(f *testing.F) {
+	seed(f)
 	f.Fuzz(func(t *testing.T, said string, mx bool) {
 		if len(said) > 4096 {
 			return

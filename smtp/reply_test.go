@@ -18,11 +18,9 @@ import (
 	"latchkey/store"
 )
 
-func TestReplyFor(t *testing.T) {
-	tests := []struct {
-		err  error
-		want string
-	}{
+// replies is every sentinel with its reply.
+func replies() []replyCase {
+	return []replyCase{
 		{store.ErrNotFound, "550 5.1.1"},
 		{store.ErrNotInitialised, "451 4.3.0"},
 		{store.ErrExists, "451 4.3.0"},
@@ -76,7 +74,15 @@ func TestReplyFor(t *testing.T) {
 		{&refusal{code: 354, status: status{3, 0, 0}, text: "x"}, "451 4.3.0"},
 		{&refusal{code: 0, text: "x"}, "451 4.3.0"},
 	}
-	for _, tt := range tests {
+}
+
+type replyCase struct {
+	err  error
+	want string
+}
+
+func TestReplyFor(t *testing.T) {
+	for _, tt := range replies() {
 		once := fmt.Errorf("step: %w", tt.err)
 		for depth, err := range []error{tt.err, once, fmt.Errorf("secret %w in /var/lib", once)} {
 			r := replyFor(err)
