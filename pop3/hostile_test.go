@@ -266,17 +266,16 @@ func TestWatchKeepsInput(t *testing.T) {
 // TestQuitThenGone: a client that hangs up right after QUIT has said QUIT.
 func TestQuitThenGone(t *testing.T) {
 	b := newBackend()
-	s := newServer(b)
-	c := newClient(t, dial(t, serve(t, s)))
+	ended := make(chan struct{})
+	b.Ended = func() { close(ended) }
+	c := newClient(t, dial(t, serve(t, newServer(b))))
 	c.login()
 	c.want("+OK", "DELE 2")
 	if _, err := io.WriteString(c, "QUIT\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	_ = c.Close()
-	if err := s.Shutdown(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	<-ended
 	if got := b.UIDs("alice"); len(got) != 2 {
 		t.Errorf("left: %v, want two messages", got)
 	}

@@ -430,7 +430,7 @@ func TestTortureRetr(t *testing.T) {
 	}
 	for range rounds(20, 5) {
 		conn, r := v.login()
-		if _, err := io.WriteString(conn, "DELE 1\r\nDELE 2\r\nRETR 3\r\nQUIT\r\n"); err != nil {
+		if _, err := io.WriteString(conn, "DELE 1\r\nDELE 2\r\nRETR 3\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := io.CopyN(io.Discard, r, 1+rand.Int64N(1<<20)); err != nil {

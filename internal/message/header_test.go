@@ -190,3 +190,17 @@ func FuzzHeader(f *testing.F) {
 		}
 	})
 }
+
+// TestPrependOrder: the newest trace field is the topmost one (RFC 5321 §4.4).
+func TestPrependOrder(t *testing.T) {
+	h, _, err := ReadHeader(strings.NewReader("Subject: x\r\n\r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(h.Prepend("Received", "first"), h.Prepend("Received", "second")); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(h.Octets()), "Received: second\r\nReceived: first\r\nSubject: x\r\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -25,6 +25,8 @@ type Backend struct {
 	Greeting, Opening, Updating error
 	// Work is called before every login is decided, with its context.
 	Work func(ctx context.Context)
+	// Ended is called at the end of every session.
+	Ended func()
 
 	mu      sync.Mutex // protects the fields below
 	users   map[string]*user
@@ -187,6 +189,9 @@ func (s *session) Logout() error {
 	s.backend.mu.Lock()
 	defer s.backend.mu.Unlock()
 	s.backend.logouts++
+	if s.backend.Ended != nil {
+		s.backend.Ended()
+	}
 	return nil
 }
 
