@@ -88,7 +88,7 @@ func (c *Conn) watch(cancel func()) (stop func()) {
 			in.kept = append(in.kept, octet[0])
 		}
 		var timeout net.Error
-		if err != nil && !(errors.As(err, &timeout) && timeout.Timeout()) {
+		if err != nil && (!errors.As(err, &timeout) || !timeout.Timeout()) {
 			in.failed = err
 			cancel()
 		}
