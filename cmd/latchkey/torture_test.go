@@ -592,9 +592,29 @@ func TestTortureFullDisk(t *testing.T) {
 			v.kill()
 			v.start()
 		}
+		if turn > 0 && l.count.Load() < 50 {
+			t.Errorf("%d messages after room was made, want many", l.count.Load())
+		}
 		v.judge(l)
+		v.removeAll()
+		v.untilAccepted(l, fmt.Sprintf("again%d", turn))
 		v.removeAll()
 		l.forget()
 	}
 	v.kill()
+}
+
+// untilAccepted delivers small messages until one is taken: a server that was full looks for room once a second.
+func (v *victim) untilAccepted(l *ledger, name string) {
+	v.t.Helper()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	var err error
+	for i := range 50 {
+		if err = v.deliver(l, fmt.Sprintf("%s-%d", name, i), 1, 100); err == nil {
+			return
+		}
+		<-tick.C
+	}
+	v.t.Fatalf("nothing is accepted although there is room: %v", err)
 }
