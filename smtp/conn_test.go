@@ -208,7 +208,7 @@ func TestBusyClientIsNotIdle(t *testing.T) {
 		c, _ := p.dial(f)
 		c.expect("220 ")
 		c.ask("EHLO client.example", "250 ")
-		for range 600 {
+		for range defaultLimits().IdleReplies + 100 {
 			c.message("x@remote.example", "bob@example.com", "A: 1\r\n\r\n")
 		}
 	}, func(o *Options) { o.Logger = slog.New(slog.DiscardHandler) })

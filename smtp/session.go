@@ -364,7 +364,7 @@ func (s *session) Data(r io.Reader) error {
 		return err
 	})
 	if err == nil {
-		s.wire.earned()
+		s.wire.proved()
 		// The intended way to choose the text of a success in go-smtp.
 		return &gosmtp.SMTPError{Code: 250, EnhancedCode: status{2, 0, 0}, Message: "queued as " + id.String()}
 	}

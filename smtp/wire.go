@@ -449,6 +449,13 @@ func (w *wire) earned() {
 	w.replies = min(w.replies+1, float64(w.limits.IdleReplies))
 }
 
+// proved gives all replies back: a client that has brought a message is no idle talker, however many replies its chunks took.
+func (w *wire) proved() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.replies = float64(w.limits.IdleReplies)
+}
+
 // loggedIn allows the longer idle time.
 func (w *wire) loggedIn() {
 	w.mu.Lock()
