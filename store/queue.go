@@ -35,6 +35,10 @@ type Job struct {
 	Attempts    int       `json:"attempts"`
 	// LastText is the remote's (or our) last word on it, at most MaxOutcomeText octets, without control characters.
 	LastText string `json:"last_text,omitempty"`
+	// Warned is set once the sender has a delay notice about the job (RFC 3461 §6.3).
+	Warned bool `json:"warned,omitempty"`
+	// Released is set by ReleaseJobs until the next outcome: somebody wants it tried now, whatever is known of its destination.
+	Released bool `json:"released,omitempty"`
 	// Held jobs are never leased; HoldReason says why, for people.
 	Held       bool   `json:"held,omitempty"`
 	HoldReason string `json:"hold_reason,omitempty"`
@@ -65,6 +69,11 @@ type Outcome struct {
 	Kind  OutcomeKind
 	// Text is the remote's reply, or our reason, cut to MaxOutcomeText by the store.
 	Text string
+	// Shared is set on a Deferred job that had no attempt of its own, because its destination was just found out of reach: it counts as
+	// no attempt and leaves no event in the trail.
+	Shared bool
+	// Warned is set when a delay notice about the job is committed with the outcome.
+	Warned bool
 	// At is when the attempt ended; Next when the following one is due (Deferred only).
 	At, Next time.Time
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -100,6 +101,27 @@ type Audit interface {
 	AppendAudit(ctx context.Context, e AuditEntry) error
 	// ListAudit returns up to limit entries, newest first, those with a Seq below before only (0: from the newest).
 	ListAudit(ctx context.Context, before uint64, limit int) ([]AuditEntry, error)
+}
+
+// SentWay is how a sender whose mail left the domain had proved itself.
+type SentWay string
+
+// The ways.
+const (
+	SentAuth    SentWay = "auth"
+	SentGrant   SentWay = "grant"
+	SentTrusted SentWay = "trusted"
+)
+
+// SentByMailbox names the daily figure of messages that a mailbox sent out of the domain in a way; SentFromAddress that of the client's
+// address. Both are counted for each message that was accepted and has a recipient outside.
+func SentByMailbox(way SentWay, id AccountID) string {
+	return fmt.Sprintf("sent/%s/mailbox/%d", way, id)
+}
+
+// SentFromAddress: see [SentByMailbox].
+func SentFromAddress(way SentWay, remote netip.Addr) string {
+	return fmt.Sprintf("sent/%s/address/%s", way, remote)
 }
 
 // Day is a calendar day in UTC, as YYYYMMDD.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +34,12 @@ func TestSettingsValidate(t *testing.T) {
 		}
 		return s
 	}
+	nets := func(texts ...string) (list []netip.Prefix) {
+		for _, text := range texts {
+			list = append(list, netip.MustParsePrefix(text))
+		}
+		return list
+	}
 	tests := []struct {
 		name   string
 		change func(*Settings)
@@ -50,8 +58,32 @@ func TestSettingsValidate(t *testing.T) {
 		{"too many recipients", func(s *Settings) { s.Recipients = MaxRecipients + 1 }, 1},
 		{"most outside senders", func(s *Settings) { s.OutsideSenders = senders(MaxOutsideSenders) }, 0},
 		{"too many outside senders", func(s *Settings) { s.OutsideSenders = senders(MaxOutsideSenders + 1) }, 1},
+		{"widest trusted networks", func(s *Settings) { s.TrustedNetworks = nets("10.1.0.0/16", "2001:db8:1::/48") }, 0},
+		{"trusted IPv4 network too wide", func(s *Settings) { s.TrustedNetworks = nets("10.0.0.0/15") }, 1},
+		{"trusted IPv6 network too wide", func(s *Settings) { s.TrustedNetworks = nets("2001:db8::/47") }, 1},
+		{"the whole world trusted", func(s *Settings) { s.TrustedNetworks = nets("0.0.0.0/0", "::/0") }, 2},
+		{"trusted network with host bits", func(s *Settings) { s.TrustedNetworks = nets("192.0.2.1/24") }, 1},
+		{"trusted mapped network", func(s *Settings) { s.TrustedNetworks = nets("::ffff:192.0.2.0/120") }, 1},
+		{"no trusted network at all", func(s *Settings) { s.TrustedNetworks = []netip.Prefix{{}} }, 1},
+		{"most networks", func(s *Settings) {
+			s.TrustedNetworks, s.NoGrantNetworks = slices.Repeat(nets("192.0.2.0/24"), MaxNetworks), slices.Repeat(nets("10.0.0.0/8"), MaxNetworks)
+		}, 0},
+		{"too many trusted networks", func(s *Settings) { s.TrustedNetworks = slices.Repeat(nets("192.0.2.0/24"), MaxNetworks+1) }, 1},
+		{"too many networks without grants", func(s *Settings) { s.NoGrantNetworks = slices.Repeat(nets("10.0.0.0/8"), MaxNetworks+1) }, 1},
+		{"network without grants with host bits", func(s *Settings) { s.NoGrantNetworks = nets("10.0.0.1/8") }, 1},
+		{"least budgets", func(s *Settings) { s.TrustedRecipients, s.DailyRecipients = 1, 1 }, 0},
+		{"no budget for trusted networks", func(s *Settings) { s.TrustedRecipients = 0 }, 1},
+		{"no daily budget", func(s *Settings) { s.DailyRecipients = 0 }, 1},
+		{"most budgets", func(s *Settings) { s.TrustedRecipients, s.DailyRecipients = MaxRecipientBudget, MaxRecipientBudget }, 0},
+		{"budget too large", func(s *Settings) { s.DailyRecipients = MaxRecipientBudget + 1 }, 1},
+		{"grants for one address", func(s *Settings) { s.GrantIPv6Bits = 128 }, 0},
+		{"grants for a site", func(s *Settings) { s.GrantIPv6Bits = 48 }, 1},
+		{"longest help URL", func(s *Settings) { s.HelpURL = "https://h/" + strings.Repeat("x", MaxHelpURL-10) }, 0},
+		{"help URL too long", func(s *Settings) { s.HelpURL = "https://h/" + strings.Repeat("x", MaxHelpURL-9) }, 1},
+		{"help URL of another kind", func(s *Settings) { s.HelpURL = "javascript:alert(1)" }, 1},
+		{"help URL with a line end", func(s *Settings) { s.HelpURL = "https://h/\r\n250" }, 1},
 		{"foreign outside sender", func(s *Settings) { s.OutsideSenders = []mailaddr.Address{own, foreign} }, 1},
-		{"everything", func(s *Settings) { *s = Settings{Domain: "X", OutsideSenders: []mailaddr.Address{foreign}} }, 4},
+		{"everything", func(s *Settings) { *s = Settings{Domain: "X", OutsideSenders: []mailaddr.Address{foreign}} }, 6},
 	}
 	for _, test := range tests {
 		s := DefaultSettings("example.org")
@@ -63,10 +95,35 @@ func TestSettingsValidate(t *testing.T) {
 func TestSettingsClone(t *testing.T) {
 	s := DefaultSettings("example.org")
 	s.OutsideSenders = []mailaddr.Address{addr(t, "news@example.org")}
+	s.TrustedNetworks, s.NoGrantNetworks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	c := s.Clone()
-	c.OutsideSenders[0] = mailaddr.Address{}
-	if s.OutsideSenders[0].IsZero() {
-		t.Error("a clone shares its senders")
+	c.OutsideSenders[0], c.TrustedNetworks[0], c.NoGrantNetworks[0] = mailaddr.Address{}, netip.Prefix{}, netip.Prefix{}
+	if s.OutsideSenders[0].IsZero() || !s.TrustedNetworks[0].IsValid() || !s.NoGrantNetworks[0].IsValid() {
+		t.Error("a clone shares its lists")
+	}
+}
+
+// "Authenticated SMTP" is on again from the very moment that was named.
+func TestAuthRequired(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, test := range []struct {
+		name string
+		on   bool
+		at   time.Time
+		now  time.Time
+		want bool
+	}{
+		{"on", true, time.Time{}, at, true},
+		{"on with a time left over", true, at.Add(time.Hour), at, true},
+		{"off for good", false, time.Time{}, at, false},
+		{"off a moment longer", false, at, at.Add(-1), false},
+		{"on again", false, at, at, true},
+		{"on again long since", false, at, at.Add(time.Hour), true},
+	} {
+		s := Settings{RequireAuth: test.on, RequireAuthAt: test.at}
+		if got := s.AuthRequired(test.now); got != test.want {
+			t.Errorf("%s: %t, want %t", test.name, got, test.want)
+		}
 	}
 }
 

@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"net/url"
 	"slices"
+	"strings"
+	"time"
 
 	"latchkey/internal/mailaddr"
 )
@@ -18,6 +22,15 @@ const (
 	MinRecipients = 100
 	// MaxOutsideSenders bounds Settings.OutsideSenders.
 	MaxOutsideSenders = 1000
+	// MaxNetworks bounds Settings.TrustedNetworks and Settings.NoGrantNetworks.
+	MaxNetworks = 100
+	// MinTrustedBits4 and MinTrustedBits6 are the shortest prefixes of a trusted network: a wider one would hold strangers.
+	MinTrustedBits4 = 16
+	MinTrustedBits6 = 48
+	// MaxRecipientBudget bounds the budgets of recipients.
+	MaxRecipientBudget = 1_000_000
+	// MaxHelpURL bounds Settings.HelpURL in octets: it stands in replies, behind the cure.
+	MaxHelpURL = 100
 )
 
 // Settings are what the domain's owner decides.
@@ -36,13 +49,40 @@ type Settings struct {
 	CleartextLogin bool `json:"cleartext_login"`
 	// OutgoingMail off makes the domain inbound only: nobody relays.
 	OutgoingMail bool `json:"outgoing_mail"`
+	// RequireAuth off lets senders in TrustedNetworks relay without AUTH, as an existing address of the domain and within a budget.
+	// AUTH is offered either way.
+	RequireAuth bool `json:"require_auth"`
+	// RequireAuthAt is when RequireAuth counts as on again; zero is never.
+	RequireAuthAt time.Time `json:"require_auth_at,omitzero"`
+	// TrustedNetworks are those that RequireAuth off is about; masked, none shorter than MinTrustedBits4 or MinTrustedBits6.
+	TrustedNetworks []netip.Prefix `json:"trusted_networks"`
+	// TrustedRecipients is how many recipients outside the domain one address of a trusted network may name an hour.
+	TrustedRecipients int `json:"trusted_recipients"`
+	// POPBeforeSMTP gives a grant for a POP3 login.
+	POPBeforeSMTP bool `json:"pop_before_smtp"`
+	// GrantIPv6Bits is how much of an IPv6 address a grant is bound to: 64 or 128.
+	GrantIPv6Bits int `json:"grant_ipv6_bits"`
+	// NoGrantNetworks are networks that never get a grant, because strangers share their addresses; masked.
+	NoGrantNetworks []netip.Prefix `json:"no_grant_networks"`
+	// DailyRecipients is how many recipients outside the domain one mailbox may name a day, however it proves itself.
+	DailyRecipients int `json:"daily_recipients"`
+	// HelpURL is put behind refusals that a mailbox owner can cure; "" for none.
+	HelpURL string `json:"help_url"`
 	// OutsideSenders are addresses of this domain that may arrive from outside without proof (a newsletter service, say).
 	OutsideSenders []mailaddr.Address `json:"outside_senders"`
 }
 
 // DefaultSettings returns the safe defaults for a domain in canonical form.
 func DefaultSettings(domain string) Settings {
-	return Settings{Domain: domain, MessageSize: 50 << 20, Recipients: 1000, AuthOnMX: true, OutgoingMail: true}
+	return Settings{
+		Domain: domain, MessageSize: 50 << 20, Recipients: 1000, AuthOnMX: true, OutgoingMail: true,
+		RequireAuth: true, TrustedRecipients: 100, POPBeforeSMTP: true, GrantIPv6Bits: 64, DailyRecipients: 2000,
+	}
+}
+
+// AuthRequired reports whether "Authenticated SMTP" is on at now: because it is, or because its time has come again.
+func (s Settings) AuthRequired(now time.Time) bool {
+	return s.RequireAuth || !s.RequireAuthAt.IsZero() && !now.Before(s.RequireAuthAt)
 }
 
 // Validate reports every field that is out of bounds, joined; each wraps ErrInvalid.
@@ -68,12 +108,56 @@ func (s Settings) Validate() error {
 			bad("outside sender %s is not an address of %s", a, s.Domain)
 		}
 	}
+	s.validateSending(bad)
 	return errors.Join(errs...)
+}
+
+// validateSending looks at what opens the way out of the domain.
+func (s Settings) validateSending(bad func(format string, args ...any)) {
+	if len(s.TrustedNetworks) > MaxNetworks || len(s.NoGrantNetworks) > MaxNetworks {
+		bad("at most %d trusted_networks and no_grant_networks each", MaxNetworks)
+	}
+	for _, n := range s.TrustedNetworks {
+		least := MinTrustedBits4
+		if n.Addr().Is6() {
+			least = MinTrustedBits6
+		}
+		if !validNetwork(n) || n.Bits() < least {
+			bad("trusted network %s: a network of /%d (IPv4) or /%d (IPv6) or longer, no host bits set", n, MinTrustedBits4, MinTrustedBits6)
+		}
+	}
+	for _, n := range s.NoGrantNetworks {
+		if !validNetwork(n) {
+			bad("%s in no_grant_networks is no network, or has host bits set", n)
+		}
+	}
+	if s.TrustedRecipients < 1 || s.TrustedRecipients > MaxRecipientBudget || s.DailyRecipients < 1 || s.DailyRecipients > MaxRecipientBudget {
+		bad("trusted_recipients and daily_recipients are 1 to %d", MaxRecipientBudget)
+	}
+	if s.GrantIPv6Bits != 64 && s.GrantIPv6Bits != 128 {
+		bad("grant_ipv6_bits is 64 or 128")
+	}
+	if s.HelpURL != "" && !validHelpURL(s.HelpURL) {
+		bad("help_url is an http or https URL of at most %d printable ASCII characters", MaxHelpURL)
+	}
+}
+
+// validNetwork reports a masked prefix of an unmapped address: a mapped one would never match anybody.
+func validNetwork(n netip.Prefix) bool {
+	return n.IsValid() && n == n.Masked() && !n.Addr().Is4In6() && n.Addr().Zone() == ""
+}
+
+func validHelpURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && len(text) <= MaxHelpURL && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" &&
+		!strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // Clone returns a copy that shares nothing.
 func (s Settings) Clone() Settings {
 	s.OutsideSenders = slices.Clone(s.OutsideSenders)
+	s.TrustedNetworks = slices.Clone(s.TrustedNetworks)
+	s.NoGrantNetworks = slices.Clone(s.NoGrantNetworks)
 	return s
 }
 

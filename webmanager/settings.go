@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -135,6 +136,12 @@ func (a *API) showSettings(r *http.Request) (any, error) {
 func complete(s store.Settings) store.Settings {
 	if s.OutsideSenders == nil {
 		s.OutsideSenders = []mailaddr.Address{}
+	}
+	if s.TrustedNetworks == nil {
+		s.TrustedNetworks = []netip.Prefix{}
+	}
+	if s.NoGrantNetworks == nil {
+		s.NoGrantNetworks = []netip.Prefix{}
 	}
 	return s
 }

@@ -25,6 +25,7 @@ var levels = []struct {
 	{"config", 4},
 	{"pop3/maildrop", 3},
 	{"smtp", 3},
+	{"relay", 3},
 	{"auth", 2},
 	{"guard", 2},
 	{"store/boltstore", 2},
@@ -42,7 +43,8 @@ var reserved = []struct {
 	rooms   []string
 }{
 	{"go.etcd.io/bbolt", []string{"store/boltstore"}},
-	{"github.com/emersion/go-smtp", []string{"smtp"}},
+	{"github.com/emersion/go-smtp", []string{"smtp", "relay"}},
+	{"github.com/miekg/dns", []string{"internal/resolver", "internal/resolver/resolvertest"}},
 	{"golang.org/x/crypto", []string{"auth"}},
 }
 
