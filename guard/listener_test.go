@@ -249,11 +249,12 @@ func TestNetworkCaps(t *testing.T) {
 		l := NewListener(s, ListenerOptions{Limits: ConnLimits{PerPrefix: 1, Total: 20}})
 		for i := range tt.cap + 1 {
 			ours, theirs := net.Pipe()
+			// Before the listener has its end: a pipe whose other end is closed takes no deadline.
+			if err := ours.SetReadDeadline(time.Now().Add(patience)); err != nil {
+				t.Fatal(err)
+			}
 			s.conns <- from{theirs, tt.addr(i)}
 			if i == tt.cap {
-				if err := ours.SetReadDeadline(time.Now().Add(patience)); err != nil {
-					t.Fatal(err)
-				}
 				if _, err := io.ReadAll(ours); err != nil {
 					t.Errorf("%s: the one over the cap: %v", tt.name, err)
 				}
