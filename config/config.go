@@ -1,5 +1,7 @@
 package config
 
+import "net/netip"
+
 // Config is the configuration of one instance: one process, one virtual domain.
 type Config struct {
 	// Data is the data directory, everything that the domain keeps.
@@ -10,6 +12,9 @@ type Config struct {
 	TLS      TLS
 	Log      Log
 	Limits   Limits
+	// Proxies are what connections come through that hide their clients.
+	Proxies []netip.Prefix
+	Relay   Relay
 }
 
 // Listen holds the addresses of each door; a door without addresses stays shut.

@@ -39,6 +39,7 @@ func TestDefaults(t *testing.T) {
 		Listen: Listen{POP3: []string{":110"}, POP3S: []string{":995"}, MX: []string{":25"}, Submission: []string{":587"}, SMTPS: []string{":465"}},
 		Log:    Log{Level: "info", Format: "text"},
 		Limits: Limits{Connections: 1000, ConnectionsPerAddress: 50},
+		Relay:  Relay{SmarthostTLS: SmarthostVerify, Port: 25},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got %+v, want %+v", c, want)
@@ -87,7 +88,7 @@ func TestEveryMistakeAtOnce(t *testing.T) {
 		/* 17 */ `level = "loud"`,
 		/* 18 */ `format = "text`,
 		/* 19 */ `[relay]`,
-		/* 20 */ `host = "x"`,
+		/* 20 */ `smarthost = "x"`,
 		/* 21 */ `[tls]`,
 		/* 22 */ `cert = "c.pem"`,
 	}, "\n"))
@@ -114,7 +115,7 @@ func TestEveryMistakeAtOnce(t *testing.T) {
 		":15: limits.connections_per_address: \"0\" is not a whole number of 1 to 100000",
 		":17: log.level: \"loud\" is not one of debug, info, warn, error",
 		":18: ",
-		":19: unknown key relay",
+		":20: relay.smarthost: \"x\" is not host:port (an IPv6 host stands in brackets)",
 		"LATCHKEY_LOG_FORMAT: log.format: \"xml\" is not one of text, json",
 		"--limits-connections: limits.connections: \"-1\" is not a whole number of 1 to 100000",
 		":22: tls.cert: tls.key is missing",

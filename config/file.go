@@ -27,6 +27,7 @@ type outline struct {
 	TLS    struct{} `toml:"tls"`
 	Log    struct{} `toml:"log"`
 	Limits struct{} `toml:"limits"`
+	Relay  struct{} `toml:"relay"`
 }
 
 // entry is one key of the file.

@@ -57,6 +57,10 @@ func (k Key) Env() string { return EnvPrefix + strings.ToUpper(strings.ReplaceAl
 
 // Keys returns the table of everything that can be configured.
 func Keys() []Key {
+	return append(serverKeys(), outgoingKeys()...)
+}
+
+func serverKeys() []Key {
 	return []Key{
 		{
 			Name: "data", kind: text,

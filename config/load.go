@@ -57,6 +57,7 @@ func LoadServer(s Sources) (Config, error) {
 	l := load(s)
 	l.checkDoors()
 	l.checkTLS()
+	l.checkRelay()
 	return l.result()
 }
 

@@ -27,7 +27,7 @@ server does not start. ` + "`serve`" + ` takes every flag; the commands that man
 	fmt.Fprintf(&b, `
 A door (`+"`listen.*`"+`) takes up to %d addresses: with commas between, or in the file also as a list. The host is an IP address,
 `+"`localhost`"+`, or empty for all. `+"`pop3s`, `submission` and `smtps`"+` need a certificate; `+"`pop3` and `mx`"+` without one do not offer TLS,
-and `+"`pop3`"+` then takes passwords from loopback only. Limits are 1 to %d.
+and `+"`pop3`"+` then takes passwords from loopback only. Limits are 1 to %d. Lists of networks and name servers have up to %d entries.
 
 An example:
 
@@ -52,7 +52,7 @@ format = "json"
 
 What the owner of the domain decides is not here but in the data directory: `+"`latchkey settings show`"+` and `+"`latchkey settings set`"+`.
 Two variables of the Go runtime are honoured as everywhere: `+"`GOMEMLIMIT` and `GOMAXPROCS`"+`.
-`, MaxAddresses, MaxConnections)
+`, MaxAddresses, MaxConnections, MaxNetworks)
 	return b.String()
 }
 

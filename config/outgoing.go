@@ -1,0 +1,224 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"latchkey/internal/mailaddr"
+)
+
+// MaxNetworks bounds a list of networks or servers.
+const MaxNetworks = 100
+
+// SmarthostTLS is how the connection to the smarthost is protected.
+type SmarthostTLS string
+
+// The ways, weakest first. A password goes over the last three only.
+const (
+	SmarthostNone          SmarthostTLS = "none"
+	SmarthostOpportunistic SmarthostTLS = "opportunistic"
+	SmarthostRequired      SmarthostTLS = "required"
+	SmarthostVerify        SmarthostTLS = "verify"
+	SmarthostImplicit      SmarthostTLS = "implicit"
+)
+
+// Relay says how mail leaves for other domains.
+type Relay struct {
+	// Smarthost is host:port of the server that takes all of it; "" delivers to each domain's own servers.
+	Smarthost string
+	// SmarthostUser and the password in SmarthostPasswordFile (its first line) log in there; "" for no login.
+	SmarthostUser, SmarthostPasswordFile string
+	SmarthostTLS                         SmarthostTLS
+	// AllowNetworks are private or loopback networks that mail may be delivered to all the same.
+	AllowNetworks []netip.Prefix
+	// Nameservers are asked instead of those of /etc/resolv.conf.
+	Nameservers []netip.AddrPort
+	// Port is where other domains' servers listen: 25, but in a laboratory.
+	Port int
+}
+
+// outgoingKeys are the lines of the table about the way out, and about what stands between this server and its clients.
+func outgoingKeys() []Key {
+	return []Key{
+		{
+			Name: "proxies", kind: addresses,
+			Help: "addresses or networks of proxies in front: a client that comes from one is never taken for a mailbox owner or a trusted network",
+			set:  setNetworks(func(c *Config) *[]netip.Prefix { return &c.Proxies }),
+		},
+		{
+			Name: "relay.smarthost", kind: text,
+			Help: "host:port of a server that takes all mail to other domains; empty: each domain's own servers",
+			set:  setSmarthost,
+		},
+		{
+			Name: "relay.smarthost_user", kind: text,
+			Help: "user name for the smarthost; empty: no login",
+			set:  setLine(func(c *Config) *string { return &c.Relay.SmarthostUser }),
+		},
+		{
+			Name: "relay.smarthost_password_file", kind: text,
+			Help: "file whose first line is the password; read at each login",
+			set:  setPath(func(c *Config) *string { return &c.Relay.SmarthostPasswordFile }),
+		},
+		{
+			Name: "relay.smarthost_tls", Default: string(SmarthostVerify), kind: text,
+			Help: "none, opportunistic, required (any certificate), verify (a certificate for its name) or implicit (verified TLS from the start)",
+			set:  setSmarthostTLS,
+		},
+		{
+			Name: "relay.allow_networks", kind: addresses,
+			Help: "private, loopback or link-local networks to which mail may be delivered; none otherwise",
+			set:  setNetworks(func(c *Config) *[]netip.Prefix { return &c.Relay.AllowNetworks }),
+		},
+		{
+			Name: "relay.nameservers", kind: addresses,
+			Help: "name servers, address or address:port; empty: those of /etc/resolv.conf",
+			set:  setNameservers,
+		},
+		{
+			Name: "relay.port", Default: "25", kind: number,
+			Help: "port of other domains' servers; anything but 25 is for laboratories",
+			set:  setPort(func(c *Config) *int { return &c.Relay.Port }),
+		},
+	}
+}
+
+func setLine(field func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		if len(value) > 255 || mailaddr.HasControl(value) {
+			return errors.New("is one line of at most 255 octets")
+		}
+		*field(c) = value
+		return nil
+	}
+}
+
+func setSmarthost(c *Config, value string) error {
+	if value == "" {
+		c.Relay.Smarthost = ""
+		return nil
+	}
+	host, port, err := net.SplitHostPort(value)
+	if err != nil {
+		return fmt.Errorf("%q is not host:port (an IPv6 host stands in brackets)", value)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("%q: the port is a number of 1 to 65535", value)
+	}
+	if _, err := netip.ParseAddr(host); err != nil {
+		if host, err = mailaddr.CanonicalDomain(host); err != nil || strings.HasPrefix(host, "[") {
+			return fmt.Errorf("%q: the host is a name or an IP address", value)
+		}
+	}
+	c.Relay.Smarthost = net.JoinHostPort(host, port)
+	return nil
+}
+
+func setSmarthostTLS(c *Config, value string) error {
+	ways := []string{
+		string(SmarthostNone), string(SmarthostOpportunistic), string(SmarthostRequired), string(SmarthostVerify), string(SmarthostImplicit),
+	}
+	if !slices.Contains(ways, value) {
+		return fmt.Errorf("%q is not one of %s", value, strings.Join(ways, ", "))
+	}
+	c.Relay.SmarthostTLS = SmarthostTLS(value)
+	return nil
+}
+
+func setPort(field func(*Config) *int) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		n, err := strconv.ParseUint(value, 10, 16)
+		if err != nil || n == 0 {
+			return fmt.Errorf("%q is not a port of 1 to 65535", value)
+		}
+		*field(c) = int(n)
+		return nil
+	}
+}
+
+// setNetworks reads addresses and networks with commas between.
+func setNetworks(field func(*Config) *[]netip.Prefix) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		list, err := parseList(value, func(one string) (netip.Prefix, error) {
+			if addr, err := netip.ParseAddr(one); err == nil {
+				addr = addr.Unmap().WithZone("")
+				return netip.PrefixFrom(addr, addr.BitLen()), nil
+			}
+			network, err := netip.ParsePrefix(one)
+			switch {
+			case err != nil:
+				return network, fmt.Errorf("%q is neither an address nor a network such as 192.0.2.0/24", one)
+			case network.Addr().Is4In6():
+				return network, fmt.Errorf("%q: write the IPv4 network itself", one)
+			case network != network.Masked():
+				return network, fmt.Errorf("%q has host bits set: %s is the network", one, network.Masked())
+			}
+			return network, nil
+		})
+		*field(c) = list
+		return err
+	}
+}
+
+func setNameservers(c *Config, value string) error {
+	list, err := parseList(value, func(one string) (netip.AddrPort, error) {
+		if addr, err := netip.ParseAddr(one); err == nil {
+			return netip.AddrPortFrom(addr, 53), nil
+		}
+		server, err := netip.ParseAddrPort(one)
+		if err != nil || server.Port() == 0 {
+			return server, fmt.Errorf("%q is not an address, or an address and a port", one)
+		}
+		return server, nil
+	})
+	c.Relay.Nameservers = list
+	return err
+}
+
+// parseList reads what stands between commas, each once.
+func parseList[T comparable](value string, parse func(string) (T, error)) ([]T, error) {
+	if strings.TrimSpace(value) == "" {
+		return nil, nil
+	}
+	fields := strings.Split(value, ",")
+	if len(fields) > MaxNetworks {
+		return nil, fmt.Errorf("at most %d of them", MaxNetworks)
+	}
+	list := make([]T, 0, len(fields))
+	for _, field := range fields {
+		one, err := parse(strings.TrimSpace(field))
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(list, one) {
+			return nil, fmt.Errorf("%q is named twice", strings.TrimSpace(field))
+		}
+		list = append(list, one)
+	}
+	return list, nil
+}
+
+// checkRelay refuses a login without what it needs, and one that would show the password to the network.
+func (l *loader) checkRelay() {
+	r := l.config.Relay
+	for _, name := range []string{"relay.smarthost", "relay.smarthost_user", "relay.smarthost_password_file", "relay.smarthost_tls"} {
+		if l.bad[name] {
+			return
+		}
+	}
+	switch {
+	case r.Smarthost == "" && r.SmarthostUser != "":
+		l.mistake(l.origin["relay.smarthost_user"], "relay.smarthost_user: relay.smarthost is missing")
+	case r.SmarthostUser != "" && r.SmarthostPasswordFile == "":
+		l.mistake(l.origin["relay.smarthost_user"], "relay.smarthost_user: relay.smarthost_password_file is missing")
+	case r.SmarthostUser == "" && r.SmarthostPasswordFile != "":
+		l.mistake(l.origin["relay.smarthost_password_file"], "relay.smarthost_password_file: relay.smarthost_user is missing")
+	case r.SmarthostUser != "" && (r.SmarthostTLS == SmarthostNone || r.SmarthostTLS == SmarthostOpportunistic):
+		l.mistake(l.origin["relay.smarthost_tls"], "relay.smarthost_tls: %s would show the password to the network: required, verify or implicit", r.SmarthostTLS)
+	}
+}
