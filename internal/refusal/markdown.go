@@ -1,0 +1,45 @@
+//go:generate go test -run TestDocumentIsUpToDate -update
+
+package refusal
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Markdown returns docs/refusals.md.
+func Markdown() string {
+	var b strings.Builder
+	b.WriteString(`# Refusals
+
+Generated from the table in ` + "`internal/refusal/table.go`" + ` by ` + "`go generate ./internal/refusal`" + `; a test keeps it up to date.
+
+Everything that this server refuses by its own decision, under names that never change. What the protocol libraries answer to commands
+that are out of form or out of order is not here. In the texts ` + "`{remote}`" + ` is the client's address and ` + "`{here}`" + ` its family (IPv4 or IPv6),
+` + "`{there}`" + ` the other family, ` + "`{mailbox}`" + ` the address of this domain that the client gave, ` + "`{wait}`" + ` a time, and ` + "`{help}`" + ` the
+domain's ` + "`help_url`" + `, if there is one. Nothing else that a client sent is ever repeated.
+
+| name | SMTP | POP3 | why | what to do |
+|---|---|---|---|---|
+`)
+	for _, r := range rows {
+		smtp, pop3 := "", ""
+		if r.SMTP.Code != 0 {
+			s := r.SMTP.Status
+			smtp = fmt.Sprintf("`%d %d.%d.%d %s`", r.SMTP.Code, s[0], s[1], s[2], r.SMTP.Text)
+		}
+		if r.POP3.Text != "" {
+			pop3 = "`" + r.POP3.Line() + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", r.Name, smtp, pop3, r.Cause, r.Cure)
+	}
+	return b.String()
+}
+
+// Line is the reply as it stands on the wire, without its line end.
+func (p POP3) Line() string {
+	if p.Code == "" {
+		return "-ERR " + p.Text
+	}
+	return "-ERR [" + p.Code + "] " + p.Text
+}

@@ -1,0 +1,438 @@
+package refusal
+
+// rows is the table. Texts say what to do early, because mail programs cut them short.
+var rows = [...]Refusal{
+	// Who may send out of the domain.
+	{
+		Name:  AuthRequired,
+		SMTP:  SMTP{530, [3]int{5, 7, 0}, `Authentication required: turn on "My server requires authentication" in your mail program{help}`},
+		Cause: "A sender without a login tried to send on port 587 or 465.",
+		Cure:  `Turn on "My server requires authentication" in the mail program, with the name and password of the incoming mail.`,
+	},
+	{
+		Name:  OwnDomain,
+		SMTP:  SMTP{550, [3]int{5, 7, 1}, `Authenticate to send as this domain: turn on "My server requires authentication" in your mail program{help}`},
+		Cause: "A sender without a login used an address of this domain, and fetching mail first is not a way here.",
+		Cure:  `Turn on "My server requires authentication" in the mail program, with the name and password of the incoming mail.`,
+	},
+	{
+		Name:  SenderNotYours,
+		SMTP:  SMTP{550, [3]int{5, 7, 1}, "That sender address is not yours: use the address of the mailbox you logged in with{help}"},
+		Cause: "The sender address belongs to another mailbox, or to none.",
+		Cure:  "Set the mail program's own address to that of the mailbox, or have the owner of the domain give the address to the mailbox.",
+	},
+	{
+		Name:  FromNotYours,
+		SMTP:  SMTP{550, [3]int{5, 7, 1}, "The From address of the message is not yours: use the address of the mailbox you logged in with{help}"},
+		Cause: "The From line names an address that is not the sending mailbox's.",
+		Cure:  "Set the mail program's own address to that of the mailbox, or have the owner of the domain give the address to the mailbox.",
+	},
+	{
+		Name:  FromNotHere,
+		SMTP:  SMTP{550, [3]int{5, 7, 1}, "The From address of the message is not of this domain: send as an address that exists here{help}"},
+		Cause: "A device in a trusted network wrote a From line with an address that does not exist in this domain.",
+		Cure:  "Set the device's sender to an existing address of this domain, or turn on its SMTP login.",
+	},
+	{
+		Name:  RelayDenied,
+		SMTP:  SMTP{550, [3]int{5, 7, 1}, `Relaying denied for {remote}: turn on "My server requires authentication" in your mail program, with the user name and password of your incoming mail{help}`},
+		Cause: "Somebody who has not proved to own a mailbox here wanted to send to another domain.",
+		Cure:  `Turn on "My server requires authentication", and send with an address of the mailbox.`,
+	},
+	{
+		Name:  RelayNoGrant,
+		SMTP:  SMTP{550, [3]int{5, 7, 1}, `Relaying denied for {remote}: check mail for {mailbox} first, or turn on "My server requires authentication"{help}`},
+		Cause: "The sender address is of this domain, and nobody fetched that mailbox's mail from this network address before.",
+		Cure:  `Fetch mail before sending, from the same network; better, turn on "My server requires authentication".`,
+	},
+	{
+		Name:  RelayGrantExpired,
+		SMTP:  SMTP{450, [3]int{4, 7, 1}, `Relaying denied for {remote}: check mail for {mailbox} first, or turn on "My server requires authentication"{help}`},
+		Cause: "Mail of that mailbox was fetched from this network address, and too long ago.",
+		Cure:  `Fetch mail again before sending; better, turn on "My server requires authentication".`,
+	},
+	{
+		Name:  RelayExpiredFamily,
+		SMTP:  SMTP{450, [3]int{4, 7, 1}, `Relaying denied for {remote}: turn on "My server requires authentication"; mail was fetched over {there} but is sent over {here}{help}`},
+		Cause: "Mail of that mailbox was fetched from this network address too long ago, and since then over the other one of IPv4 and IPv6.",
+		Cure:  `Turn on "My server requires authentication", or give both servers by a name that has addresses of one family only.`,
+	},
+	{
+		Name:  RelayGrantEnded,
+		SMTP:  SMTP{550, [3]int{5, 7, 1}, `Relaying denied for {remote}: check mail for {mailbox} again, or turn on "My server requires authentication"{help}`},
+		Cause: "The permission that fetching mail had given was taken back: by hand, by a new password, by a suspension or after wrong passwords from there.",
+		Cure:  `Fetch mail again with the present password; better, turn on "My server requires authentication".`,
+	},
+	{
+		Name:  RelayGrantSpent,
+		SMTP:  SMTP{550, [3]int{5, 7, 1}, `Relaying denied for {remote}: turn on "My server requires authentication"; the recipients allowed without it are used up{help}`},
+		Cause: "The permission that fetching mail had given is for a number of recipients, and they were named.",
+		Cure:  `Turn on "My server requires authentication" in the mail program, with the name and password of the incoming mail.`,
+	},
+	{
+		Name:  RelayOtherFamily,
+		SMTP:  SMTP{550, [3]int{5, 7, 1}, `Relaying denied for {remote}: turn on "My server requires authentication"; mail was fetched over {there} but is sent over {here}{help}`},
+		Cause: "The mail program fetched mail over one of IPv4 and IPv6 and sends over the other, so the two addresses never match.",
+		Cure:  `Turn on "My server requires authentication", or give both servers by a name that has addresses of one family only.`,
+	},
+	{
+		Name:  RelayShared,
+		SMTP:  SMTP{550, [3]int{5, 7, 1}, `Relaying denied for {remote}: turn on "My server requires authentication"; many people share this address{help}`},
+		Cause: "Fetching mail opens nothing for an address that strangers share: a provider's translator, a proxy, a configured network, or one from which many mailboxes logged in.",
+		Cure:  `Turn on "My server requires authentication" in the mail program, with the name and password of the incoming mail.`,
+	},
+	{
+		Name:  RelayUnknownSender,
+		SMTP:  SMTP{550, [3]int{5, 7, 1}, `Relaying denied for {remote}: send as an address that exists in this domain, or turn on "My server requires authentication"{help}`},
+		Cause: "A device in a trusted network used a sender address that does not exist in this domain, or is suspended.",
+		Cure:  "Set the device's sender to an existing address of this domain, or turn on its SMTP login.",
+	},
+	{
+		Name:  RelayMailboxLimit,
+		SMTP:  SMTP{450, [3]int{4, 7, 1}, "Try again in {wait}: this mailbox has named as many recipients as it may in a day{help}"},
+		Cause: "The mailbox sent to as many recipients outside the domain as daily_recipients allows.",
+		Cure:  "Wait, or have the owner of the domain raise daily_recipients; if it was not you, change the password.",
+	},
+	{
+		Name:  RelayAddressLimit,
+		SMTP:  SMTP{450, [3]int{4, 7, 1}, `Try again in {wait}, or turn on "My server requires authentication": {remote} has named as many recipients as it may in an hour{help}`},
+		Cause: "An address of a trusted network sent to as many recipients outside the domain as trusted_recipients allows.",
+		Cure:  "Wait, have the owner of the domain raise trusted_recipients, or turn on the device's SMTP login.",
+	},
+	{
+		Name:  RelayTries,
+		SMTP:  SMTP{421, [3]int{4, 7, 0}, "Relaying denied too often, closing connection"},
+		Cause: "A sender without a login tried again and again to send to other domains.",
+		Cure:  `Turn on "My server requires authentication" in the mail program.`,
+	},
+	{
+		Name:  OutgoingOff,
+		SMTP:  SMTP{550, [3]int{5, 7, 1}, "Mail out of this domain is switched off: ask the owner of the domain"},
+		Cause: "The owner of the domain switched outgoing mail off.",
+		Cure:  "Ask the owner of the domain.",
+	},
+	{
+		Name:  RecipientRouted,
+		SMTP:  SMTP{550, [3]int{5, 1, 2}, "Addresses with a route or an address literal are not relayed: give user@domain"},
+		Cause: "The recipient's address could mean another host than the one after its last @.",
+		Cure:  "Write the address as user@domain.",
+	},
+	{
+		Name:  NullSenderRecipient,
+		SMTP:  SMTP{550, [3]int{5, 7, 1}, "A message with a null sender may have one recipient only"},
+		Cause: "A mailbox owner sent a message without a sender address, as read receipts are, to more than one recipient.",
+		Cure:  "Send with a sender address.",
+	},
+
+	// Logging in.
+	{
+		Name:  AuthWrongPassword,
+		SMTP:  SMTP{535, [3]int{5, 7, 8}, "Wrong user name or password: use those of your incoming mail"},
+		POP3:  POP3{"AUTH", "check the mailbox name and the password: one of them is wrong", false},
+		Cause: "The name or the password is wrong; which of them is never said.",
+		Cure:  "Type both again, as the owner of the domain gave them.",
+	},
+	{
+		Name:  AuthSuspended,
+		SMTP:  SMTP{535, [3]int{5, 7, 13}, "This mailbox is suspended: ask the owner of the domain"},
+		POP3:  POP3{"AUTH", "ask your mail administrator: this mailbox is suspended", false},
+		Cause: "The password is right, and the mailbox is suspended.",
+		Cure:  "Ask the owner of the domain.",
+	},
+	{
+		Name:  AuthOtherIdentity,
+		SMTP:  SMTP{535, [3]int{5, 7, 8}, "Nobody may log in to act as somebody else"},
+		POP3:  POP3{"AUTH", "leave the authorization identity empty: nobody may act as somebody else", false},
+		Cause: "The mail program asked to act as another mailbox than the one that logs in.",
+		Cure:  "Leave the authorization identity empty.",
+	},
+	{
+		Name:  AuthThrottled,
+		SMTP:  SMTP{454, [3]int{4, 7, 0}, "Too many failed logins: wait a few minutes"},
+		POP3:  POP3{"SYS/TEMP", "check the saved password, then wait some minutes: too many logins failed", false},
+		Cause: "Too many different wrong passwords came for this mailbox or from this network.",
+		Cure:  "Correct the saved password in every program, then wait some minutes.",
+	},
+	{
+		Name:  AuthBusy,
+		SMTP:  SMTP{454, [3]int{4, 7, 0}, "Too many logins at once: try again"},
+		POP3:  POP3{"SYS/TEMP", "try again in a moment: too many logins at once", false},
+		Cause: "More passwords came at once than this server looks at.",
+		Cure:  "Try again.",
+	},
+	{
+		Name:  AuthCleartext,
+		SMTP:  SMTP{538, [3]int{5, 7, 11}, "Turn on encryption (STARTTLS, or SSL/TLS on port 465) in your mail program, then log in"},
+		POP3:  POP3{"AUTH", "turn on encryption (SSL/TLS, or STARTTLS) for incoming mail: no password is taken without it", false},
+		Cause: "A password was about to be sent without encryption.",
+		Cure:  "Turn on SSL/TLS or STARTTLS in the mail program.",
+	},
+	{
+		Name:  AuthMechanism,
+		SMTP:  SMTP{504, [3]int{5, 5, 4}, "Unknown mechanism: use PLAIN or LOGIN"},
+		POP3:  POP3{"", "use PLAIN or LOGIN: there is no such mechanism", false},
+		Cause: "The mail program asked for a login mechanism that is not offered.",
+		Cure:  `Choose "normal password" in the mail program.`,
+	},
+	{
+		Name:  AuthSPA,
+		POP3:  POP3{"AUTH", `untick "Secure Password Authentication (SPA)" and turn on encryption (SSL/TLS) instead`, false},
+		Cause: "The mail program asked for NTLM or GSSAPI, which are not offered.",
+		Cure:  `Untick "Secure Password Authentication (SPA)" and turn on SSL/TLS.`,
+	},
+	{
+		Name:  AuthMalformed,
+		SMTP:  SMTP{501, [3]int{5, 5, 2}, "Not what the mechanism asks for"},
+		POP3:  POP3{"", "malformed response", false},
+		Cause: "A step of the login has not the form that its mechanism asks for.",
+		Cure:  "Report it to the maker of the mail program.",
+	},
+	{
+		Name:  AuthNotHere,
+		SMTP:  SMTP{502, [3]int{5, 5, 1}, "No login on this port: use port 587 or 465 for outgoing mail"},
+		Cause: "Logging in is switched off on port 25.",
+		Cure:  "Set the outgoing port to 587 with STARTTLS or 465 with SSL/TLS.",
+	},
+	{
+		Name:  AuthInTransaction,
+		SMTP:  SMTP{503, [3]int{5, 5, 1}, "Finish the transaction or send RSET before AUTH"},
+		Cause: "The mail program logged in in the middle of a message.",
+		Cure:  "Report it to the maker of the mail program.",
+	},
+	{
+		Name:  AuthFailures,
+		SMTP:  SMTP{421, [3]int{4, 7, 0}, "Too many failed logins, closing connection"},
+		Cause: "Too many logins failed on one connection.",
+		Cure:  "Correct the saved password.",
+	},
+	{
+		Name:  AuthChanged,
+		SMTP:  SMTP{421, [3]int{4, 7, 0}, "Your password was changed or your mailbox suspended: log in again"},
+		Cause: "The password that opened the session is no longer the mailbox's, or the mailbox was suspended.",
+		Cure:  "Log in again with the present password.",
+	},
+	{
+		Name:  MailboxRemoved,
+		POP3:  POP3{"AUTH", "ask your mail administrator: this mailbox was removed", true},
+		Cause: "The mailbox was removed while its session was open.",
+		Cure:  "Ask the owner of the domain.",
+	},
+
+	// The recipients.
+	{
+		Name:  RecipientUnknown,
+		SMTP:  SMTP{550, [3]int{5, 1, 1}, "No such mailbox here"},
+		Cause: "No mailbox or alias of this domain has that name.",
+		Cure:  "Check the address for a slip.",
+	},
+	{
+		Name:  RecipientSuspended,
+		SMTP:  SMTP{450, [3]int{4, 2, 1}, "Mailbox is suspended, try again later"},
+		Cause: "The recipient's mailbox is suspended, so its mail waits at the sender.",
+		Cure:  "Wait, or reach the recipient otherwise.",
+	},
+	{
+		Name:  RecipientFull,
+		SMTP:  SMTP{452, [3]int{4, 2, 2}, "Mailbox is full, try again later"},
+		Cause: "The recipient's mailbox has no room for this message.",
+		Cure:  "Wait until the recipient has deleted mail; the owner of the domain may raise the quota.",
+	},
+	{
+		Name:  RecipientSyntax,
+		SMTP:  SMTP{553, [3]int{5, 1, 3}, "Not a valid address"},
+		Cause: "The recipient's address is not of the form user@domain.",
+		Cure:  "Correct the address.",
+	},
+	{
+		Name:  RecipientsUnknown,
+		SMTP:  SMTP{421, [3]int{4, 7, 0}, "Too many unknown recipients, closing connection"},
+		Cause: "A sender without a login named many addresses that do not exist.",
+		Cure:  "Correct the list of addresses.",
+	},
+	{
+		Name:  RecipientsTooMany,
+		SMTP:  SMTP{452, [3]int{4, 5, 3}, "Too many recipients in one message: send the rest in another"},
+		Cause: "One message had more recipients than the domain's limit.",
+		Cure:  "Send the rest in another message; mail servers do so by themselves.",
+	},
+	{
+		Name:  SenderSyntax,
+		SMTP:  SMTP{553, [3]int{5, 1, 7}, "Not a valid address"},
+		Cause: "The sender's address is not of the form user@domain.",
+		Cure:  "Correct the mail program's own address.",
+	},
+	{
+		Name:  AddressUTF8,
+		SMTP:  SMTP{553, [3]int{5, 6, 7}, "Address needs SMTPUTF8"},
+		Cause: "The address has letters beyond ASCII, and the mail program did not ask for SMTPUTF8.",
+		Cure:  "Use an address in ASCII, or a mail program that knows international addresses.",
+	},
+
+	// The transaction.
+	{
+		Name:  TransactionOpen,
+		SMTP:  SMTP{503, [3]int{5, 5, 1}, "There is a transaction already: finish it or send RSET"},
+		Cause: "MAIL came while a message was under way.",
+		Cure:  "Report it to the maker of the mail program.",
+	},
+	{
+		Name:  TransactionMissing,
+		SMTP:  SMTP{503, [3]int{5, 5, 1}, "Send MAIL first"},
+		Cause: "RCPT came before MAIL.",
+		Cure:  "Report it to the maker of the mail program.",
+	},
+	{
+		Name:  TransactionEmpty,
+		SMTP:  SMTP{503, [3]int{5, 5, 1}, "Send MAIL and RCPT first"},
+		Cause: "The message came before MAIL and RCPT, or after RSET.",
+		Cure:  "Report it to the maker of the mail program.",
+	},
+	{
+		Name:  EnvelopeIDTooLong,
+		SMTP:  SMTP{501, [3]int{5, 5, 4}, "ENVID is too long"},
+		Cause: "The envelope id has more than 100 octets.",
+		Cure:  "Report it to the maker of the mail program.",
+	},
+	{
+		Name:  OriginalRecipient,
+		SMTP:  SMTP{501, [3]int{5, 5, 4}, "ORCPT is too long or has control characters"},
+		Cause: "The original recipient is longer than 500 octets, or has control characters.",
+		Cure:  "Report it to the maker of the mail program.",
+	},
+
+	// The message.
+	{
+		Name:  MessageTooLarge,
+		SMTP:  SMTP{552, [3]int{5, 3, 4}, "Message is larger than allowed here"},
+		Cause: "The message is larger than the domain's limit, message_size.",
+		Cure:  "Send less at a time, or put large files elsewhere and send a link.",
+	},
+	{
+		Name:  MessageBareCR,
+		SMTP:  SMTP{550, [3]int{5, 5, 2}, "Message has a CR without LF (RFC 5321 section 2.3.8)"},
+		Cause: "The message has a CR that is not followed by LF, with which servers can be misled about its end.",
+		Cure:  "Have the sending program write CRLF line ends.",
+	},
+	{
+		Name:  MessageBareLF,
+		SMTP:  SMTP{550, [3]int{5, 5, 2}, "Message has a LF without CR (RFC 5321 section 2.3.8)"},
+		Cause: "The message has a LF without CR before it, with which servers can be misled about its end.",
+		Cure:  "Have the sending program write CRLF line ends, or send after logging in.",
+	},
+	{
+		Name:  MessageLongLine,
+		SMTP:  SMTP{554, [3]int{5, 6, 0}, "A line is too long"},
+		Cause: "A line of the message is longer than 65536 octets.",
+		Cure:  "Have the sending program encode the message in shorter lines.",
+	},
+	{
+		Name:  MessageLoop,
+		SMTP:  SMTP{554, [3]int{5, 4, 6}, "Message goes in circles: it has too many Received lines"},
+		Cause: "More than 100 servers handled the message already.",
+		Cure:  "Look for two mailboxes that forward to each other.",
+	},
+	{
+		Name:  MessageDamaged,
+		SMTP:  SMTP{451, [3]int{4, 3, 0}, "Temporary failure, try again later"},
+		POP3:  POP3{"SYS/PERM", "ask your mail administrator: this message is damaged on the server", false},
+		Cause: "What the disk holds of a message is not what was written.",
+		Cure:  "The operator runs latchkey check and restores a backup.",
+	},
+	{
+		Name:  HeaderTooLarge,
+		SMTP:  SMTP{552, [3]int{5, 3, 4}, "Message header is too large"},
+		Cause: "The header of the message is larger than this server reads.",
+		Cure:  "Send the message anew rather than forward it.",
+	},
+	{
+		Name:  HeaderFields,
+		SMTP:  SMTP{552, [3]int{5, 3, 4}, "Message header has too many fields"},
+		Cause: "The header of the message has more fields than this server reads.",
+		Cure:  "Send the message anew rather than forward it.",
+	},
+	{
+		Name:  HeaderLongLine,
+		SMTP:  SMTP{550, [3]int{5, 6, 0}, "Message header has a line that is too long"},
+		Cause: "A line of the header is longer than this server reads.",
+		Cure:  "Have the sending program fold long header lines.",
+	},
+	{
+		Name:  HeaderNUL,
+		SMTP:  SMTP{550, [3]int{5, 6, 0}, "Message header has a NUL octet"},
+		Cause: "The header of the message has a NUL octet.",
+		Cure:  "Report it to the maker of the sending program.",
+	},
+	{
+		Name:  HeaderIncomplete,
+		SMTP:  SMTP{550, [3]int{5, 6, 0}, "Message header could not be completed"},
+		Cause: "A field that this server adds would have broken the header.",
+		Cure:  "Report it to the operator.",
+	},
+	{
+		Name:  HeaderFromLines,
+		SMTP:  SMTP{550, [3]int{5, 6, 0}, "The message has more than one From line"},
+		Cause: "The header has several From lines, so readers could be shown another author than the one that was checked.",
+		Cure:  "Have the sending program write one From line.",
+	},
+
+	// The connection.
+	{
+		Name:  ConnectionSlow,
+		SMTP:  SMTP{421, [3]int{4, 4, 2}, "Too slow, closing connection"},
+		Cause: "The client was silent or slow for too long.",
+		Cure:  "Try again over a better line.",
+	},
+	{
+		Name:  ConnectionLost,
+		SMTP:  SMTP{421, [3]int{4, 4, 2}, "Connection lost"},
+		Cause: "The connection broke before the message was whole.",
+		Cure:  "Send it again.",
+	},
+	{
+		Name:  ConnectionClosing,
+		SMTP:  SMTP{421, [3]int{4, 7, 0}, "Closing connection"},
+		Cause: "The connection was ended by an earlier reply.",
+		Cure:  "See that reply.",
+	},
+	{
+		Name:  ConnectionsFull,
+		SMTP:  SMTP{421, [3]int{4, 7, 0}, "Too many connections, try again later"},
+		POP3:  POP3{"SYS/TEMP", "try again later: too many connections from your address or in all", false},
+		Cause: "There are more connections than the limits allow, from one network or in all.",
+		Cure:  "Try again later; close mail programs that are open twice.",
+	},
+
+	// This server.
+	{
+		Name:  ServerFull,
+		SMTP:  SMTP{452, [3]int{4, 3, 1}, "No space left, try again later"},
+		Cause: "The disk is full.",
+		Cure:  "The operator makes room.",
+	},
+	{
+		Name:  ServerStopping,
+		SMTP:  SMTP{421, [3]int{4, 3, 2}, "Service is stopping, try again later"},
+		Cause: "The server is being stopped or started again.",
+		Cure:  "Try again in a minute.",
+	},
+	{
+		Name:  ServerDisk,
+		SMTP:  SMTP{451, [3]int{4, 3, 0}, "Temporary failure, try again later"},
+		POP3:  POP3{"SYS/PERM", "ask your mail administrator: the server cannot write to its disk", false},
+		Cause: "A write to the disk failed, so nothing more is accepted until the server was started again.",
+		Cure:  "The operator looks at the disk, then starts the server again.",
+	},
+	{
+		Name:  ServerPanic,
+		SMTP:  SMTP{421, [3]int{4, 3, 0}, "Internal error, closing connection"},
+		Cause: "A fault of this server's program; the log has the rest.",
+		Cure:  "Try again; the operator reports it.",
+	},
+	{
+		Name:  TemporaryFailure,
+		SMTP:  SMTP{451, [3]int{4, 3, 0}, "Temporary failure, try again later"},
+		POP3:  POP3{"SYS/TEMP", "try again later: temporary failure", false},
+		Cause: "Something failed that may pass; the log has the rest.",
+		Cure:  "Try again later.",
+	},
+}
