@@ -35,10 +35,15 @@ func (e Envelope) Validate(size int64) error {
 	return errors.Join(errs...)
 }
 
-// Validate reports an outcome of no known kind; it wraps ErrInvalid.
+// Validate reports an outcome of no known kind, or one that is Shared or Warned and not Deferred; it wraps ErrInvalid.
 func (o Outcome) Validate() error {
 	switch o.Kind {
-	case Delivered, Deferred, Failed:
+	case Deferred:
+		return nil
+	case Delivered, Failed:
+		if o.Shared || o.Warned {
+			return fmt.Errorf("%w: only a deferred outcome is shared or warned of", ErrInvalid)
+		}
 		return nil
 	}
 	return fmt.Errorf("%w: outcome %q", ErrInvalid, o.Kind)

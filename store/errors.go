@@ -7,7 +7,7 @@ import (
 
 // Looking something up.
 var (
-	// ErrNotFound: there is no such account, alias, message, job, secret or session.
+	// ErrNotFound: there is no such account, alias, message, job, grant, secret or session.
 	ErrNotFound = errors.New("store: not found")
 	// ErrNotInitialised: the data directory holds no domain yet.
 	ErrNotInitialised = errors.New("store: no domain in this data directory")

@@ -37,7 +37,7 @@ type Job struct {
 	LastText string `json:"last_text,omitempty"`
 	// Warned is set once the sender has a delay notice about the job (RFC 3461 §6.3).
 	Warned bool `json:"warned,omitempty"`
-	// Released is set by ReleaseJobs until the next outcome: somebody wants it tried now, whatever is known of its destination.
+	// Released is set by ReleaseJobs until the next outcome or HoldJobs: somebody wants it tried now, whatever is known of its destination.
 	Released bool `json:"released,omitempty"`
 	// Held jobs are never leased; HoldReason says why, for people.
 	Held       bool   `json:"held,omitempty"`
@@ -70,9 +70,9 @@ type Outcome struct {
 	// Text is the remote's reply, or our reason, cut to MaxOutcomeText by the store.
 	Text string
 	// Shared is set on a Deferred job that had no attempt of its own, because its destination was just found out of reach: it counts as
-	// no attempt and leaves no event in the trail.
+	// no attempt and leaves no event in the trail. Only NextAttempt and LastText change, and Released ends.
 	Shared bool
-	// Warned is set when a delay notice about the job is committed with the outcome.
+	// Warned is set when a delay notice about the job is committed with the outcome (Deferred only). The job keeps it for good.
 	Warned bool
 	// At is when the attempt ended; Next when the following one is due (Deferred only).
 	At, Next time.Time
@@ -87,17 +87,30 @@ type QueueFilter struct {
 	Held        *bool
 }
 
+// Destination is a recipient domain that has jobs to be tried, now or later.
+type Destination struct {
+	// Domain is in canonical form.
+	Domain string
+	// Due is when its earliest job is due that is neither held nor leased.
+	Due time.Time
+}
+
 // Queue keeps the jobs of messages to the world outside. Leases live in memory: a crash voids them, so an attempt that was cut
 // short is made again.
 type Queue interface {
-	// Lease hands out up to limit due jobs (NextAttempt not after now, not held, not leased), earliest first, for at most d.
-	Lease(ctx context.Context, now time.Time, limit int, d time.Duration) ([]Job, error)
+	// Destinations returns up to limit recipient domains that have jobs neither held nor leased at now, in order of name, those after the
+	// given name only. It costs a step for each destination and for each leased job that comes first there, however many jobs wait.
+	Destinations(ctx context.Context, now time.Time, after string, limit int) ([]Destination, error)
+	// Lease hands out up to limit due jobs (NextAttempt not after now, not held, not leased) of one recipient domain in canonical form,
+	// the earliest first, then by id, for at most d.
+	Lease(ctx context.Context, now time.Time, destination string, limit int, d time.Duration) ([]Job, error)
+	// Return ends the leases of jobs that are not going to be tried now: the jobs are as before, and may be leased again at once. Leases
+	// that are another's by now, or being settled, are left alone.
+	Return(ctx context.Context, jobs ...Job) error
 	// OpenJob yields the job's body, Size octets. The caller closes it.
 	OpenJob(ctx context.Context, id JobID) (io.ReadCloser, error)
 	// Finish makes outcomes durable, together. Those whose lease is no longer theirs change nothing and are returned in lost.
 	Finish(ctx context.Context, now time.Time, outcomes ...Outcome) (lost []JobID, err error)
-	// NextDue returns when the earliest job that is neither held nor leased is due; ok is false when there is none.
-	NextDue(ctx context.Context) (due time.Time, ok bool, err error)
 	// Job returns one job, or ErrNotFound.
 	Job(ctx context.Context, id JobID) (Job, error)
 	// ListJobs returns up to limit jobs that match, in order of id, those after the given id only.
@@ -108,6 +121,7 @@ type Queue interface {
 	ReleaseJobs(ctx context.Context, due time.Time, ids ...JobID) error
 	// RemoveJobs forgets jobs without a bounce. Leases on them are lost. ErrNotFound, and no change, if one is unknown.
 	RemoveJobs(ctx context.Context, ids ...JobID) error
-	// Changed returns a channel that is closed when jobs are next added or become due sooner. Ask for it before looking, then look.
+	// Changed returns a channel that is closed when jobs are next added, released, returned, or become due sooner. Ask for it before
+	// looking, then look.
 	Changed() <-chan struct{}
 }

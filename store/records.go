@@ -25,6 +25,8 @@ const (
 	// MaxStatDays is how many days of statistics are kept, MaxStatNames how many names a day may have (further ones are not counted).
 	MaxStatDays  = 400
 	MaxStatNames = 10_000
+	// MaxStatName bounds a figure's name in octets.
+	MaxStatName = 200
 	// TrailAge is how long the trail is kept, MaxTrailEvents how many events: beyond either the oldest go.
 	TrailAge       = 30 * 24 * time.Hour
 	MaxTrailEvents = 1_000_000
@@ -142,7 +144,7 @@ type Stat struct {
 
 // Stats keeps daily figures. A crash may forget the last seconds.
 type Stats interface {
-	// AddStat adds n to a day's figure.
+	// AddStat adds n to a day's figure, whose name has 1 to MaxStatName octets (else ErrInvalid).
 	AddStat(ctx context.Context, day Day, name string, n int64) error
 	// ListStats returns the figures of the days from..to, both included, in order of day and name.
 	ListStats(ctx context.Context, from, to Day) ([]Stat, error)

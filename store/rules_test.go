@@ -157,6 +157,30 @@ func TestEnvelopeValidate(t *testing.T) {
 	}
 }
 
+func TestOutcomeValidate(t *testing.T) {
+	for _, test := range []struct {
+		o  Outcome
+		ok bool
+	}{
+		{Outcome{Kind: Delivered}, true},
+		{Outcome{Kind: Failed}, true},
+		{Outcome{Kind: Deferred}, true},
+		{Outcome{Kind: Deferred, Shared: true}, true},
+		{Outcome{Kind: Deferred, Warned: true}, true},
+		{Outcome{Kind: Deferred, Shared: true, Warned: true}, true},
+		{Outcome{Kind: Delivered, Shared: true}, false},
+		{Outcome{Kind: Delivered, Warned: true}, false},
+		{Outcome{Kind: Failed, Shared: true}, false},
+		{Outcome{Kind: Failed, Warned: true}, false},
+		{Outcome{}, false},
+		{Outcome{Kind: "lost"}, false},
+	} {
+		if err := test.o.Validate(); test.ok != (err == nil) || err != nil && !errors.Is(err, ErrInvalid) {
+			t.Errorf("%+v: %v", test.o, err)
+		}
+	}
+}
+
 func TestRecipientError(t *testing.T) {
 	err := error(&RecipientError{Index: 3, Err: ErrMaildropFull})
 	if !errors.Is(err, ErrMaildropFull) || errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "3") {
@@ -204,6 +228,31 @@ func TestDayOf(t *testing.T) {
 		if got := DayOf(test.t); got != test.want {
 			t.Errorf("%s is day %d, want %d", test.t, got, test.want)
 		}
+	}
+}
+
+// TestSentNames: every way, mailbox and address has a name of its own, which a store takes.
+func TestSentNames(t *testing.T) {
+	seen := map[string]bool{}
+	note := func(name string) {
+		t.Helper()
+		if seen[name] || name == "" || len(name) > MaxStatName {
+			t.Errorf("%q (%d octets) names two figures, or is too long", name, len(name))
+		}
+		seen[name] = true
+	}
+	for _, way := range []SentWay{SentAuth, SentGrant, SentTrusted} {
+		for _, id := range []AccountID{0, 1, 11, math.MaxUint64} {
+			note(SentByMailbox(way, id))
+		}
+		for _, text := range []string{
+			"0.0.0.0", "1.1.1.1", "192.0.2.1", "192.0.2.11", "::", "::1", "2001:db8::1", "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255",
+		} {
+			note(SentFromAddress(way, netip.MustParseAddr(text)))
+		}
+	}
+	if want := 3 * (4 + 8); len(seen) != want {
+		t.Errorf("%d names, want %d", len(seen), want)
 	}
 }
 

@@ -12,6 +12,7 @@ type Store interface {
 	SettingsStore
 	Secrets
 	Counters
+	Grants
 	WebSessions
 	Audit
 	Stats

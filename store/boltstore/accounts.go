@@ -202,6 +202,7 @@ func (s *Store) RemoveAccount(ctx context.Context, id store.AccountID) error {
 		t.delete(bAccountNames, []byte(a.Name))
 		t.delete(bUsage, key)
 		t.put(bCondemned, key, nil)
+		t.removeGrants(id)
 		t.durable = append(t.durable, func() { s.grave(id, nil) })
 		return nil
 	})

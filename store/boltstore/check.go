@@ -36,7 +36,7 @@ func (s *Store) Check(ctx context.Context) ([]store.Problem, error) {
 	}
 	err := s.read(ctx, func(v *view) error {
 		for _, check := range []func(*view){
-			c.accounts, c.aliases, c.usage, c.copies, c.graves, c.jobs, c.bodyRecords, c.trail, c.trailOrder, c.sessions, c.ids,
+			c.accounts, c.aliases, c.usage, c.copies, c.graves, c.jobs, c.bodyRecords, c.trail, c.trailOrder, c.sessions, c.grants, c.ids,
 		} {
 			check(v)
 		}
@@ -264,6 +264,27 @@ func (c *checker) sessions(v *view) {
 	c.each(v, bSessionOrder, func(key, _ []byte) error {
 		if !v.has(bSessions, key[12:]) {
 			c.found("dangling reference", "session", "it is in the order of time only")
+		}
+		return nil
+	})
+}
+
+func (c *checker) grants(v *view) {
+	t, err := decodeTally(v.get(bMeta, []byte(metaTally)))
+	if err != nil {
+		return // reported before
+	}
+	c.each(v, bGrants, func(key, value []byte) error {
+		g, err := decodeGrant(key, value)
+		if err != nil {
+			return err
+		}
+		object := "grant " + g.ID.String()
+		if !v.has(bAccounts, key[:8]) {
+			c.found("dangling reference", object, "account %d does not exist", g.Account)
+		}
+		if uint64(g.ID) > t.Grant {
+			c.found("counter off", object, "it exists, the last one reserved is %d", t.Grant)
 		}
 		return nil
 	})

@@ -24,7 +24,7 @@ type engine struct {
 
 // testBounds are small enough to be reached in a moment.
 func testBounds() bounds {
-	return bounds{counters: 300, sessions: 200, entries: 150, statNames: 100, events: 500}
+	return bounds{counters: 300, grants: 60, accountGrants: 20, sessions: 200, entries: 150, statNames: 100, events: 500}
 }
 
 func newEngine(t *testing.T) storetest.Engine {
@@ -56,7 +56,8 @@ func (e *engine) Reopen(t *testing.T) store.Store {
 func (e *engine) Bounds() storetest.Bounds {
 	b := testBounds()
 	return storetest.Bounds{
-		Counters: int(b.counters), WebSessions: int(b.sessions), AuditEntries: int(b.entries), StatNames: int(b.statNames), TrailEvents: int(b.events),
+		Counters: int(b.counters), Grants: int(b.grants), AccountGrants: int(b.accountGrants), WebSessions: int(b.sessions),
+		AuditEntries: int(b.entries), StatNames: int(b.statNames), TrailEvents: int(b.events),
 	}
 }
 

@@ -12,9 +12,9 @@ import (
 
 // Bounds of what is written down later.
 const (
-	// flushDelay is how long counters and statistics wait for being written: what a crash may forget.
+	// flushDelay is how long counters, grants and statistics wait for being written: what a crash may forget.
 	flushDelay = 5 * time.Second
-	// flushedPerGroup bounds how many of them one transaction writes.
+	// flushedPerGroup bounds how many of each one transaction writes.
 	flushedPerGroup = 1000
 )
 
@@ -136,7 +136,7 @@ func (s *Store) flushSoon() {
 	if s.lazy.timer == nil {
 		s.lazy.timer = time.AfterFunc(flushDelay, func() {
 			if err := s.flushLazy(context.Background()); err != nil && s.usable() == nil {
-				s.log.Warn("counters and statistics could not be written", "error", err)
+				s.log.Warn("counters, grants and statistics could not be written", "error", err)
 			}
 		})
 	}
@@ -155,15 +155,18 @@ func (s *Store) flushLazy(ctx context.Context) error {
 	z.mu.Unlock()
 	for {
 		keys, figures := z.takeDirty()
-		if len(keys)+len(figures) == 0 {
+		grants := s.grants.takeDirty()
+		if len(keys)+len(figures)+len(grants) == 0 {
 			return nil
 		}
 		if err := s.write(ctx, func(t *txn) error {
 			s.writeCounters(t, keys)
 			t.writeStats(figures)
+			t.writeGrants(grants)
 			return nil
 		}); err != nil {
 			s.markDirty(keys, figures)
+			s.grants.markDirty(grants)
 			return err
 		}
 	}

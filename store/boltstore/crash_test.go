@@ -149,7 +149,9 @@ func fixedWork(s *Store, l *ledger) (err error) {
 		func() error { return send(s, l, "c", 200_000, false) },
 		func() error { return fetch(s, l, rng) },
 		func() error { return run(s, l, rng) },
+		func() error { return logIn(s, l, rng) },
 		func() error { return send(s, l, "d", 10, true) },
+		func() error { return logIn(s, l, rng) },
 		func() error { return fetch(s, l, rng) },
 		func() error { return run(s, l, rng) },
 	} {

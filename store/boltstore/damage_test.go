@@ -164,6 +164,9 @@ func TestCheckFinds(t *testing.T) {
 		{"job without record", "counter off", del(bJobs, key8(1))},
 		{"trail", "counter off", del(bTrailOrder, key8(1))},
 		{"torn record", "damaged record", put(bCopies, key16(1, 1), []byte{1, 2, 3})},
+		{"grant without account", "dangling reference", put(bGrants, key16(77, 1), encodeGrant(&store.Grant{Network: grantFor(1).Network}))},
+		{"grant id to be given again", "counter off", put(bGrants, key16(1, 1), encodeGrant(&store.Grant{Network: grantFor(1).Network}))},
+		{"torn grant", "damaged record", put(bGrants, key16(1, 1), []byte{1, 2, 3})},
 		{"id to be given again", "counter off", put(bMeta, []byte(metaTally), (&tally{}).encode())},
 	}
 	for _, tt := range tests {

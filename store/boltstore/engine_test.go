@@ -417,7 +417,7 @@ func TestFullDevice(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	jobs, err := s.Lease(t.Context(), now.Add(time.Hour*1e6), 3, time.Minute)
+	jobs, err := s.Lease(t.Context(), now.Add(time.Hour*1e6), "out.example", 3, time.Minute)
 	if err != nil || len(jobs) != 3 {
 		t.Fatalf("%d jobs, %v", len(jobs), err)
 	}

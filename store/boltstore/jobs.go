@@ -8,22 +8,42 @@ import (
 	"latchkey/store"
 )
 
-// NextDue implements store.Queue.
-func (s *Store) NextDue(ctx context.Context) (due time.Time, ok bool, err error) {
+// stepper is what the walk over the destinations needs of a cursor.
+type stepper interface {
+	Seek(from []byte) (key, value []byte)
+	Next() (key, value []byte)
+}
+
+// destinations walks over bDue with one seek for each destination, and one step for each job there that is passed over.
+func destinations(c stepper, after string, limit int, passed func(store.JobID) bool) (list []store.Destination) {
+	for len(list) < limit {
+		key, _ := c.Seek(behindDue(after))
+		if key == nil {
+			break
+		}
+		domain := domainOfKey(key)
+		for key != nil && domainOfKey(key) == domain {
+			due, id := dueOfKey(key)
+			if !passed(id) {
+				list = append(list, store.Destination{Domain: domain, Due: due})
+				break
+			}
+			key, _ = c.Next()
+		}
+		after = domain
+	}
+	return list
+}
+
+// Destinations implements store.Queue.
+func (s *Store) Destinations(ctx context.Context, now time.Time, after string, limit int) (list []store.Destination, err error) {
 	s.leases.mu.Lock()
 	defer s.leases.mu.Unlock()
-	s.leases.see(s.now())
 	err = s.read(ctx, func(v *view) error {
-		v.eachDue(func(at time.Time, id store.JobID) bool {
-			if s.leases.isOut(id, s.leases.seen) {
-				return true
-			}
-			due, ok = at, true
-			return false
-		})
+		list = destinations(v.bucket(bDue).Cursor(), after, limit, func(id store.JobID) bool { return s.leases.isOut(id, now) })
 		return nil
 	})
-	return due, ok, err
+	return list, err
 }
 
 // Job implements store.Queue.
@@ -92,7 +112,7 @@ func (s *Store) HoldJobs(ctx context.Context, reason string, ids ...store.JobID)
 		if !j.Held {
 			t.delete(bDue, dueKey(j))
 		}
-		j.Held, j.HoldReason = true, reason
+		j.Held, j.HoldReason, j.Released = true, reason, false
 		t.put(bJobs, key8(uint64(j.ID)), encodeJob(j))
 	})
 }
@@ -100,11 +120,11 @@ func (s *Store) HoldJobs(ctx context.Context, reason string, ids ...store.JobID)
 // ReleaseJobs implements store.Queue.
 func (s *Store) ReleaseJobs(ctx context.Context, due time.Time, ids ...store.JobID) error {
 	return s.changeJobs(ctx, ids, store.TrailReleased, "", func(t *txn, j *store.Job) {
-		t.queued = t.queued || j.Held || due.Before(j.NextAttempt)
+		t.queued = true
 		if !j.Held {
 			t.delete(bDue, dueKey(j))
 		}
-		j.Held, j.HoldReason, j.NextAttempt = false, "", due
+		j.Held, j.HoldReason, j.NextAttempt, j.Released = false, "", due, true
 		t.put(bDue, dueKey(j), nil)
 		t.put(bJobs, key8(uint64(j.ID)), encodeJob(j))
 	})

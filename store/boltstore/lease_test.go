@@ -19,7 +19,7 @@ func TestLeaseSurvivesRefusal(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := time.Now().Add(time.Minute)
-	jobs, err := s.Lease(t.Context(), at, 1, time.Hour)
+	jobs, err := s.Lease(t.Context(), at, "out.example", 1, time.Hour)
 	if err != nil || len(jobs) != 1 {
 		t.Fatalf("%d jobs, %v", len(jobs), err)
 	}
@@ -68,7 +68,7 @@ func TestLeaseSurvivesRefusalInAGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := time.Now().Add(time.Minute)
-	jobs, err := s.Lease(t.Context(), at, 1, time.Hour)
+	jobs, err := s.Lease(t.Context(), at, "out.example", 1, time.Hour)
 	if err != nil || len(jobs) != 1 {
 		t.Fatalf("%d jobs, %v", len(jobs), err)
 	}
@@ -114,5 +114,54 @@ func TestLeaseSurvivesRefusalInAGroup(t *testing.T) {
 	wg.Wait()
 	if err := settle(1); err != nil {
 		t.Errorf("the lease was used up by a commit that was refused: %v", err)
+	}
+}
+
+// TestReturnWhileSettling: a lease whose outcome is on its way to the device is not given back, so that nobody tries the job again.
+func TestReturnWhileSettling(t *testing.T) {
+	v := &valve{}
+	s, _ := fresh(t, Options{fs: v})
+	if err := send(s, newLedger(), "one", 100, true); err != nil {
+		t.Fatal(err)
+	}
+	at := time.Now().Add(time.Minute)
+	lease := func() []store.Job {
+		t.Helper()
+		jobs, err := s.Lease(t.Context(), at, "out.example", 10, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return jobs
+	}
+	jobs := lease()
+	if len(jobs) != 1 {
+		t.Fatalf("%d jobs, want 1", len(jobs))
+	}
+	v.mu.Lock()
+	v.entered, v.open = make(chan struct{}), make(chan struct{})
+	v.mu.Unlock()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		lost, err := s.Finish(t.Context(), at, store.Outcome{Job: jobs[0].ID, Lease: jobs[0].Lease, Kind: store.Deferred, At: at, Next: at})
+		if err != nil || len(lost) > 0 {
+			t.Errorf("lost %v, %v", lost, err)
+		}
+	})
+	<-v.entered
+	if err := s.Return(t.Context(), jobs...); err != nil {
+		t.Error(err)
+	}
+	s.leases.mu.Lock()
+	if l := s.leases.out[jobs[0].ID]; l == nil || !l.settling {
+		t.Error("a lease that is being settled was returned")
+	}
+	s.leases.mu.Unlock()
+	v.mu.Lock()
+	v.entered = nil
+	v.mu.Unlock()
+	v.open <- struct{}{}
+	wg.Wait()
+	if again := lease(); len(again) != 1 || again[0].Attempts != 1 {
+		t.Errorf("leased %+v, want the job after its attempt", again)
 	}
 }

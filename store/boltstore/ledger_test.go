@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -34,11 +35,17 @@ type ledger struct {
 	jobs     map[string]fate
 	accounts map[string]fate
 	uids     map[string]string // unique-id -> message, for all that a client was ever told
-	dead     func() bool       // no client sees anything after the power went; nil is never
+	grants   map[store.GrantID]netip.Prefix
+	revoked  map[store.GrantID]bool
+	networks int         // given to grants; each has its own
+	dead     func() bool // no client sees anything after the power went; nil is never
 }
 
 func newLedger() *ledger {
-	return &ledger{messages: make(map[string]fate), jobs: make(map[string]fate), accounts: make(map[string]fate), uids: make(map[string]string)}
+	return &ledger{
+		messages: make(map[string]fate), jobs: make(map[string]fate), accounts: make(map[string]fate), uids: make(map[string]string),
+		grants: make(map[store.GrantID]netip.Prefix), revoked: make(map[store.GrantID]bool),
+	}
 }
 
 func (l *ledger) set(m map[string]fate, name string, f fate) {
@@ -62,6 +69,29 @@ func (l *ledger) saw(uid, message string) error {
 	}
 	l.uids[uid] = message
 	return nil
+}
+
+// sawGrant notes a grant, and reports one whose id was another's.
+func (l *ledger) sawGrant(g store.Grant) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dead != nil && l.dead() {
+		return nil
+	}
+	if before, ok := l.grants[g.ID]; ok && before != g.Network {
+		return fmt.Errorf("grant %s was for %s, and is now for %s", g.ID, before, g.Network)
+	}
+	l.grants[g.ID] = g.Network
+	return nil
+}
+
+// sawRevoked notes grants whose end was acknowledged.
+func (l *ledger) sawRevoked(ids ...store.GrantID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range ids {
+		l.revoked[id] = true
+	}
 }
 
 func mustAddress(s string) mailaddr.Address {
@@ -182,7 +212,7 @@ func fetch(s *Store, l *ledger, rng *rand.Rand) error {
 // run works off some jobs.
 func run(s *Store, l *ledger, rng *rand.Rand) error {
 	now := time.Now().Add(time.Minute)
-	jobs, err := s.Lease(context.Background(), now, 3, time.Hour)
+	jobs, err := s.Lease(context.Background(), now, "out.example", 3, time.Hour)
 	if err != nil {
 		return err
 	}
@@ -203,11 +233,43 @@ func run(s *Store, l *ledger, rng *rand.Rand) error {
 	return nil
 }
 
+// logIn opens a grant for a network that had none, spends from it, and may end it.
+func logIn(s *Store, l *ledger, rng *rand.Rand) error {
+	ctx, now := context.Background(), time.Now()
+	l.mu.Lock()
+	l.networks++
+	n := l.networks
+	l.mu.Unlock()
+	g, err := s.OpenGrant(ctx, now, grantFor(n))
+	if err != nil {
+		return err
+	}
+	if err := l.sawGrant(g); err != nil {
+		return err
+	}
+	if rng.IntN(2) == 0 {
+		if err := s.flushLazy(ctx); err != nil {
+			return err
+		}
+	}
+	if ok, err := s.SpendGrant(ctx, now, g.ID, 1); err != nil || !ok {
+		return errors.Join(err, fmt.Errorf("spending of a new grant: %t", ok))
+	}
+	if rng.IntN(2) == 0 {
+		revoked, err := s.RevokeGrants(ctx, now, store.GrantRevoked, g.ID)
+		if err != nil {
+			return err
+		}
+		l.sawRevoked(revoked...)
+	}
+	return nil
+}
+
 // work does n random things; the first error ends it.
 func work(s *Store, l *ledger, rng *rand.Rand, name string, n int) error {
 	for i := range n {
 		var err error
-		switch op := fmt.Sprintf("%s-%d", name, i); rng.IntN(8) {
+		switch op := fmt.Sprintf("%s-%d", name, i); rng.IntN(9) {
 		case 0, 1, 2:
 			err = send(s, l, op, rng.IntN(2000), false)
 		case 3:
@@ -223,6 +285,8 @@ func work(s *Store, l *ledger, rng *rand.Rand, name string, n int) error {
 			if _, err = s.AddAccount(context.Background(), store.Account{Name: op}); err == nil {
 				l.set(l.accounts, op, acked)
 			}
+		case 8:
+			err = logIn(s, l, rng)
 		}
 		if err != nil {
 			return err
@@ -287,6 +351,26 @@ func verify(t *testing.T, dir string, l *ledger) {
 	for name, f := range l.accounts {
 		if _, err := s.AccountByName(ctx, name); err != nil && f == acked {
 			t.Errorf("account %s was acknowledged: %v", name, err)
+		}
+	}
+	verifyGrants(t, s, l)
+}
+
+// verifyGrants: no id changed hands, and what was revoked is there and ended. The rest may be forgotten.
+func verifyGrants(t *testing.T, s *Store, l *ledger) {
+	t.Helper()
+	ended := make(map[store.GrantID]bool)
+	for _, g := range allGrants(t, s) {
+		if err := l.sawGrant(g); err != nil {
+			t.Error(err)
+		}
+		if ended[g.ID] = g.End != ""; ended[g.ID] {
+			l.sawRevoked(g.ID)
+		}
+	}
+	for id := range l.revoked {
+		if !ended[id] {
+			t.Errorf("grant %s was revoked, and is live again or unknown", id)
 		}
 	}
 }

@@ -176,6 +176,7 @@ func newStore(dir string, db *bolt.DB, o Options) *Store {
 		lazy: lazy{
 			counters: make(map[string]*counter), dirty: make(map[string]struct{}), days: make(map[store.Day]*day),
 		},
+		grants:          newGrants(),
 		settingsChanged: make(chan struct{}),
 		jobsChanged:     make(chan struct{}),
 	}
@@ -195,7 +196,7 @@ func (s *Store) recover(ctx context.Context) error {
 			return err
 		}
 		s.exhume(v)
-		return s.loadCounters(v)
+		return errors.Join(s.loadCounters(v), s.loadGrants(v))
 	})
 	if err != nil {
 		return err

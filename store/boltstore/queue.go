@@ -25,8 +25,6 @@ type leases struct {
 	// last is the token given last. It starts anywhere, so that a token of an earlier process is not one of this.
 	last store.LeaseToken
 	out  map[store.JobID]*lease
-	// seen is the latest moment that a caller named; NextDue has no other clock to tell an expired lease by.
-	seen time.Time
 }
 
 func encodeJob(j *store.Job) []byte {
@@ -49,6 +47,8 @@ func encodeJob(j *store.Job) []byte {
 	e.time(j.NextAttempt)
 	e.uvarint(uint64(j.Attempts))
 	e.string(j.LastText)
+	e.bool(j.Warned)
+	e.bool(j.Released)
 	e.bool(j.Held)
 	e.string(j.HoldReason)
 	return e.b
@@ -65,14 +65,13 @@ func decodeJob(b []byte) (store.Job, error) {
 	j.Notify, j.Original = store.Notify(d.uint8()), d.string()
 	j.Received, j.NextAttempt = d.time(), d.time()
 	j.Attempts, j.LastText = int(d.uvarint()), d.string()
+	j.Warned, j.Released = d.bool(), d.bool()
 	j.Held, j.HoldReason = d.bool(), d.string()
 	if d.err != nil {
 		return store.Job{}, d.err
 	}
 	return j, nil
 }
-
-func dueKey(j *store.Job) []byte { return append(timeKey(j.NextAttempt), key8(uint64(j.ID))...) }
 
 func (v *view) job(id store.JobID) (store.Job, error) {
 	b := v.get(bJobs, key8(uint64(id)))
@@ -82,23 +81,18 @@ func (v *view) job(id store.JobID) (store.Job, error) {
 	return decodeJob(b)
 }
 
-// eachDue calls each for the jobs that are not held, earliest first, until it returns false.
-func (v *view) eachDue(each func(due time.Time, id store.JobID) bool) {
-	v.scan(bDue, nil, nil, func(key, _ []byte) bool { return each(timeOfKey(key), store.JobID(id8(key[12:]))) })
-}
-
 // Lease implements store.Queue.
-func (s *Store) Lease(ctx context.Context, now time.Time, limit int, d time.Duration) ([]store.Job, error) {
+func (s *Store) Lease(ctx context.Context, now time.Time, destination string, limit int, d time.Duration) ([]store.Job, error) {
 	if err := s.usable(); err != nil {
 		return nil, err
 	}
 	// The lock is held over the look at the index, so that no job is given twice, and none that is being settled.
 	s.leases.mu.Lock()
 	defer s.leases.mu.Unlock()
-	s.leases.see(now)
 	var jobs []store.Job
 	err := s.read(ctx, func(v *view) (err error) {
-		v.eachDue(func(due time.Time, id store.JobID) bool {
+		v.scan(bDue, duePrefix(destination), nil, func(key, _ []byte) bool {
+			due, id := dueOfKey(key)
 			if len(jobs) >= limit || due.After(now) {
 				return false
 			}
@@ -124,10 +118,27 @@ func (s *Store) Lease(ctx context.Context, now time.Time, limit int, d time.Dura
 	return jobs, nil
 }
 
-func (l *leases) see(now time.Time) {
-	if now.After(l.seen) {
-		l.seen = now
+// Return implements store.Queue.
+func (s *Store) Return(ctx context.Context, jobs ...store.Job) error {
+	if err := ctx.Err(); err != nil {
+		return err
 	}
+	if s.isClosing() {
+		return store.ErrClosed
+	}
+	returned := false
+	s.leases.mu.Lock()
+	for i := range jobs {
+		if l := s.leases.out[jobs[i].ID]; l != nil && l.token == jobs[i].Lease && !l.settling {
+			delete(s.leases.out, jobs[i].ID)
+			returned = true
+		}
+	}
+	s.leases.mu.Unlock()
+	if returned {
+		s.announceJobs()
+	}
+	return nil
 }
 
 // isOut reports whether a job is leased at now. l.mu is held.
@@ -198,9 +209,6 @@ func (s *Store) Finish(ctx context.Context, now time.Time, outcomes ...store.Out
 		}
 	}
 	outcomes = slices.Clone(outcomes)
-	s.leases.mu.Lock()
-	s.leases.see(now)
-	s.leases.mu.Unlock()
 	err = s.release(ctx, func(t *txn) error {
 		lost = nil
 		for i := range outcomes {
@@ -263,26 +271,37 @@ func (t *txn) settle(o *store.Outcome) {
 	switch o.Kind {
 	case store.Deferred:
 		e.Kind = store.TrailDeferred
-		before := dueKey(&j)
-		t.queued = t.queued || o.Next.Before(j.NextAttempt)
-		j.Attempts++
-		j.LastText = text
-		j.NextAttempt = o.Next
-		if !j.Held {
-			t.delete(bDue, before)
-			t.put(bDue, dueKey(&j), nil)
-		}
-		t.put(bJobs, key8(uint64(j.ID)), encodeJob(&j))
-	case store.Delivered, store.Failed:
+		t.deferJob(&j, o, text)
+	case store.Delivered:
 		e.Kind = store.TrailDelivered
-		if o.Kind == store.Failed {
-			e.Kind = store.TrailFailed
-		}
+		t.removeJob(&j)
+	case store.Failed:
+		e.Kind = store.TrailFailed
 		t.removeJob(&j)
 	}
-	t.event(&e)
+	if !o.Shared {
+		t.event(&e)
+	}
 	id := o.Job
 	t.durable = append(t.durable, func() { t.s.leases.drop(id) })
+}
+
+// deferJob makes a job wait.
+func (t *txn) deferJob(j *store.Job, o *store.Outcome, text string) {
+	before := dueKey(j)
+	t.queued = t.queued || o.Next.Before(j.NextAttempt)
+	if !o.Shared {
+		j.Attempts++
+	}
+	j.LastText = text
+	j.NextAttempt = o.Next
+	j.Warned = j.Warned || o.Warned
+	j.Released = false
+	if !j.Held {
+		t.delete(bDue, before)
+		t.put(bDue, dueKey(j), nil)
+	}
+	t.put(bJobs, key8(uint64(j.ID)), encodeJob(j))
 }
 
 func (t *txn) removeJob(j *store.Job) {

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
+	"net/netip"
 	"time"
 
 	"latchkey/internal/mailaddr"
@@ -38,13 +39,14 @@ const (
 	bCondemned                    // account id -> nothing: the account is removed, its copies are still to be swept
 	bBodies                       // message id -> bodyRecord
 	bJobs                         // job id -> job
-	bDue                          // time, job id -> nothing: jobs that are not held
+	bDue                          // destination, NUL, time, job id -> nothing: jobs that are not held
 	bTrail                        // message id, seq -> event
 	bTrailOrder                   // seq -> message id, time
 	bTrailSearch                  // length, address or Message-ID, message id -> nothing
 	bAudit                        // seq -> entry
 	bStats                        // day, name -> figure
 	bCounters                     // key -> bucket and limit
+	bGrants                       // account id, grant id -> grant
 	bSessions                     // token -> expiry, data
 	bSessionOrder                 // expiry, token -> nothing
 	bSecrets                      // name -> blob
@@ -53,7 +55,7 @@ const (
 
 func (b bucketID) String() string {
 	return [numBuckets]string{"meta", "accounts", "account-names", "aliases", "alias-targets", "usage", "copies", "graves", "condemned",
-		"bodies", "jobs", "due", "trail", "trail-order", "trail-search", "audit", "stats", "counters", "sessions", "session-order",
+		"bodies", "jobs", "due", "trail", "trail-order", "trail-search", "audit", "stats", "counters", "grants", "sessions", "session-order",
 		"secrets"}[b]
 }
 
@@ -79,10 +81,11 @@ const (
 type tally struct {
 	Account, Copy, Message, Job, Trail, Audit uint64 // the last id given out
 	Events, Entries, Sessions                 uint64 // what bTrail, bAudit and bSessions hold
+	Grant                                     uint64 // the last grant id that is reserved: see reserveGrants
 }
 
 func (t *tally) fields() []*uint64 {
-	return []*uint64{&t.Account, &t.Copy, &t.Message, &t.Job, &t.Trail, &t.Audit, &t.Events, &t.Entries, &t.Sessions}
+	return []*uint64{&t.Account, &t.Copy, &t.Message, &t.Job, &t.Trail, &t.Audit, &t.Events, &t.Entries, &t.Sessions, &t.Grant}
 }
 
 func (t *tally) encode() []byte {
@@ -260,3 +263,60 @@ func searchKey(what string, id store.MessageID) []byte {
 func statPrefix(day store.Day) []byte { return binary.BigEndian.AppendUint32(nil, uint32(day)) }
 
 func statKey(day store.Day, name string) []byte { return append(statPrefix(day), name...) }
+
+// duePrefix is the part of a bDue key that all jobs of a destination share. A domain has no NUL.
+func duePrefix(destination string) []byte {
+	return append(append(make([]byte, 0, len(destination)+21), destination...), 0)
+}
+
+// behindDue is above all bDue keys of a destination, and not above those of any name that sorts after it.
+func behindDue(destination string) []byte { return append([]byte(destination), 1) }
+
+func dueKey(j *store.Job) []byte {
+	key := append(duePrefix(j.Recipient.Domain()), timeKey(j.NextAttempt)...)
+	return binary.BigEndian.AppendUint64(key, uint64(j.ID))
+}
+
+// dueOfKey reads the moment and the job of a bDue key.
+func dueOfKey(key []byte) (time.Time, store.JobID) {
+	key = key[len(key)-dueTail:]
+	return timeOfKey(key), store.JobID(id8(key[12:]))
+}
+
+// dueTail is the length of a bDue key behind its NUL.
+const dueTail = 12 + 8
+
+func domainOfKey(key []byte) string { return string(key[:len(key)-dueTail-1]) }
+
+func encodeGrant(g *store.Grant) []byte {
+	e := encoder{b: make([]byte, 0, 96)}
+	e.bytes(g.Network.Addr().AsSlice())
+	e.uint8(uint8(g.Network.Bits()))
+	e.uvarint(g.CredentialVersion)
+	e.time(g.Created)
+	e.time(g.LastLogin)
+	e.time(g.Expires)
+	e.uvarint(uint64(g.Recipients))
+	e.uvarint(uint64(g.Left))
+	e.string(string(g.End))
+	e.time(g.Ended)
+	return e.b
+}
+
+func decodeGrant(key, b []byte) (store.Grant, error) {
+	if len(key) != 16 {
+		return store.Grant{}, errShortRecord
+	}
+	g := store.Grant{Account: store.AccountID(id8(key)), ID: store.GrantID(id8(key[8:]))}
+	d := decoder{b: b}
+	addr, ok := netip.AddrFromSlice(d.bytes())
+	g.Network = netip.PrefixFrom(addr, int(d.uint8()))
+	g.CredentialVersion = d.uvarint()
+	g.Created, g.LastLogin, g.Expires = d.time(), d.time(), d.time()
+	g.Recipients, g.Left = int(d.uvarint()), int(d.uvarint())
+	g.End, g.Ended = store.GrantEnd(d.string()), d.time()
+	if d.err == nil && (!ok || !g.Network.IsValid() || g.Left < 0 || g.Left > g.Recipients) {
+		d.fail()
+	}
+	return g, d.err
+}

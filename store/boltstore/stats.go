@@ -12,13 +12,8 @@ import (
 	"latchkey/store"
 )
 
-// Bounds of the statistics in memory.
-const (
-	// maxStatName bounds a figure's name in octets.
-	maxStatName = 200
-	// cachedDays is how many written days stay in memory.
-	cachedDays = 3
-)
+// cachedDays is how many written days stay in memory.
+const cachedDays = 3
 
 // day holds a day's complete figures, as the index has them or will have them.
 type day struct {
@@ -28,8 +23,8 @@ type day struct {
 
 // AddStat implements store.Stats.
 func (s *Store) AddStat(ctx context.Context, date store.Day, name string, n int64) error {
-	if name == "" || len(name) > maxStatName {
-		return fmt.Errorf("%w: a figure's name has 1 to %d octets", store.ErrInvalid, maxStatName)
+	if name == "" || len(name) > store.MaxStatName {
+		return fmt.Errorf("%w: a figure's name has 1 to %d octets", store.ErrInvalid, store.MaxStatName)
 	}
 	if s.isClosing() {
 		return store.ErrClosed

@@ -37,7 +37,7 @@ type Options struct {
 }
 
 // bounds are the store's bounds that a test would take long to reach.
-type bounds struct{ counters, sessions, entries, statNames, events uint64 }
+type bounds struct{ counters, grants, accountGrants, sessions, entries, statNames, events uint64 }
 
 func (o Options) withDefaults() Options {
 	if o.Logger == nil {
@@ -56,7 +56,10 @@ func (o Options) withDefaults() Options {
 		o.fs = osFS{}
 	}
 	if o.bounds == (bounds{}) {
-		o.bounds = bounds{store.MaxCounters, store.MaxWebSessions, store.MaxAuditEntries, store.MaxStatNames, store.MaxTrailEvents}
+		o.bounds = bounds{
+			counters: store.MaxCounters, grants: store.MaxGrants, accountGrants: store.MaxAccountGrants, sessions: store.MaxWebSessions,
+			entries: store.MaxAuditEntries, statNames: store.MaxStatNames, events: store.MaxTrailEvents,
+		}
 	}
 	return o
 }
@@ -90,6 +93,7 @@ type Store struct {
 	graves graveyard
 	leases leases
 	lazy   lazy
+	grants grants
 
 	signals         sync.Mutex // guards the three below
 	settings        store.Settings

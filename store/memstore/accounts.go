@@ -139,6 +139,7 @@ func (s *Store) RemoveAccount(ctx context.Context, id store.AccountID) error {
 	}
 	delete(s.d.accounts, id)
 	delete(s.d.names, a.Name)
+	maps.DeleteFunc(s.d.grants, func(_ store.GrantID, g *store.Grant) bool { return g.Account == id })
 	for name, targets := range s.d.aliases {
 		left := slices.DeleteFunc(slices.Clone(targets), func(t store.AccountID) bool { return t == id })
 		if s.d.aliases[name] = left; len(left) == 0 {

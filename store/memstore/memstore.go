@@ -45,6 +45,8 @@ type data struct {
 
 	secrets   map[string][]byte
 	counters  map[string]*counter
+	lastGrant store.GrantID
+	grants    map[store.GrantID]*store.Grant
 	sessions  map[[32]byte]store.WebSession
 	lastAudit uint64
 	audit     []store.AuditEntry
@@ -55,7 +57,7 @@ type data struct {
 
 // bounds are the contract's, so that tests can reach them with less.
 type bounds struct {
-	counters, webSessions, auditEntries, statNames, trailEvents int
+	counters, grants, accountGrants, webSessions, auditEntries, statNames, trailEvents int
 }
 
 // epoch is the first half of every unique-id. Memory is never restored from a backup, so it stays.
@@ -90,8 +92,8 @@ func New(domain string) *Store {
 	d := &data{
 		now: time.Now,
 		bounds: bounds{
-			counters: store.MaxCounters, webSessions: store.MaxWebSessions, auditEntries: store.MaxAuditEntries,
-			statNames: store.MaxStatNames, trailEvents: store.MaxTrailEvents,
+			counters: store.MaxCounters, grants: store.MaxGrants, accountGrants: store.MaxAccountGrants, webSessions: store.MaxWebSessions,
+			auditEntries: store.MaxAuditEntries, statNames: store.MaxStatNames, trailEvents: store.MaxTrailEvents,
 		},
 		settings:        store.DefaultSettings(domain),
 		settingsChanged: make(chan struct{}),
@@ -103,6 +105,7 @@ func New(domain string) *Store {
 		queue:           make(chan struct{}),
 		secrets:         map[string][]byte{},
 		counters:        map[string]*counter{},
+		grants:          map[store.GrantID]*store.Grant{},
 		sessions:        map[[32]byte]store.WebSession{},
 		stats:           map[store.Day]map[string]int64{},
 	}
@@ -167,6 +170,12 @@ func (s *Store) Check(ctx context.Context) ([]store.Problem, error) {
 		object := fmt.Sprintf("job %d", id)
 		c.body(object, j.Message, j.Size)
 		c.expect("job id", object, j.ID, id)
+	}
+	for id, g := range s.d.grants {
+		object := "grant " + id.String()
+		c.expect("grant id", object, g.ID == id && id <= s.d.lastGrant, true)
+		c.expect("account of a grant", object, s.d.accounts[g.Account] != nil, true)
+		c.expect("budget of a grant", object, g.Left >= 0 && g.Left <= g.Recipients, true)
 	}
 	for id, b := range s.d.bodies {
 		object := fmt.Sprintf("message %s", id)

@@ -11,7 +11,7 @@ import (
 func TestConformance(t *testing.T) {
 	storetest.Run(t, func(*testing.T) storetest.Engine {
 		s := New(storetest.Domain)
-		s.d.bounds = bounds{counters: 300, webSessions: 300, auditEntries: 300, statNames: 30, trailEvents: 25_000}
+		s.d.bounds = bounds{counters: 300, grants: 60, accountGrants: 20, webSessions: 300, auditEntries: 300, statNames: 30, trailEvents: 25_000}
 		return &engine{s: s}
 	})
 }
@@ -34,15 +34,16 @@ func (e *engine) Bodies(*testing.T) int {
 func (e *engine) Bounds() storetest.Bounds {
 	b := e.s.d.bounds
 	return storetest.Bounds{
-		Counters: b.counters, WebSessions: b.webSessions, AuditEntries: b.auditEntries, StatNames: b.statNames, TrailEvents: b.trailEvents,
+		Counters: b.counters, Grants: b.grants, AccountGrants: b.accountGrants, WebSessions: b.webSessions, AuditEntries: b.auditEntries,
+		StatNames: b.statNames, TrailEvents: b.trailEvents,
 	}
 }
 
 // TestBounds: outside of tests they are the contract's.
 func TestBounds(t *testing.T) {
 	want := bounds{
-		counters: store.MaxCounters, webSessions: store.MaxWebSessions, auditEntries: store.MaxAuditEntries,
-		statNames: store.MaxStatNames, trailEvents: store.MaxTrailEvents,
+		counters: store.MaxCounters, grants: store.MaxGrants, accountGrants: store.MaxAccountGrants, webSessions: store.MaxWebSessions,
+		auditEntries: store.MaxAuditEntries, statNames: store.MaxStatNames, trailEvents: store.MaxTrailEvents,
 	}
 	if got := New(storetest.Domain).d.bounds; got != want {
 		t.Errorf("bounds %+v, want %+v", got, want)
@@ -61,7 +62,16 @@ func TestCheckFinds(t *testing.T) {
 		"name":          func(d *data, a *account, _ *copied) { d.names["other"] = a.ID },
 		"alias target":  func(d *data, a *account, _ *copied) { d.aliases["sales"] = []store.AccountID{a.ID + 1} },
 		"empty alias":   func(d *data, _ *account, _ *copied) { d.aliases["sales"] = nil },
-		"alias name":    func(d *data, a *account, _ *copied) { d.aliases[a.Name] = []store.AccountID{a.ID} },
+		"grant owner": func(d *data, a *account, _ *copied) {
+			d.lastGrant = 1
+			d.grants[1] = &store.Grant{ID: 1, Account: a.ID + 1}
+		},
+		"grant budget": func(d *data, a *account, _ *copied) {
+			d.lastGrant = 1
+			d.grants[1] = &store.Grant{ID: 1, Account: a.ID, Left: 1}
+		},
+		"grant id":   func(d *data, a *account, _ *copied) { d.grants[1] = &store.Grant{ID: 1, Account: a.ID} },
+		"alias name": func(d *data, a *account, _ *copied) { d.aliases[a.Name] = []store.AccountID{a.ID} },
 	} {
 		s := New(storetest.Domain)
 		a, err := s.AddAccount(t.Context(), store.Account{Name: "anna"})

@@ -36,18 +36,40 @@ func (s *Store) Changed() <-chan struct{} {
 	return s.d.queue
 }
 
+// free reports whether nobody keeps a job from being leased at a moment.
+func (j *job) free(now time.Time) bool {
+	return !j.Held && (j.Lease == 0 || !now.Before(j.leasedUntil))
+}
+
+// Destinations implements store.Queue.
+func (s *Store) Destinations(ctx context.Context, now time.Time, after string, limit int) ([]store.Destination, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	due := map[string]time.Time{}
+	for _, j := range s.d.jobs {
+		domain := j.Recipient.Domain()
+		if earliest, ok := due[domain]; j.free(now) && (!ok || j.NextAttempt.Before(earliest)) {
+			due[domain] = j.NextAttempt
+		}
+	}
+	var list []store.Destination
+	for _, domain := range page(due, after, limit) {
+		list = append(list, store.Destination{Domain: domain, Due: due[domain]})
+	}
+	return list, nil
+}
+
 // Lease implements store.Queue.
-func (s *Store) Lease(ctx context.Context, now time.Time, limit int, d time.Duration) ([]store.Job, error) {
+func (s *Store) Lease(ctx context.Context, now time.Time, destination string, limit int, d time.Duration) ([]store.Job, error) {
 	if err := s.begin(ctx); err != nil {
 		return nil, err
 	}
 	defer s.end()
 	var due []*job
 	for _, j := range s.d.jobs {
-		if j.Lease != 0 && !now.Before(j.leasedUntil) {
-			j.Lease = 0 // it expired
-		}
-		if j.Lease == 0 && !j.Held && !j.NextAttempt.After(now) {
+		if j.Recipient.Domain() == destination && j.free(now) && !j.NextAttempt.After(now) {
 			due = append(due, j)
 		}
 	}
@@ -59,6 +81,24 @@ func (s *Store) Lease(ctx context.Context, now time.Time, limit int, d time.Dura
 		leased = append(leased, j.Job)
 	}
 	return leased, nil
+}
+
+// Return implements store.Queue.
+func (s *Store) Return(ctx context.Context, jobs ...store.Job) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.end()
+	returned := false
+	for _, leased := range jobs {
+		if j := s.d.jobs[leased.ID]; j != nil && j.Lease != 0 && j.Lease == leased.Lease {
+			j.Lease, returned = 0, true
+		}
+	}
+	if returned {
+		s.d.signalQueue()
+	}
+	return nil
 }
 
 // OpenJob implements store.Queue.
@@ -102,13 +142,17 @@ func (d *data) settle(o store.Outcome) {
 		store.Delivered: store.TrailDelivered, store.Deferred: store.TrailDeferred, store.Failed: store.TrailFailed,
 	}[o.Kind]
 	text := store.CleanText(o.Text)
-	d.jobEvent(j, o.At, kind, text)
+	if !o.Shared {
+		d.jobEvent(j, o.At, kind, text)
+		j.Attempts++
+	}
 	if o.Kind != store.Deferred {
 		d.removeJob(j)
 		return
 	}
-	j.Attempts++
 	j.LastText, j.NextAttempt, j.Lease = text, o.Next, 0
+	j.Warned = j.Warned || o.Warned
+	j.Released = false
 	d.signalQueue()
 }
 
@@ -119,20 +163,6 @@ func (d *data) jobEvent(j *job, at time.Time, kind store.TrailKind, text string)
 func (d *data) removeJob(j *job) {
 	delete(d.jobs, j.ID)
 	d.release(j.Message)
-}
-
-// NextDue implements store.Queue.
-func (s *Store) NextDue(ctx context.Context) (due time.Time, ok bool, err error) {
-	if err := s.begin(ctx); err != nil {
-		return time.Time{}, false, err
-	}
-	defer s.end()
-	for _, j := range s.d.jobs {
-		if j.Lease == 0 && !j.Held && (!ok || j.NextAttempt.Before(due)) {
-			due, ok = j.NextAttempt, true
-		}
-	}
-	return due, ok, nil
 }
 
 // Job implements store.Queue.
@@ -195,7 +225,7 @@ func (s *Store) onJobs(ctx context.Context, ids []store.JobID, do func(*job)) er
 func (s *Store) HoldJobs(ctx context.Context, reason string, ids ...store.JobID) error {
 	reason = store.CleanText(reason)
 	return s.onJobs(ctx, ids, func(j *job) {
-		j.Held, j.HoldReason = true, reason
+		j.Held, j.HoldReason, j.Released = true, reason, false
 		s.d.jobEvent(j, s.d.now(), store.TrailHeld, reason)
 	})
 }
@@ -203,7 +233,7 @@ func (s *Store) HoldJobs(ctx context.Context, reason string, ids ...store.JobID)
 // ReleaseJobs implements store.Queue.
 func (s *Store) ReleaseJobs(ctx context.Context, due time.Time, ids ...store.JobID) error {
 	return s.onJobs(ctx, ids, func(j *job) {
-		j.Held, j.HoldReason, j.NextAttempt = false, "", due
+		j.Held, j.HoldReason, j.NextAttempt, j.Released = false, "", due, true
 		s.d.jobEvent(j, s.d.now(), store.TrailReleased, "")
 		s.d.signalQueue()
 	})

@@ -236,6 +236,9 @@ func (s *Store) ListAudit(ctx context.Context, before uint64, limit int) ([]stor
 
 // AddStat implements store.Stats.
 func (s *Store) AddStat(ctx context.Context, day store.Day, name string, n int64) error {
+	if name == "" || len(name) > store.MaxStatName {
+		return fmt.Errorf("%w: a figure's name has 1 to %d octets", store.ErrInvalid, store.MaxStatName)
+	}
 	if err := s.begin(ctx); err != nil {
 		return err
 	}

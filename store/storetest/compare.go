@@ -66,6 +66,7 @@ func (p *player) compare(*rapid.T) {
 		p.compareSnapshot(s)
 	}
 	p.compareQueue()
+	p.compareGrants()
 	for id, want := range p.m.trail {
 		var got []step
 		for _, e := range p.trail(id) {
@@ -156,8 +157,6 @@ func (p *player) compareQueue() {
 	if ids := slices.Sorted(maps.Keys(p.m.jobs)); !slices.Equal(jobIDs(got), ids) {
 		p.t.Fatalf("the queue holds jobs %v, want %v", jobIDs(got), ids)
 	}
-	var due time.Time
-	free, expired := false, false
 	for _, j := range got {
 		want := p.m.jobs[j.ID]
 		p.checkJob(j, want, 0)
@@ -166,13 +165,6 @@ func (p *player) compareQueue() {
 		if text := p.readAll(body); text != want.text {
 			p.t.Errorf("job %d yields %q, want %q", j.ID, text, want.text)
 		}
-		expired = expired || want.Lease != 0 && !p.m.now.Before(want.until)
-		if want.Lease == 0 && !want.Held && (!free || want.NextAttempt.Before(due)) {
-			due, free = want.NextAttempt, true
-		}
 	}
-	// NextDue is not told the time, so it cannot know of leases that expired since.
-	if !expired {
-		p.wantNextDue(due, free)
-	}
+	p.wantDestinations(p.m.now, p.m.destinations()...)
 }

@@ -195,9 +195,13 @@ func (h *harness) wantUsage(id store.AccountID, octets, messages int64) {
 	}
 }
 
+// elsewhere is the destination of most jobs.
+const elsewhere = "elsewhere.example"
+
+// lease leases jobs to elsewhere.
 func (h *harness) lease(now time.Time, limit int, d time.Duration) []store.Job {
 	h.t.Helper()
-	jobs, err := h.s.Lease(h.ctx, now, limit, d)
+	jobs, err := h.s.Lease(h.ctx, now, elsewhere, limit, d)
 	h.must(err)
 	return jobs
 }
@@ -232,7 +236,8 @@ func (h *harness) bounds() Bounds {
 		field *int
 		max   int
 	}{
-		{&b.Counters, store.MaxCounters}, {&b.WebSessions, store.MaxWebSessions}, {&b.AuditEntries, store.MaxAuditEntries},
+		{&b.Counters, store.MaxCounters}, {&b.Grants, store.MaxGrants}, {&b.AccountGrants, store.MaxAccountGrants},
+		{&b.WebSessions, store.MaxWebSessions}, {&b.AuditEntries, store.MaxAuditEntries},
 		{&b.StatNames, store.MaxStatNames}, {&b.TrailEvents, store.MaxTrailEvents},
 	} {
 		if *f.field == 0 {

@@ -32,6 +32,7 @@ type filled struct {
 	lease     store.Job
 	held      store.JobID
 	message   store.MessageID
+	grant     store.Grant // spent from
 }
 
 func fill(h *harness) *filled {
@@ -55,6 +56,9 @@ func fill(h *harness) *filled {
 	h.must(err)
 	h.must(h.s.PutSecret(h.ctx, "key", []byte("secret")))
 	h.take(h.now, "key", 7, hourly)
+	x.grant = h.grant(x.anna, "192.0.2.1/32")
+	h.spend(x.grant.ID, 2, true)
+	h.revoke(h.grant(x.bob, "192.0.2.1/32").ID)
 	h.must(h.s.PutWebSession(h.ctx, store.WebSession{Token: token(1), Data: []byte("data"), Expires: h.now.Add(time.Hour)}))
 	h.must(h.s.AppendAudit(h.ctx, store.AuditEntry{Time: h.now, Action: "start"}))
 	h.must(h.s.AddStat(h.ctx, store.DayOf(h.now), "accepted", 4))
@@ -97,6 +101,10 @@ func (x *filled) visible() string {
 	note("secret", err, secret)
 	taken, err := x.s.Take(x.ctx, x.now, "key", 0, hourly)
 	note("counter", err, taken)
+	grants, err := x.s.ListGrants(x.ctx, store.GrantFilter{}, 0, 100)
+	for _, g := range grants {
+		note("grant", err, inUTC(g))
+	}
 	session, err := x.s.WebSession(x.ctx, x.now, token(1))
 	session.Expires = session.Expires.UTC()
 	note("session", err, session)
@@ -165,14 +173,14 @@ func (x *filled) verbs() []verb {
 		{"Expunge", func(ctx context.Context) error { return md.Expunge(ctx, x.copies, x.copies) }},
 		{"NewDraft", func(ctx context.Context) error { return second(s.NewDraft(ctx)) }},
 		{"Commit", func(ctx context.Context) error { return second(d.Commit(ctx, e)) }},
-		{"Lease", func(ctx context.Context) error { return second(s.Lease(ctx, x.now.Add(time.Hour), 10, time.Hour)) }},
+		{"Destinations", func(ctx context.Context) error { return second(s.Destinations(ctx, x.now, "", 10)) }},
+		{"Lease", func(ctx context.Context) error {
+			return second(s.Lease(ctx, x.now.Add(time.Hour), elsewhere, 10, time.Hour))
+		}},
+		{"Return", func(ctx context.Context) error { return s.Return(ctx, x.lease) }},
 		{"OpenJob", func(ctx context.Context) error { return second(s.OpenJob(ctx, x.job)) }},
 		{"Finish", func(ctx context.Context) error {
 			return second(s.Finish(ctx, x.now, outcome(x.lease, store.Delivered, x.now, time.Time{})))
-		}},
-		{"NextDue", func(ctx context.Context) error {
-			_, _, err := s.NextDue(ctx)
-			return err
 		}},
 		{"Job", func(ctx context.Context) error { return second(s.Job(ctx, x.job)) }},
 		{"ListJobs", func(ctx context.Context) error { return second(s.ListJobs(ctx, store.QueueFilter{}, 0, 10)) }},
@@ -186,6 +194,17 @@ func (x *filled) verbs() []verb {
 		{"RemoveSecret", func(ctx context.Context) error { return s.RemoveSecret(ctx, "key") }},
 		{"Take", func(ctx context.Context) error { return second(s.Take(ctx, x.now, "key", 1, hourly)) }},
 		{"Give", func(ctx context.Context) error { return s.Give(ctx, x.now, "key", 1, hourly) }},
+		{"OpenGrant", func(ctx context.Context) error {
+			return second(s.OpenGrant(ctx, x.now, grantFor(x.anna, "2001:db8::/64")))
+		}},
+		{"Grant", func(ctx context.Context) error { return second(s.Grant(ctx, x.grant.ID)) }},
+		{"SpendGrant", func(ctx context.Context) error { return second(s.SpendGrant(ctx, x.now, x.grant.ID, 1)) }},
+		{"RefundGrant", func(ctx context.Context) error { return s.RefundGrant(ctx, x.grant.ID, 1) }},
+		{"ListGrants", func(ctx context.Context) error { return second(s.ListGrants(ctx, store.GrantFilter{}, 0, 10)) }},
+		{"RevokeGrants", func(ctx context.Context) error {
+			return second(s.RevokeGrants(ctx, x.now, store.GrantRevoked, x.grant.ID))
+		}},
+		{"RevokeAllGrants", func(ctx context.Context) error { return second(s.RevokeAllGrants(ctx, x.now, store.GrantRevoked)) }},
 		{"PutWebSession", func(ctx context.Context) error { return s.PutWebSession(ctx, store.WebSession{Token: token(1)}) }},
 		{"WebSession", func(ctx context.Context) error { return second(s.WebSession(ctx, x.now, token(1))) }},
 		{"RemoveWebSession", func(ctx context.Context) error { return s.RemoveWebSession(ctx, token(1)) }},
@@ -397,10 +416,12 @@ func lookAround(h *harness, id store.AccountID) error {
 	if len(a.DisplayName) > 100 {
 		a.DisplayName = ""
 	}
-	_, _, dueErr := h.s.NextDue(h.ctx)
+	g, grantErr := h.s.OpenGrant(h.ctx, h.now, grantFor(a, "2001:db8::/64"))
 	jobs, jobsErr := h.s.ListJobs(h.ctx, store.QueueFilter{}, 0, 10)
 	errs := []error{
-		dueErr, jobsErr, second(h.s.UpdateAccount(h.ctx, a)), second(h.s.ListAccounts(h.ctx, "", 10)), second(h.s.Usage(h.ctx, id)),
+		grantErr, jobsErr, second(h.s.SpendGrant(h.ctx, h.now, g.ID, 1)), h.s.RefundGrant(h.ctx, g.ID, 1),
+		second(h.s.ListGrants(h.ctx, store.GrantFilter{}, 0, 10)), second(h.s.RevokeAllGrants(h.ctx, h.now, store.GrantRevoked)),
+		second(h.s.Destinations(h.ctx, h.now, "", 10)), second(h.s.UpdateAccount(h.ctx, a)), second(h.s.ListAccounts(h.ctx, "", 10)), second(h.s.Usage(h.ctx, id)),
 		second(h.s.Resolve(h.ctx, address(a.Name+"@"+Domain))), second(h.s.AccountByName(h.ctx, a.Name)),
 		h.s.PutAlias(h.ctx, store.Alias{Name: "sales", Targets: []store.AccountID{id}}), second(h.s.ListAliases(h.ctx, "", 10)),
 		second(h.s.Settings(h.ctx)), h.s.PutSecret(h.ctx, "key", []byte(a.DisplayName)), second(h.s.Secret(h.ctx, "key")),
@@ -424,7 +445,7 @@ func lookAround(h *harness, id store.AccountID) error {
 
 // runQueue delivers some jobs.
 func runQueue(h *harness) (int64, error) {
-	jobs, err := h.s.Lease(h.ctx, h.now, 5, time.Hour)
+	jobs, err := h.s.Lease(h.ctx, h.now, elsewhere, 5, time.Hour)
 	if err != nil {
 		return 0, err
 	}

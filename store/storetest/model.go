@@ -17,6 +17,7 @@ type model struct {
 	jobs     map[store.JobID]*modelJob
 	trail    map[store.MessageID][]step // in no order
 	secrets  map[string]string
+	grants   []store.Grant // in order of id
 
 	removed     []store.AccountID
 	deleted     []store.CopyID
@@ -24,6 +25,7 @@ type model struct {
 	lastMessage store.MessageID
 	lastCopy    store.CopyID
 	lastJob     store.JobID
+	lastGrant   store.GrantID
 }
 
 type modelAccount struct {
@@ -101,6 +103,7 @@ func (m *model) strands(after *model) bool {
 
 func (m *model) remove(a *modelAccount) {
 	delete(m.accounts, a.Name)
+	m.grants = slices.DeleteFunc(m.grants, func(g store.Grant) bool { return g.Account == a.ID })
 	for name, targets := range m.aliases {
 		left := slices.DeleteFunc(slices.Clone(targets), func(id store.AccountID) bool { return id == a.ID })
 		if m.aliases[name] = left; len(left) == 0 {
@@ -147,29 +150,53 @@ func (m *model) holds(id store.JobID, token store.LeaseToken) bool {
 // settle makes an outcome true.
 func (m *model) settle(o store.Outcome) {
 	j := m.jobs[o.Job]
-	j.note(m, store.TrailKind(o.Kind))
+	if !o.Shared {
+		j.note(m, store.TrailKind(o.Kind))
+		j.Attempts++
+	}
 	if o.Kind != store.Deferred {
 		delete(m.jobs, o.Job)
 		return
 	}
-	j.Lease, j.NextAttempt, j.LastText = 0, o.Next, o.Text
-	j.Attempts++
+	j.Lease, j.NextAttempt, j.LastText, j.Released = 0, o.Next, o.Text, false
+	j.Warned = j.Warned || o.Warned
 }
 
 func (j *modelJob) note(m *model, kind store.TrailKind) {
 	m.trail[j.Message] = append(m.trail[j.Message], step{kind, j.Recipient.String()})
 }
 
-// due returns the jobs that may be leased now, earliest first.
-func (m *model) due() []*modelJob {
+// free reports whether a job could be leased now, were it due.
+func (m *model) free(j *modelJob) bool { return !j.Held && (j.Lease == 0 || !m.now.Before(j.until)) }
+
+// due returns the jobs of a destination that may be leased now, in the order in which they are.
+func (m *model) due(destination string) []*modelJob {
 	var due []*modelJob
-	for _, j := range m.jobs {
-		if leased := j.Lease != 0 && m.now.Before(j.until); !leased && !j.Held && !j.NextAttempt.After(m.now) {
+	for _, id := range slices.Sorted(maps.Keys(m.jobs)) {
+		if j := m.jobs[id]; m.free(j) && j.Recipient.Domain() == destination && !j.NextAttempt.After(m.now) {
 			due = append(due, j)
 		}
 	}
-	slices.SortFunc(due, func(a, b *modelJob) int { return a.NextAttempt.Compare(b.NextAttempt) })
+	slices.SortStableFunc(due, func(a, b *modelJob) int { return a.NextAttempt.Compare(b.NextAttempt) })
 	return due
+}
+
+// destinations returns those that have free jobs.
+func (m *model) destinations() []store.Destination {
+	var list []store.Destination
+	for _, domain := range modelDomains {
+		d := store.Destination{Domain: domain}
+		found := false
+		for _, j := range m.jobs {
+			if m.free(j) && j.Recipient.Domain() == domain && (!found || j.NextAttempt.Before(d.Due)) {
+				d.Due, found = j.NextAttempt, true
+			}
+		}
+		if found {
+			list = append(list, d)
+		}
+	}
+	return list
 }
 
 // messages returns the messages whose bodies are still needed.

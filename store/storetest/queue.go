@@ -22,7 +22,6 @@ var queueTests = []test{
 	{"FinishLost", TestFinishLost},
 	{"FinishUnknownKind", TestFinishUnknownKind},
 	{"FinishText", TestFinishText},
-	{"NextDue", TestNextDue},
 	{"QueueChanged", TestQueueChanged},
 	{"HoldAndRelease", TestHoldAndRelease},
 	{"HoldLeasedJob", TestHoldLeasedJob},
@@ -110,7 +109,7 @@ func TestLeaseIsExclusive(t *testing.T, f Factory) {
 	leased := make([][]store.Job, 8)
 	inParallel(len(leased), func(i int) {
 		for range 5 {
-			got, err := h.s.Lease(h.ctx, h.now, 2, time.Minute)
+			got, err := h.s.Lease(h.ctx, h.now, elsewhere, 2, time.Minute)
 			if err != nil {
 				t.Error(err)
 				return
@@ -293,36 +292,6 @@ func TestFinishText(t *testing.T, f Factory) {
 	}
 }
 
-func (h *harness) wantNextDue(want time.Time, ok bool) {
-	h.t.Helper()
-	got, gotOK, err := h.s.NextDue(h.ctx)
-	h.must(err)
-	if gotOK != ok || ok && !got.Equal(want) {
-		h.t.Errorf("next due %s (%t), want %s (%t)", got, gotOK, want, ok)
-	}
-}
-
-// TestNextDue: held and leased jobs do not count.
-func TestNextDue(t *testing.T, f Factory) {
-	h := open(t, f)
-	h.wantNextDue(time.Time{}, false)
-	ids := h.queueDue(2*time.Hour, time.Hour, 3*time.Hour)
-	h.wantNextDue(h.now.Add(time.Hour), true)
-	h.must(h.s.HoldJobs(h.ctx, "", ids[1]))
-	h.wantNextDue(h.now.Add(2*time.Hour), true)
-	later := h.now.Add(2 * time.Hour)
-	j := h.wantLeased(later, 1, ids[0])[0]
-	h.wantNextDue(h.now.Add(3*time.Hour), true)
-	h.finish(later, j, store.Deferred, h.now.Add(2*time.Hour+time.Minute))
-	h.wantNextDue(h.now.Add(2*time.Hour+time.Minute), true)
-	h.must(h.s.RemoveJobs(h.ctx, ids[0], ids[2]))
-	h.wantNextDue(time.Time{}, false)
-	h.reopen()
-	h.wantNextDue(time.Time{}, false)
-	h.must(h.s.ReleaseJobs(h.ctx, h.now, ids[1]))
-	h.wantNextDue(h.now, true)
-}
-
 // TestQueueChanged: who asks for the channel and then looks misses nothing.
 func TestQueueChanged(t *testing.T, f Factory) {
 	h := open(t, f)
@@ -347,6 +316,11 @@ func TestQueueChanged(t *testing.T, f Factory) {
 	h.must(h.s.ReleaseJobs(h.ctx, h.now.Add(-time.Hour), id))
 	if !closed(changed) {
 		t.Error("a job that became due sooner did not close the channel")
+	}
+	changed = h.s.Changed()
+	h.must(h.s.ReleaseJobs(h.ctx, h.now, id))
+	if !closed(changed) {
+		t.Error("a job that was released again, to be tried whatever is known of its destination, did not close the channel")
 	}
 }
 

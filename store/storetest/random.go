@@ -63,6 +63,11 @@ func TestRandom(t *testing.T, f Factory) {
 			"hold":            p.hold,
 			"release":         p.releaseSome,
 			"remove job":      p.removeJob,
+			"return leases":   p.returnSome,
+			"open grant":      p.openGrant,
+			"open grants":     p.openGrant,
+			"spend grant":     p.spendGrant,
+			"revoke grants":   p.revokeGrants,
 			"secret":          p.secret,
 			"let time go by":  p.advance,
 			"close and open":  p.closeAndOpen,
@@ -93,7 +98,9 @@ type snapshot struct {
 var (
 	modelNames = []string{"anna", "bob", "carl", "postmaster", "anna+x"}
 	modelRcpts = []string{"r1@one.example", "r2@one.example", "r3@two.example"}
-	modelKinds = []store.OutcomeKind{store.Delivered, store.Deferred, store.Failed}
+	// modelDomains are those of modelRcpts, and one that nobody writes to.
+	modelDomains = []string{"none.example", "one.example", "two.example"}
+	modelKinds   = []store.OutcomeKind{store.Delivered, store.Deferred, store.Failed}
 )
 
 func draw[T any](rt *rapid.T, label string, from []T) T {
@@ -273,6 +280,9 @@ func (p *player) outcomes(rt *rapid.T, most int, expired bool) []store.Outcome {
 		}
 		seen[l.ID] = true
 		o := outcome(l, draw(rt, "kind", modelKinds), p.m.now, p.m.now.Add(time.Duration(number(rt, "next", 0, 3))*30*time.Minute))
+		if o.Kind == store.Deferred {
+			o.Shared, o.Warned = number(rt, "shared", 0, 2) == 0, number(rt, "warned", 0, 2) == 0
+		}
 		drawn = append(drawn, o)
 	}
 	return drawn
@@ -471,25 +481,36 @@ func (p *player) expungeSome(rt *rapid.T) {
 }
 
 func (p *player) leaseSome(rt *rapid.T) {
-	limit := number(rt, "limit", 0, 3)
-	want := p.m.due()
+	destination, limit := draw(rt, "destination", modelDomains), number(rt, "limit", 0, 3)
+	want := p.m.due(destination)
 	want = want[:min(len(want), limit)]
-	got, err := p.s.Lease(p.ctx, p.m.now, limit, leaseFor)
+	got, err := p.s.Lease(p.ctx, p.m.now, destination, limit, leaseFor)
 	p.must(err)
 	if len(got) != len(want) {
 		rt.Fatalf("leased %d jobs, want %d", len(got), len(want))
 	}
 	for i, l := range got {
-		j := p.m.jobs[l.ID]
-		if j == nil || !slices.Contains(p.m.due(), j) || !l.NextAttempt.Equal(want[i].NextAttempt) {
-			rt.Fatalf("leased %+v, want a free one that is due at %s", l, want[i].NextAttempt)
-		}
+		j := want[i]
 		if slices.ContainsFunc(p.leases, func(old store.Job) bool { return old.Lease == l.Lease }) {
 			rt.Errorf("token %d was given before", l.Lease)
 		}
 		j.Lease, j.until = l.Lease, p.m.now.Add(leaseFor)
 		p.leases = append(p.leases, l)
 		p.checkJob(l, j, l.Lease)
+	}
+}
+
+// returnSome returns leases that were given once, good ones or not.
+func (p *player) returnSome(rt *rapid.T) {
+	if len(p.leases) == 0 {
+		rt.Skip("no lease")
+	}
+	some := rapid.SliceOfN(rapid.SampledFrom(p.leases), 0, 3).Draw(rt, "leases")
+	p.must(p.s.Return(p.ctx, some...))
+	for _, l := range some {
+		if j := p.m.jobs[l.ID]; j != nil && j.Lease == l.Lease {
+			j.Lease = 0
+		}
 	}
 }
 
@@ -526,7 +547,7 @@ func (p *player) finishSome(rt *rapid.T) {
 func (p *player) hold(rt *rapid.T) {
 	j := p.anyJob(rt)
 	p.must(p.s.HoldJobs(p.ctx, "why not", j.ID))
-	j.Held, j.HoldReason = true, "why not"
+	j.Held, j.HoldReason, j.Released = true, "why not", false
 	j.note(p.m, store.TrailHeld)
 }
 
@@ -534,7 +555,7 @@ func (p *player) releaseSome(rt *rapid.T) {
 	j := p.anyJob(rt)
 	due := p.m.now.Add(time.Duration(number(rt, "due", -1, 2)) * time.Hour)
 	p.must(p.s.ReleaseJobs(p.ctx, due, j.ID))
-	j.Held, j.HoldReason, j.NextAttempt = false, "", due
+	j.Held, j.HoldReason, j.NextAttempt, j.Released = false, "", due, true
 	j.note(p.m, store.TrailReleased)
 }
 

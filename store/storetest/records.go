@@ -31,6 +31,7 @@ var recordTests = []test{
 	{"Audit", TestAudit},
 	{"AuditBound", TestAuditBound},
 	{"Stats", TestStats},
+	{"StatNameBounds", TestStatNameBounds},
 	{"StatBounds", TestStatBounds},
 }
 
@@ -475,6 +476,18 @@ func TestStats(t *testing.T, f Factory) {
 	}
 	h.must(h.s.AddStat(h.ctx, first, "z", 4)) // and it is gone on with
 	h.wantStats(first, first, store.Stat{Day: first, Name: "z", N: 7})
+}
+
+// TestStatNameBounds: a name that is too long, or none, counts nothing.
+func TestStatNameBounds(t *testing.T, f Factory) {
+	h := open(t, f)
+	today := store.DayOf(h.now)
+	longest := strings.Repeat("x", store.MaxStatName)
+	h.want(h.s.AddStat(h.ctx, today, "", 1), store.ErrInvalid)
+	h.want(h.s.AddStat(h.ctx, today, longest+"x", 1), store.ErrInvalid)
+	h.wantStats(today, today)
+	h.must(h.s.AddStat(h.ctx, today, longest, 1))
+	h.wantStats(today, today, store.Stat{Day: today, Name: longest, N: 1})
 }
 
 // TestStatBounds: further names of a full day are not counted; beyond the days the oldest goes.

@@ -36,16 +36,18 @@ type BoundedEngine interface {
 
 // Bounds are bounds of an engine that the suite reaches. A zero field is the contract's constant.
 type Bounds struct {
-	Counters     int // store.MaxCounters
-	WebSessions  int // store.MaxWebSessions
-	AuditEntries int // store.MaxAuditEntries
-	StatNames    int // store.MaxStatNames
-	TrailEvents  int // store.MaxTrailEvents
+	Counters      int // store.MaxCounters
+	Grants        int // store.MaxGrants
+	AccountGrants int // store.MaxAccountGrants
+	WebSessions   int // store.MaxWebSessions
+	AuditEntries  int // store.MaxAuditEntries
+	StatNames     int // store.MaxStatNames
+	TrailEvents   int // store.MaxTrailEvents
 }
 
 // Run runs the whole suite.
 func Run(t *testing.T, f Factory) {
-	for _, group := range [][]test{accountTests, spoolTests, maildropTests, queueTests, recordTests, trailTests, lifeTests} {
+	for _, group := range [][]test{accountTests, spoolTests, maildropTests, queueTests, destinationTests, grantTests, recordTests, trailTests, lifeTests} {
 		for _, test := range group {
 			t.Run(test.name, func(t *testing.T) { test.run(t, f) })
 		}
