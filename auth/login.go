@@ -14,11 +14,20 @@ import (
 	"latchkey/store"
 )
 
+// Guesses is told of wrong passwords.
+type Guesses interface {
+	// Guessed is called, before the client is answered, for each wrong password that this client had not sent for this mailbox before.
+	// mailbox is a canonical name that need not exist, or the beginning of what was typed. No lock or turn is held.
+	Guessed(ctx context.Context, remote netip.Addr, mailbox string)
+}
+
 // Options are what an Authenticator is made of. Accounts, Settings and Guard must be set.
 type Options struct {
 	Accounts store.Accounts
 	Settings store.SettingsStore
 	Guard    *guard.Logins
+	// Guesses is told of wrong passwords; nil is nobody.
+	Guesses Guesses
 	// Logger gets one event a login; nil discards them.
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
@@ -116,14 +125,18 @@ func (a *Authenticator) prove(ctx context.Context, remote netip.Addr, who claima
 		return result
 	}
 	var result error
+	guess := false
 	if err := a.hasher.run(ctx, guard.Prefix(remote), func() {
 		// While it waited, others from there may have given this password, or too many wrong ones.
 		var answered bool
 		if answered, result = a.remembered(remote, who, password); !answered {
-			result = a.verify(remote, who, password)
+			guess, result = a.verify(remote, who, password)
 		}
 	}); err != nil {
 		return err
+	}
+	if guess && a.o.Guesses != nil {
+		a.o.Guesses.Guessed(ctx, remote, who.mailbox)
 	}
 	return result
 }
@@ -144,8 +157,8 @@ func (a *Authenticator) remembered(remote netip.Addr, who claimant, password str
 	return false, nil
 }
 
-// verify runs one hash, whoever it is, and remembers what came out.
-func (a *Authenticator) verify(remote netip.Addr, who claimant, password string) error {
+// verify runs one hash, whoever it is, and remembers what came out. guess is set for a wrong password that was not counted before.
+func (a *Authenticator) verify(remote netip.Addr, who claimant, password string) (guess bool, result error) {
 	v, usable := a.decoy, false
 	if who.known {
 		parsed, err := parseVerifier(who.account.Verifier)
@@ -158,12 +171,11 @@ func (a *Authenticator) verify(remote netip.Addr, who claimant, password string)
 	right := a.matches(v, password) && usable && password != ""
 	now := a.o.Now()
 	if !right {
-		a.o.Guard.Failed(now, remote, who.mailbox, who.account.CredentialVersion, password)
-		return ErrCredentials
+		return a.o.Guard.Failed(now, remote, who.mailbox, who.account.CredentialVersion, password), ErrCredentials
 	}
 	a.cache.put(now, who.account.ID, who.account.CredentialVersion, password)
 	a.o.Guard.Succeeded(now, remote, who.mailbox)
-	return nil
+	return false, nil
 }
 
 // CleartextAllowed reports whether a password may come from there without TLS: from this machine itself, or from anywhere if the

@@ -292,13 +292,13 @@ func (l *Listener) handshake(c *tls.Conn) error {
 	return c.HandshakeContext(ctx)
 }
 
-// countedConn counts itself out when it is closed.
+// countedConn counts itself out when it is closed, and before the client can see that: one that comes back at once has its place.
 type countedConn struct {
 	net.Conn
 	release func()
 }
 
 func (c *countedConn) Close() error {
-	defer c.release()
+	c.release()
 	return c.Conn.Close()
 }

@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"container/list"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -47,9 +46,9 @@ type Logins struct {
 	key    [32]byte
 
 	mu        sync.Mutex // protects the tables
-	pairs     *table[pairKey]
-	prefixes  *table[netip.Prefix]
-	mailboxes *table[string]
+	pairs     *table[pairKey, misses]
+	prefixes  *table[netip.Prefix, misses]
+	mailboxes *table[string, misses]
 }
 
 type pairKey struct {
@@ -79,8 +78,8 @@ func NewLogins(limits LoginLimits) *Logins {
 		}
 	}
 	g := &Logins{
-		limits: limits, pairs: newTable[pairKey](MaxLoginPairs), prefixes: newTable[netip.Prefix](MaxLoginPrefixes),
-		mailboxes: newTable[string](MaxLoginMailboxes),
+		limits: limits, pairs: newTable[pairKey, misses](MaxLoginPairs), prefixes: newTable[netip.Prefix, misses](MaxLoginPrefixes),
+		mailboxes: newTable[string, misses](MaxLoginMailboxes),
 	}
 	_, _ = rand.Read(g.key[:]) // never fails: crypto/rand ends the process instead
 	return g
@@ -127,14 +126,14 @@ func (g *Logins) Check(now time.Time, remote netip.Addr, mailbox string, version
 	return Proceed
 }
 
-// Failed counts a wrong password, the first time that it comes.
-func (g *Logins) Failed(now time.Time, remote netip.Addr, mailbox string, version uint64, password string) {
+// Failed counts a wrong password, the first time that it comes; counted says whether it was that.
+func (g *Logins) Failed(now time.Time, remote netip.Addr, mailbox string, version uint64, password string) (counted bool) {
 	scopes, m := prefixes(remote), g.mark(mailbox, version, password)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	p := g.pairs.use(pairKey{scopes[0].prefix, mailbox})
 	if p.repeats(m) {
-		return
+		return false
 	}
 	p.stale = append(p.stale, m)
 	if len(p.stale) > maxStale {
@@ -145,6 +144,7 @@ func (g *Logins) Failed(now time.Time, remote netip.Addr, mailbox string, versio
 		g.prefixes.use(s.prefix).bucket.Take(now, 1, g.limits.around(s))
 	}
 	g.mailboxes.use(mailbox).bucket.Take(now, 1, g.limits.Mailbox)
+	return true
 }
 
 // Succeeded takes the misses of this mailbox from there out of every count, and remembers that its owner is to be found there.
@@ -190,42 +190,3 @@ func (l LoginLimits) around(s scope) store.Limit {
 
 // has reports whether another miss would be looked at. The bucket is a copy.
 func has(b store.Bucket, now time.Time, l store.Limit) bool { return b.Take(now, 0, l).Left > 0 }
-
-// table is a map of misses with a bound.
-type table[K comparable] struct {
-	max     int
-	entries map[K]*list.Element
-	order   *list.List // most recently used first; values are *tableEntry[K]
-}
-
-type tableEntry[K comparable] struct {
-	key K
-	misses
-}
-
-func newTable[K comparable](limit int) *table[K] {
-	return &table[K]{max: limit, entries: map[K]*list.Element{}, order: list.New()}
-}
-
-// peek returns what is known of a key, or nil.
-func (t *table[K]) peek(key K) *misses {
-	if e, ok := t.entries[key]; ok {
-		return &e.Value.(*tableEntry[K]).misses
-	}
-	return nil
-}
-
-// use returns the entry of a key, a new one if need be.
-func (t *table[K]) use(key K) *misses {
-	if e, ok := t.entries[key]; ok {
-		t.order.MoveToFront(e)
-		return &e.Value.(*tableEntry[K]).misses
-	}
-	if len(t.entries) >= t.max {
-		oldest := t.order.Back()
-		delete(t.entries, t.order.Remove(oldest).(*tableEntry[K]).key)
-	}
-	entry := &tableEntry[K]{key: key}
-	t.entries[key] = t.order.PushFront(entry)
-	return &entry.misses
-}

@@ -70,8 +70,14 @@ func TestSlowSprayLimit(t *testing.T) {
 // TestOldPhone: the same wrong password again and again is an old device; it throttles nobody and costs no second look.
 func TestOldPhone(t *testing.T) {
 	g := NewLogins(LoginLimits{})
+	counted := 0
 	for range 1000 {
-		g.Failed(start, home, "alice", 1, "last year's")
+		if g.Failed(start, home, "alice", 1, "last year's") {
+			counted++
+		}
+	}
+	if counted != 1 {
+		t.Errorf("counted %d times, want once", counted)
 	}
 	if got := g.Check(start, home, "alice", 1, "last year's"); got != Stale {
 		t.Errorf("got %v, want Stale", got)
@@ -174,7 +180,7 @@ func TestManyOldDevices(t *testing.T) {
 
 // TestTableBound: memory is bounded, and what is used stays.
 func TestTableBound(t *testing.T) {
-	table := newTable[int](3)
+	table := newTable[int, misses](3)
 	for i := range 3 {
 		table.use(i)
 	}

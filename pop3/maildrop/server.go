@@ -9,12 +9,10 @@ import (
 
 	"latchkey/auth"
 	"latchkey/guard"
+	"latchkey/internal/refusal"
 	"latchkey/pop3"
 	"latchkey/store"
 )
-
-// refusal is the greeting of a connection over a cap.
-const refusal = "-ERR [SYS/TEMP] try again later: too many connections from your address or in all\r\n"
 
 // ErrNoTLS: a door that is TLS from the first octet has no TLSConfig. It does not open, rather than open in the clear.
 var ErrNoTLS = errors.New("maildrop: implicit TLS without a certificate")
@@ -24,10 +22,20 @@ type Store interface {
 	store.Maildrops
 }
 
+// Grants is told of logins (POP before SMTP).
+type Grants interface {
+	// LoggedIn is called once for each successful login, when the maildrop is open and before the client learns of it.
+	LoggedIn(ctx context.Context, p guard.Place, account store.AccountID, name string, credentialVersion uint64)
+}
+
 // Options are what a POP3 door is made of. Store and Auth must be set.
 type Options struct {
 	Store Store
 	Auth  *auth.Authenticator
+	// Grants is told of logins; nil is nobody.
+	Grants Grants
+	// Loopback is set when the door's listener is bound to a loopback address; see [guard.Place].
+	Loopback bool
 	// Hostname is named in the greeting.
 	Hostname string
 	// TLSConfig makes STLS available, or with ImplicitTLS makes every connection TLS from its first octet (RFC 8314 §3).
@@ -54,8 +62,10 @@ func New(o Options) *Server {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{o: o, pop3: &pop3.Server{
-		Backend: &backend{store: o.Store, auth: o.Auth, log: o.Logger.With("service", "pop3")}, Hostname: o.Hostname, Implementation: o.Implementation,
-		Expire: "NEVER", Limits: o.Times, Logger: o.Logger,
+		Backend: &backend{
+			store: o.Store, auth: o.Auth, grants: o.Grants, loopback: o.Loopback, log: o.Logger.With("service", "pop3"),
+		},
+		Hostname: o.Hostname, Implementation: o.Implementation, Expire: "NEVER", Limits: o.Times, Logger: o.Logger,
 	}}
 	if !o.ImplicitTLS {
 		s.pop3.TLSConfig = o.TLSConfig
@@ -66,7 +76,7 @@ func New(o Options) *Server {
 // Serve accepts connections until the listener fails or the server is closed; then it returns pop3.ErrServerClosed. It closes the
 // listener.
 func (s *Server) Serve(l net.Listener) error {
-	options := guard.ListenerOptions{Limits: s.o.Connections, Refusal: refusal, Logger: s.o.Logger}
+	options := guard.ListenerOptions{Limits: s.o.Connections, Refusal: refusal.Of(refusal.ConnectionsFull).POP3.Line() + "\r\n", Logger: s.o.Logger}
 	if s.o.ImplicitTLS {
 		if s.o.TLSConfig == nil {
 			return errors.Join(ErrNoTLS, l.Close())

@@ -10,15 +10,18 @@ import (
 
 	"latchkey/auth"
 	"latchkey/guard"
+	"latchkey/internal/refusal"
 	"latchkey/pop3"
 	"latchkey/store"
 )
 
 // backend begins sessions on a store.
 type backend struct {
-	store Store
-	auth  *auth.Authenticator
-	log   *slog.Logger
+	store    Store
+	auth     *auth.Authenticator
+	grants   Grants // nil: nobody is told of logins
+	loopback bool
+	log      *slog.Logger
 }
 
 func (b *backend) NewSession(_ context.Context, c *pop3.Conn) (pop3.Session, error) {
@@ -67,7 +70,7 @@ func (s *session) RefusePassword() *pop3.Error {
 	if s.passwordAllowed() {
 		return nil
 	}
-	return errCleartext
+	return reply(refusal.AuthCleartext, nil)
 }
 
 // AuthMechanisms lists what carries a password, where one may come.
@@ -81,14 +84,14 @@ func (s *session) AuthMechanisms() []string {
 // Auth begins an exchange.
 func (s *session) Auth(ctx context.Context, mech string) (sasl.Server, error) {
 	if mech == "NTLM" || mech == "GSSAPI" {
-		return nil, errNTLM
+		return nil, reply(refusal.AuthSPA, nil)
 	}
 	login := func(username, password string) error { return s.login(ctx, mech, username, password) }
 	switch {
 	case mech != sasl.Plain && mech != sasl.Login:
-		return nil, errMechanism
+		return nil, reply(refusal.AuthMechanism, nil)
 	case !s.passwordAllowed():
-		return nil, errCleartext
+		return nil, reply(refusal.AuthCleartext, nil)
 	case mech == sasl.Plain:
 		return &mechanism{auth.NewPlainServer(login)}, nil
 	default:
@@ -108,14 +111,19 @@ func (m *mechanism) Next(response []byte) (challenge []byte, done bool, err erro
 	case errors.Is(err, auth.ErrIdentity):
 		return nil, true, loginError(err)
 	}
-	return nil, true, errExchange
+	return nil, true, reply(refusal.AuthMalformed, nil)
 }
 
-// Open takes the snapshot.
+// Open takes the snapshot. Then the login has succeeded, by whatever mechanism, and its grant is given before +OK leaves: mail programs
+// that know nothing of POP before SMTP send in the same moment.
 func (s *session) Open(ctx context.Context) (pop3.Maildrop, error) {
 	m, err := s.store.OpenMaildrop(ctx, s.who.Account)
 	if err != nil {
 		return nil, storeError(err)
+	}
+	if s.grants != nil {
+		place := guard.Place{Remote: guard.Unmap(s.conn.RemoteAddr()), Loopback: s.loopback}
+		s.grants.LoggedIn(ctx, place, s.who.Account, s.who.Name, s.who.CredentialVersion)
 	}
 	return &maildrop{
 		snapshot: m, messages: m.Messages(), fetched: map[store.CopyID]struct{}{}, log: s.log.With("account", s.who.Name),
