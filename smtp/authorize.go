@@ -4,8 +4,11 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
+	"latchkey/guard"
 	"latchkey/internal/mailaddr"
+	"latchkey/internal/refusal"
 	"latchkey/store"
 )
 
@@ -15,50 +18,66 @@ type Door string
 const (
 	// MX is port 25: anybody delivers to the domain's mailboxes, and after AUTH a mailbox owner submits.
 	MX Door = "mx"
-	// Submission is 587 and 465: nobody sends anything before AUTH.
+	// Submission is 587 and 465: nobody sends anything before AUTH, or what stands in for it.
 	Submission Door = "submission"
 )
 
-// authorizeSender decides whether a sender may use a reverse-path at a door: nil, or the refusal of MAIL.
-func authorizeSender(who sender, door Door, reversePath mailaddr.Address, ours ownership, settings store.Settings) *refusal {
-	switch who.(type) {
+// authorizeSender decides whether a sender may use a reverse-path, on which it has a right, at a door: nil, or the refusal of MAIL. Who
+// is refused as granted or trusted is asked again as anonymous: neither takes away what a stranger may do.
+func authorizeSender(
+	who sender, door Door, reversePath mailaddr.Address, right ownership, settings store.Settings, now time.Time,
+) *refused {
+	switch who := who.(type) {
 	case authenticated:
 		// The null reverse-path is for read receipts; RCPT holds it to one recipient.
-		if reversePath.IsZero() || ours != foreign {
+		if reversePath.IsZero() || right != foreign {
 			return nil
 		}
-		return &refusal{550, status{5, 7, 1}, "That sender address is not yours: use the address of the mailbox you logged in with", nil}
+		return refuse(refusal.SenderNotYours)
+	case granted:
+		if settings.OutgoingMail && settings.POPBeforeSMTP && !reversePath.IsZero() && right != foreign {
+			return nil
+		}
+		return refuse(refusal.RelayNoGrant)
+	case trusted:
+		if settings.OutgoingMail && !settings.AuthRequired(now) && slices.Contains(settings.TrustedNetworks, who.network) &&
+			reversePath.Domain() == settings.Domain && right != foreign {
+			return nil
+		}
+		return refuse(refusal.RelayUnknownSender)
 	case anonymous:
 		switch {
 		case door != MX:
-			return authRequired()
+			return refuse(refusal.AuthRequired)
 		case reversePath.Domain() == settings.Domain && !slices.ContainsFunc(settings.OutsideSenders, func(a mailaddr.Address) bool {
 			return sameMailbox(a, reversePath, settings.Domain)
 		}):
-			return &refusal{550, status{5, 7, 1},
-				`Authenticate to send as this domain: turn on "My server requires authentication" in your mail program`, nil}
+			return refuse(refusal.OwnDomain)
 		}
 		return nil
 	}
-	return authRequired()
+	return refuse(refusal.AuthRequired)
 }
 
-// authorizeRelay decides whether a sender may send to a recipient that leads where route says: nil, or the refusal of RCPT. Only an
-// authenticated sender ever sends out of the domain, whatever the settings.
-func authorizeRelay(who sender, door Door, rcpt mailaddr.Address, route store.Route, remote netip.Addr, settings store.Settings) *refusal {
-	_, proved := who.(authenticated)
+// authorizeRelay decides whether a sender may send to a recipient that leads where route says: nil, or the refusal of RCPT. Only who
+// has proved itself, in one of three ways, ever sends out of the domain, whatever the settings.
+func authorizeRelay(who sender, door Door, rcpt mailaddr.Address, route store.Route, settings store.Settings) *refused {
+	proved := false
+	switch who.(type) {
+	case authenticated, granted, trusted:
+		proved = true
+	}
 	switch {
 	case !proved && door != MX:
-		return authRequired()
+		return refuse(refusal.AuthRequired)
 	case len(route.Remote) == 0:
 		return nil
 	case !proved:
-		return &refusal{550, status{5, 7, 1}, "Relaying denied for " + remote.String() +
-			`: turn on "My server requires authentication" in your mail program, with the user name and password of your incoming mail`, nil}
+		return refuse(refusal.RelayDenied)
 	case !settings.OutgoingMail:
-		return &refusal{550, status{5, 7, 1}, "Mail out of this domain is switched off: ask the owner of the domain", nil}
+		return refuse(refusal.OutgoingOff)
 	case slices.ContainsFunc(append(slices.Clone(route.Remote), rcpt), hasRouting):
-		return &refusal{550, status{5, 1, 2}, "Addresses with a route or an address literal are not relayed: give user@domain", nil}
+		return refuse(refusal.RecipientRouted)
 	}
 	return nil
 }
@@ -69,7 +88,44 @@ func hasRouting(a mailaddr.Address) bool {
 	return a.IsLiteral() || strings.ContainsAny(a.Local(), "@%!")
 }
 
-func authRequired() *refusal {
-	return &refusal{530, status{5, 7, 0},
-		`Authentication required: turn on "My server requires authentication" in your mail program`, nil}
+// trustedNetwork finds the network by which a client is trusted now. The caller knows that the address is the client's own.
+func trustedNetwork(settings store.Settings, now time.Time, remote netip.Addr) (netip.Prefix, bool) {
+	if settings.AuthRequired(now) {
+		return netip.Prefix{}, false
+	}
+	i := slices.IndexFunc(settings.TrustedNetworks, func(n netip.Prefix) bool { return n.Contains(remote) })
+	if i < 0 {
+		return netip.Prefix{}, false
+	}
+	return settings.TrustedNetworks[i], true
+}
+
+// withoutGrant names the refusal for somebody without AUTH who uses an address of our domain, by why there is no grant. What it tells
+// of a mailbox it tells only to an address from which that mailbox had logged in; but that mail is fetched over the other IP family is
+// said to everybody, because nobody else could tell the owner.
+func withoutGrant(why guard.NoGrant, door Door) refusal.Name {
+	switch why.Kind {
+	case guard.NoGrantShared:
+		return refusal.RelayShared
+	case guard.NoGrantSpent:
+		return refusal.RelayGrantSpent
+	case guard.NoGrantExpired, "": // it may be that a grant came in this moment
+		if why.OtherFamily {
+			return refusal.RelayExpiredFamily
+		}
+		return refusal.RelayGrantExpired
+	case guard.NoGrantRevoked, guard.NoGrantNever, guard.NoGrantElsewhere, guard.NoGrantOtherFamily:
+		switch {
+		case why.OtherFamily:
+			return refusal.RelayOtherFamily
+		case why.Kind == guard.NoGrantRevoked:
+			return refusal.RelayGrantEnded
+		}
+		return refusal.RelayNoGrant
+	}
+	// POP before SMTP is off, so that fetching mail first is no way to name.
+	if door == MX {
+		return refusal.OwnDomain
+	}
+	return refusal.AuthRequired
 }

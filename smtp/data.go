@@ -13,8 +13,11 @@ import (
 	"strings"
 	"time"
 
+	gosmtp "github.com/emersion/go-smtp"
+
 	"latchkey/internal/mailaddr"
 	"latchkey/internal/message"
+	"latchkey/internal/refusal"
 	"latchkey/store"
 )
 
@@ -57,15 +60,49 @@ func (s *session) receive(tx *transaction, r io.Reader) (store.MessageID, error)
 	if s.wire.wasCut() {
 		return 0, io.ErrUnexpectedEOF
 	}
-	envelope := s.envelope(tx, header, headerLen)
 	size := draft.Size()
-	receipt, err := draft.Commit(s.ctx, envelope)
+	receipt, err := s.commit(tx, draft, s.envelope(tx, header, headerLen))
 	if err != nil {
 		return 0, err
 	}
+	s.count(tx)
 	logAccept(s.ctx, s.log, tx, receipt.Message, size, lines.LongLines())
 	s.leftOut(tx, header, receipt)
 	return receipt.Message, nil
+}
+
+// commit takes responsibility, if the sender still is who it was. Then what was reserved is spent; if not, it is given back.
+func (s *session) commit(tx *transaction, draft store.Draft, e store.Envelope) (store.Receipt, error) {
+	if err := s.still(tx, atCommit); err != nil {
+		return store.Receipt{}, err
+	}
+	if !tx.seal() {
+		return store.Receipt{}, gosmtp.ErrDataReset
+	}
+	receipt, err := draft.Commit(s.ctx, e)
+	if n := tx.settle(sealed); err != nil {
+		s.refund(tx, n)
+	}
+	return receipt, err
+}
+
+// count adds a message that leaves the domain to the daily figures. It was accepted, so a failure is for the log only.
+func (s *session) count(tx *transaction) {
+	if len(tx.remotes) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), refundTime)
+	defer cancel()
+	day, way := store.DayOf(s.srv.opts.Now()), tx.who.way()
+	figures := []string{store.SentFromAddress(way, s.remote)}
+	if id := tx.who.account(); id != 0 {
+		figures = append(figures, store.SentByMailbox(way, id))
+	}
+	for _, name := range figures {
+		if err := s.srv.opts.Store.AddStat(ctx, day, name, 1); err != nil {
+			s.log.Error("daily figure not kept", "figure", name, "err", err)
+		}
+	}
 }
 
 // onlyReader and onlyWriter keep io.CopyBuffer to the buffer that it is given.
@@ -81,7 +118,7 @@ type lineReader interface {
 
 // lines refuses bare CR and LF in mail from others, and mends them in mail of our own users, whose programs know no better.
 func (tx *transaction) lines(r io.Reader) lineReader {
-	if _, proved := tx.who.(authenticated); proved {
+	if submits(tx.who) {
 		return message.NewRepairReader(r)
 	}
 	return message.NewStrictReader(r)
@@ -104,10 +141,10 @@ func (s *sizeReader) Read(p []byte) (int, error) {
 // edit checks and completes the header. Mail from others gets its trace line and no other change.
 func (s *session) edit(tx *transaction, h *message.Header) error {
 	if h.Count("Received") > maxReceived {
-		return &refusal{554, status{5, 4, 6}, "Message goes in circles: it has too many Received lines", nil}
+		return refuse(refusal.MessageLoop)
 	}
-	if who, ok := tx.who.(authenticated); ok {
-		if err := s.fixUp(tx, who, h); err != nil {
+	if submits(tx.who) {
+		if err := s.fixUp(tx, h); err != nil {
 			return err
 		}
 	}
@@ -124,11 +161,29 @@ func (s *session) received(tx *transaction) []string {
 		"from " + tx.hello + " (" + literal(s.remote) + ")",
 		"by " + s.srv.opts.Hostname + " " + with + " id " + tx.id,
 	}
+	if c := proofComment(tx.who); c != "" {
+		parts = append(parts, c)
+	}
 	if len(tx.addresses) == 1 {
 		parts = append(parts, "for "+tx.addresses[0].Path())
 	}
 	parts[len(parts)-1] += ";"
 	return append(parts, s.srv.opts.Now().Format(dateForm))
+}
+
+// proofComment names what stood in for AUTH: the keyword does not (RFC 3848 wants ESMTPA for AUTH only).
+func proofComment(who sender) string {
+	switch who := who.(type) {
+	case granted:
+		of := ""
+		if a := who.address.String(); who.address.IsASCII() && !strings.ContainsAny(a, `"()\\`) {
+			of = " of " + a
+		}
+		return "(POP-before-SMTP grant " + who.grant.ID.String() + of + ")"
+	case trusted:
+		return "(trusted network " + who.network.String() + ")"
+	}
+	return ""
 }
 
 // literal writes an address as RFC 5321 §4.1.3 does.
@@ -210,8 +265,8 @@ func prefix(reversePath, rcpt mailaddr.Address) []byte {
 }
 
 // fixUp completes a submitted message (RFC 6409 §8) and makes sure that its author is one of the sender's addresses.
-func (s *session) fixUp(tx *transaction, who authenticated, h *message.Header) error {
-	sender, err := s.author(tx, who, h)
+func (s *session) fixUp(tx *transaction, h *message.Header) error {
+	sender, err := s.author(tx, h)
 	if err != nil {
 		return err
 	}
@@ -222,7 +277,7 @@ func (s *session) fixUp(tx *transaction, who authenticated, h *message.Header) e
 	var errs []error
 	if sender {
 		h.Remove("Sender")
-		errs = append(errs, h.Append("Sender", who.identity.Address.String()))
+		errs = append(errs, h.Append("Sender", tx.who.mailbox().String()))
 	}
 	if h.Count("Date") == 0 {
 		errs = append(errs, h.Append("Date", s.srv.opts.Now().Format(dateForm)))
@@ -235,49 +290,57 @@ func (s *session) fixUp(tx *transaction, who authenticated, h *message.Header) e
 
 // author checks who the message says it is from: every address of From must be the sender's, or else of Resent-From (a redirect). It
 // adds a From that is missing, and reports whether a Sender is to be set: when From is lent, or when Sender is somebody else.
-func (s *session) author(tx *transaction, who authenticated, h *message.Header) (sender bool, err error) {
+func (s *session) author(tx *transaction, h *message.Header) (sender bool, err error) {
 	switch h.Count("From") {
 	case 0:
 		from := tx.reversePath
 		if from.IsZero() {
-			from = who.identity.Address
+			from = tx.who.mailbox()
 		}
 		return false, h.Append("From", from.String())
 	case 1:
 	default:
-		return false, &refusal{550, status{5, 6, 0}, "The message has more than one From line", nil}
+		return false, refuse(refusal.HeaderFromLines)
 	}
-	right, err := s.ownershipOfField(tx, who, h.Values("From")[0])
+	right, err := s.rightOnField(tx, h.Values("From")[0])
 	if err != nil {
 		return false, err
 	}
 	if right == foreign {
 		// A redirect keeps the author's From and Sender; the topmost block of Resent fields is the last one added (RFC 5322 §3.6.6).
 		if resent := h.Values("Resent-From"); len(resent) > 0 {
-			if right, err = s.ownershipOfField(tx, who, resent[0]); err != nil || right != foreign {
+			if right, err = s.rightOnField(tx, resent[0]); err != nil || right != foreign {
 				return false, err
 			}
 		}
-		return false, &refusal{550, status{5, 7, 1},
-			"The From address of the message is not yours: use the address of the mailbox you logged in with", nil}
+		return false, s.notTheAuthor(tx)
 	}
 	if h.Count("Sender") == 0 {
 		return right == lent, nil
 	}
 	senders := h.Values("Sender")
-	named, err := s.ownershipOfField(tx, who, senders[0])
+	named, err := s.rightOnField(tx, senders[0])
 	return len(senders) > 1 || named == foreign, err
 }
 
-// ownershipOfField is the weakest right on the addresses of a field; what is no list of addresses is foreign.
-func (s *session) ownershipOfField(tx *transaction, who authenticated, value string) (ownership, error) {
+// notTheAuthor is the refusal of a From that is not the sender's.
+func (s *session) notTheAuthor(tx *transaction) error {
+	name := refusal.FromNotYours
+	if _, ok := tx.who.(trusted); ok {
+		name = refusal.FromNotHere
+	}
+	return refuse(name).with(s.facts(tx.reversePath, tx.settings))
+}
+
+// rightOnField is the weakest right on the addresses of a field; what is no list of addresses is foreign.
+func (s *session) rightOnField(tx *transaction, value string) (ownership, error) {
 	addrs, err := message.Addresses(value)
 	if err != nil {
 		return foreign, nil //nolint:nilerr // a field that cannot be read proves nothing
 	}
 	weakest := own
 	for _, a := range addrs {
-		right, err := s.ownership(s.ctx, who, a, tx.settings.Domain)
+		right, err := s.right(s.ctx, tx.who, a, tx.settings.Domain)
 		if err != nil {
 			return foreign, err
 		}
@@ -312,7 +375,7 @@ func (s *session) leftOut(tx *transaction, h *message.Header, receipt store.Rece
 		v, _ := verdictOn(f.Err)
 		report = append(report, message.FailedRecipient{
 			Address: tx.addresses[i], Original: r.Original,
-			Status: fmt.Sprintf("5.%d.%d", v.status[1], v.status[2]), Diagnostic: cleanText(v.text),
+			Status: fmt.Sprintf("5.%d.%d", v.row.SMTP.Status[1], v.row.SMTP.Status[2]), Diagnostic: v.text(),
 		})
 	}
 	// RFC 5321 §4.5.5: never to the null reverse-path.

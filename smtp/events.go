@@ -25,11 +25,11 @@ func logLeftOut(ctx context.Context, log *slog.Logger, id store.MessageID, rcpt 
 }
 
 // logReject notes a command that was refused. The peer's fault is Info, ours is Error.
-func logReject(ctx context.Context, log *slog.Logger, command string, reply refusal, ours bool, err error) {
+func logReject(ctx context.Context, log *slog.Logger, command string, r *refused, ours bool, err error) {
 	level := slog.LevelInfo
 	if ours {
 		level = slog.LevelError
 	}
-	log.LogAttrs(ctx, level, "command refused", slog.String("command", command), slog.Int("code", reply.code),
-		slog.String("reply", reply.text), slog.Any("err", err))
+	log.LogAttrs(ctx, level, "command refused", slog.String("command", command), slog.Int("code", r.row.SMTP.Code),
+		slog.String("refusal", string(r.row.Name)), slog.String("reply", r.text()), slog.Any("err", err))
 }

@@ -140,7 +140,7 @@ func newFixture(t testing.TB, door Door, edit ...func(*Options)) *fixture {
 	f.must(f.store.PutAlias(ctx, store.Alias{Name: "sales", Targets: []store.AccountID{f.ids["alice"]}}))
 	f.must(f.store.PutAlias(ctx, store.Alias{Name: "team", Targets: []store.AccountID{f.ids["alice"], f.ids["bob"]}}))
 	f.opts = Options{
-		Door: door, Store: f.store, Auth: f.auth, Hostname: testHost, TLSConfig: testTLS(),
+		Door: door, Store: f.store, Auth: f.auth, Sending: guard.NewSending(f.store, nil), Hostname: testHost, TLSConfig: testTLS(),
 		Connections: guard.ConnLimits{PerPrefix: 1000},
 		Logger:      slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
@@ -236,11 +236,12 @@ func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)
 // remoteConn is the server's end of a pipe, with an address and a count of writes.
 type remoteConn struct {
 	net.Conn
+	remote netip.Addr
 	writes atomic.Int64
 }
 
 func (c *remoteConn) RemoteAddr() net.Addr {
-	return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 40000}
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.remote, 40000))
 }
 
 func (c *remoteConn) Write(p []byte) (int, error) {
@@ -249,9 +250,12 @@ func (c *remoteConn) Write(p []byte) (int, error) {
 }
 
 // dial connects to a server on pipes.
-func (p *pipes) dial(f *fixture) (*client, *remoteConn) {
+func (p *pipes) dial(f *fixture) (*client, *remoteConn) { return p.dialFrom(f, "192.0.2.1") }
+
+// dialFrom connects from an address.
+func (p *pipes) dialFrom(f *fixture, remote string) (*client, *remoteConn) {
 	near, far := net.Pipe()
-	server := &remoteConn{Conn: far}
+	server := &remoteConn{Conn: far, remote: netip.MustParseAddr(remote)}
 	p.conns <- server
 	return f.over(near), server
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/emersion/go-sasl"
 
 	"latchkey/auth"
+	"latchkey/internal/refusal"
 )
 
 // AuthMechanisms lists what the connection may use as it is now. On a connection in the clear that may not carry a password there is
@@ -25,7 +26,7 @@ func (s *session) authPossible() error {
 			return err
 		}
 		if !settings.AuthOnMX {
-			return &refusal{502, status{5, 5, 1}, "No login on this port: use port 587 or 465 for outgoing mail", nil}
+			return refuse(refusal.AuthNotHere)
 		}
 	}
 	if s.tls == nil && !s.srv.opts.Auth.CleartextAllowed(s.ctx, s.remote) {
@@ -51,7 +52,7 @@ func (s *session) beginAuth(mech string) (sasl.Server, error) {
 		return nil, closing()
 	case s.tx.Load() != nil:
 		// RFC 4954 §4: not during a mail transaction.
-		return nil, &refusal{503, status{5, 5, 1}, "Finish the transaction or send RSET before AUTH", nil}
+		return nil, refuse(refusal.AuthInTransaction)
 	case s.authAttempts > s.srv.limits.AuthAttempts:
 		return nil, tooManyLogins()
 	}
@@ -71,7 +72,7 @@ func (s *session) beginAuth(mech string) (sasl.Server, error) {
 		e.server = auth.NewLoginServer(login)
 		return e, nil
 	}
-	return nil, &refusal{504, status{5, 5, 4}, "Unknown mechanism: use PLAIN or LOGIN", nil}
+	return nil, refuse(refusal.AuthMechanism)
 }
 
 func (s *session) login(mech, username, password string) error {
@@ -109,7 +110,7 @@ func (e *exchange) Next(response []byte) (challenge []byte, done bool, err error
 		errors.Is(err, auth.ErrIdentity):
 		s.authFailures++
 	case !e.asked && !errors.Is(err, errPanic):
-		err = &refusal{501, status{5, 5, 2}, "Not what the mechanism asks for", err}
+		err = refuse(refusal.AuthMalformed).because(err)
 	}
 	if s.authFailures >= s.srv.limits.AuthFailures {
 		err = tooManyLogins().because(err)
@@ -121,11 +122,11 @@ func (e *exchange) Next(response []byte) (challenge []byte, done bool, err error
 func (s *session) current(who authenticated) error {
 	err := s.srv.opts.Auth.Current(s.ctx, who.identity)
 	if errors.Is(err, auth.ErrCredentials) || errors.Is(err, auth.ErrSuspended) {
-		return &refusal{421, status{4, 7, 0}, "Your password was changed or your mailbox suspended: log in again", err}
+		return refuse(refusal.AuthChanged).because(err)
 	}
 	return err
 }
 
-func tooManyLogins() *refusal {
-	return &refusal{421, status{4, 7, 0}, "Too many failed logins, closing connection", nil}
+func tooManyLogins() *refused {
+	return refuse(refusal.AuthFailures)
 }

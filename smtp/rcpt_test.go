@@ -2,12 +2,16 @@ package smtp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	gosmtp "github.com/emersion/go-smtp"
+
+	"latchkey/internal/mailaddr"
 	"latchkey/store"
 )
 
@@ -124,16 +128,29 @@ func TestRecipientLimitOfTheMoment(t *testing.T) {
 	c.ask("RCPT TO:<more@remote.example>", "452 4.5.3")
 }
 
+// An alias may lead to many: what does not fit whole is refused whole.
 func TestExpandedRecipientsAreBounded(t *testing.T) {
 	tx := &transaction{recipients: make([]store.Recipient, store.MaxRecipients-2)}
-	tx.accounts = map[store.AccountID]bool{}
-	route := store.Route{Local: []store.AccountID{1, 2, 3}}
-	if err := tx.add(address("team@example.com"), route, 0, ""); verdict(err.(*refusal)) != "452 4.5.3" { //nolint:errorlint // its own type
-		t.Errorf("got %v", err)
+	for n, want := range map[int]bool{1: true, 2: true, 3: false} {
+		if got := tx.fits(store.Route{Local: make([]store.AccountID, n)}); got != want {
+			t.Errorf("%d more: got %v", n, got)
+		}
+		if got := tx.fits(store.Route{Local: make([]store.AccountID, n-1), Remote: make([]mailaddr.Address, 1)}); got != want {
+			t.Errorf("%d more, one remote: got %v", n, got)
+		}
 	}
-	route.Local = route.Local[:2]
-	if err := tx.add(address("team@example.com"), route, 0, ""); err != nil || len(tx.recipients) != store.MaxRecipients {
-		t.Errorf("got %v, %d recipients", err, len(tx.recipients))
+	f := newFixture(t, MX)
+	s := &session{srv: New(f.opts), ctx: context.Background(), who: anonymous{}}
+	tx.who, tx.settings = anonymous{}, store.DefaultSettings(testDomain)
+	tx.accounts = map[store.AccountID]bool{}
+	tx.put(store.Recipient{})
+	s.tx.Store(tx)
+	var r *refused
+	if err := s.rcpt("team@example.com", &gosmtp.RcptOptions{}); !errors.As(err, &r) || verdict(r) != "452 4.5.3" {
+		t.Errorf("two more with room for one: got %v", err)
+	}
+	if err := s.rcpt("bob@example.com", &gosmtp.RcptOptions{}); err != nil || len(tx.recipients) != store.MaxRecipients {
+		t.Errorf("one more with room for one: got %v, %d recipients", err, len(tx.recipients))
 	}
 }
 

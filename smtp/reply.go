@@ -6,18 +6,15 @@ import (
 	"io"
 	"net"
 	"os"
-	"strings"
 
 	gosmtp "github.com/emersion/go-smtp"
 
 	"latchkey/auth"
 	"latchkey/internal/mailaddr"
 	"latchkey/internal/message"
+	"latchkey/internal/refusal"
 	"latchkey/store"
 )
-
-// maxReplyText bounds the text of one reply, in octets: with code and line end a reply line stays below 512 (RFC 5321 §4.5.3.1.5).
-const maxReplyText = 480
 
 // errPanic stands for a bug of ours; the log has the rest.
 var errPanic = errors.New("smtp: panic in session")
@@ -25,124 +22,116 @@ var errPanic = errors.New("smtp: panic in session")
 // status is an enhanced status code (RFC 3463).
 type status = gosmtp.EnhancedCode
 
-// refusal is why a command is refused: code, status and text for the client, cause for the log. The text is ours, whole: nothing that
-// a client sent ever gets into it, because go-smtp makes a reply line of each line in it.
-type refusal struct {
-	code   int
-	status status
-	text   string
-	cause  error
+// refused is why a command is refused: a row of the table for the client, a cause for the log. Only refuse makes one, so nothing that is
+// not in the table is ever said, and nothing that a client sent gets into a text but the facts of [refusal.Facts].
+type refused struct {
+	row   refusal.Refusal
+	facts refusal.Facts
+	cause error
 }
 
-func (r *refusal) Error() string {
+// refuse makes the refusal of a name.
+func refuse(name refusal.Name) *refused { return &refused{row: refusal.Of(name)} }
+
+func (r *refused) Error() string {
 	if r.cause != nil {
-		return "smtp: " + r.text + ": " + r.cause.Error()
+		return "smtp: " + string(r.row.Name) + ": " + r.cause.Error()
 	}
-	return "smtp: " + r.text
+	return "smtp: " + string(r.row.Name)
 }
 
 // Unwrap returns the cause.
-func (r *refusal) Unwrap() error { return r.cause }
+func (r *refused) Unwrap() error { return r.cause }
 
 // because returns a copy with a cause.
-func (r refusal) because(err error) *refusal {
+func (r refused) because(err error) *refused {
 	r.cause = err
 	return &r
 }
 
-// outcome is one line of the table of replies.
+// with returns a copy with the facts of its text.
+func (r refused) with(f refusal.Facts) *refused {
+	r.facts = f
+	return &r
+}
+
+// text is what the client reads.
+func (r *refused) text() string { return refusal.Fill(r.row.SMTP.Text, r.facts) }
+
+// outcome says which refusal a sentinel is for a client.
 type outcome struct {
 	err error
 	// ours is set when it is this server that fails, not the peer.
-	ours  bool
-	reply refusal
+	ours bool
+	name refusal.Name
 }
 
-// outcomes is the table of every sentinel that can reach a client. The first match counts, so temporary causes stand before
-// permanent ones: of several recipients that all failed, one that can be tried again decides.
+// outcomes are all sentinels that can reach a client. The first match counts, so temporary causes stand before permanent ones: of
+// several recipients that all failed, one that can be tried again decides.
 func outcomes() []outcome {
 	return []outcome{
-		{store.ErrNoSpace, true, refusal{452, status{4, 3, 1}, "No space left, try again later", nil}},
-		{store.ErrPoisoned, true, refusal{451, status{4, 3, 0}, "Temporary failure, try again later", nil}},
-		{store.ErrDamaged, true, refusal{451, status{4, 3, 0}, "Temporary failure, try again later", nil}},
-		{store.ErrClosed, true, refusal{421, status{4, 3, 2}, "Service is stopping, try again later", nil}},
-		{store.ErrSuspended, false, refusal{450, status{4, 2, 1}, "Mailbox is suspended, try again later", nil}},
-		{store.ErrMaildropFull, false, refusal{452, status{4, 2, 2}, "Mailbox is full, try again later", nil}},
-		{store.ErrNotFound, false, refusal{550, status{5, 1, 1}, "No such mailbox here", nil}},
+		{store.ErrNoSpace, true, refusal.ServerFull},
+		{store.ErrPoisoned, true, refusal.ServerDisk},
+		{store.ErrDamaged, true, refusal.MessageDamaged},
+		{store.ErrClosed, true, refusal.ServerStopping},
+		{store.ErrSuspended, false, refusal.RecipientSuspended},
+		{store.ErrMaildropFull, false, refusal.RecipientFull},
+		{store.ErrNotFound, false, refusal.RecipientUnknown},
 
-		{auth.ErrCredentials, false, refusal{535, status{5, 7, 8}, "Wrong user name or password: use those of your incoming mail", nil}},
-		{auth.ErrSuspended, false, refusal{535, status{5, 7, 13}, "This mailbox is suspended: ask the owner of the domain", nil}},
-		{auth.ErrIdentity, false, refusal{535, status{5, 7, 8}, "Nobody may log in to act as somebody else", nil}},
-		{auth.ErrThrottled, false, refusal{454, status{4, 7, 0}, "Too many failed logins: wait a few minutes", nil}},
-		{auth.ErrBusy, true, refusal{454, status{4, 7, 0}, "Too many logins at once: try again", nil}},
-		{auth.ErrCleartext, false, refusal{538, status{5, 7, 11}, "Turn on encryption (STARTTLS, or SSL/TLS on port 465) in your mail program, then log in", nil}},
+		{auth.ErrCredentials, false, refusal.AuthWrongPassword},
+		{auth.ErrSuspended, false, refusal.AuthSuspended},
+		{auth.ErrIdentity, false, refusal.AuthOtherIdentity},
+		{auth.ErrThrottled, false, refusal.AuthThrottled},
+		{auth.ErrBusy, true, refusal.AuthBusy},
+		{auth.ErrCleartext, false, refusal.AuthCleartext},
 
-		{errPanic, true, refusal{421, status{4, 3, 0}, "Internal error, closing connection", nil}},
-		{errTooLarge, false, refusal{552, status{5, 3, 4}, "Message is larger than allowed here", nil}},
-		{message.ErrBareCR, false, refusal{550, status{5, 5, 2}, "Message has a CR without LF (RFC 5321 section 2.3.8)", nil}},
-		{message.ErrBareLF, false, refusal{550, status{5, 5, 2}, "Message has a LF without CR (RFC 5321 section 2.3.8)", nil}},
-		{message.ErrHeaderTooLarge, false, refusal{552, status{5, 3, 4}, "Message header is too large", nil}},
-		{message.ErrTooManyFields, false, refusal{552, status{5, 3, 4}, "Message header has too many fields", nil}},
-		{message.ErrHeaderLine, false, refusal{550, status{5, 6, 0}, "Message header has a line that is too long", nil}},
-		{message.ErrHeaderNUL, false, refusal{550, status{5, 6, 0}, "Message header has a NUL octet", nil}},
-		{message.ErrInjection, false, refusal{550, status{5, 6, 0}, "Message header could not be completed", nil}},
-		{gosmtp.ErrTooLongLine, false, refusal{554, status{5, 6, 0}, "A line is too long", nil}},
-		{mailaddr.ErrSyntax, false, refusal{553, status{5, 1, 3}, "Not a valid address", nil}},
+		{errPanic, true, refusal.ServerPanic},
+		{errTooLarge, false, refusal.MessageTooLarge},
+		{gosmtp.ErrDataTooLarge, false, refusal.MessageTooLarge},
+		{message.ErrBareCR, false, refusal.MessageBareCR},
+		{message.ErrBareLF, false, refusal.MessageBareLF},
+		{message.ErrHeaderTooLarge, false, refusal.HeaderTooLarge},
+		{message.ErrTooManyFields, false, refusal.HeaderFields},
+		{message.ErrHeaderLine, false, refusal.HeaderLongLine},
+		{message.ErrHeaderNUL, false, refusal.HeaderNUL},
+		{message.ErrInjection, false, refusal.HeaderIncomplete},
+		{gosmtp.ErrTooLongLine, false, refusal.MessageLongLine},
+		{mailaddr.ErrSyntax, false, refusal.RecipientSyntax},
 
-		{os.ErrDeadlineExceeded, false, refusal{421, status{4, 4, 2}, "Too slow, closing connection", nil}},
-		{io.ErrUnexpectedEOF, false, connectionLost()},
-		{context.Canceled, true, refusal{421, status{4, 3, 2}, "Service is stopping, try again later", nil}},
-		{context.DeadlineExceeded, true, refusal{451, status{4, 3, 0}, "Temporary failure, try again later", nil}},
+		{os.ErrDeadlineExceeded, false, refusal.ConnectionSlow},
+		{io.ErrUnexpectedEOF, false, refusal.ConnectionLost},
+		{context.Canceled, true, refusal.ServerStopping},
+		{context.DeadlineExceeded, true, refusal.TemporaryFailure},
 	}
 }
 
-func connectionLost() refusal { return refusal{421, status{4, 4, 2}, "Connection lost", nil} }
-
-// verdictOn finds the reply to an error, and whether the fault is ours. Whatever is not in the table is ours, and answered 451.
-func verdictOn(err error) (reply refusal, ours bool) {
-	var own *refusal
+// verdictOn finds the refusal that an error is, and whether the fault is ours. Whatever is not known is ours, and answered 451.
+func verdictOn(err error) (r *refused, ours bool) {
+	var own *refused
 	if errors.As(err, &own) {
-		return *own, false
-	}
-	var library *gosmtp.SMTPError
-	if errors.As(err, &library) {
-		return refusal{code: library.Code, status: library.EnhancedCode, text: library.Message}, false
+		return own, false
 	}
 	var network *net.OpError
 	if errors.As(err, &network) {
-		return connectionLost(), false
+		return refuse(refusal.ConnectionLost), false
 	}
 	for _, o := range outcomes() {
 		if errors.Is(err, o.err) {
-			return o.reply, o.ours
+			return refuse(o.name), o.ours
 		}
 	}
-	return refusal{code: 451, status: status{4, 3, 0}, text: "Temporary failure, try again later"}, true
+	return refuse(refusal.TemporaryFailure), true
 }
 
 // replyFor is the only way out for an error. go-smtp wants exactly *gosmtp.SMTPError: it does not unwrap, and it sends the text of any
-// other error to the client. The first digits of code and status agree (RFC 2034 §4). It returns nil for nil.
+// other error to the client. The first digits of code and status agree (RFC 2034 §4), as they do in the table. It returns nil for nil.
 func replyFor(err error) *gosmtp.SMTPError {
 	if err == nil {
 		return nil
 	}
 	r, _ := verdictOn(err)
-	if r.code/100 != 2 && r.code/100 != 4 && r.code/100 != 5 {
-		r = refusal{code: 451, status: status{4, 3, 0}, text: "Temporary failure, try again later"}
+	if r.row.SMTP.Code == 0 { // a refusal of POP3
+		r = refuse(refusal.TemporaryFailure)
 	}
-	if r.status[0] != r.code/100 {
-		r.status = status{r.code / 100, 0, 0}
-	}
-	return &gosmtp.SMTPError{Code: r.code, EnhancedCode: r.status, Message: cleanText(r.text)}
-}
-
-// cleanText makes one line of printable ASCII of a text.
-func cleanText(text string) string {
-	clean := strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return -1
-		}
-		return r
-	}, text)
-	return clean[:min(len(clean), maxReplyText)]
+	return &gosmtp.SMTPError{Code: r.row.SMTP.Code, EnhancedCode: status(r.row.SMTP.Status), Message: r.text()}
 }

@@ -4,9 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"go/types"
 	"io"
+	"maps"
 	"net"
 	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -15,6 +23,7 @@ import (
 	"latchkey/auth"
 	"latchkey/internal/mailaddr"
 	"latchkey/internal/message"
+	"latchkey/internal/refusal"
 	"latchkey/store"
 )
 
@@ -64,15 +73,14 @@ func replies() []replyCase {
 		{context.Canceled, "421 4.3.2"},
 		{context.DeadlineExceeded, "451 4.3.0"},
 		{errors.New("/var/lib/secret: broken\r\n250 ok"), "451 4.3.0"},
-		{&refusal{550, status{5, 7, 1}, "no", store.ErrNoSpace}, "550 5.7.1"},
-		{refusal{421, status{4, 7, 0}, "no", nil}.because(errors.New("secret")), "421 4.7.0"},
+		{refuse(refusal.RelayDenied).because(store.ErrNoSpace), "550 5.7.1"},
+		{refuse(refusal.RelayTries).because(errors.New("secret")), "421 4.7.0"},
 		// Of several recipients that failed, one that can be tried again decides.
 		{errors.Join(store.ErrNoRecipients, &store.RecipientError{Err: store.ErrNotFound}, &store.RecipientError{Index: 1, Err: store.ErrMaildropFull}), "452 4.2.2"},
 		{errors.Join(store.ErrNoRecipients, &store.RecipientError{Err: store.ErrNotFound}), "550 5.1.1"},
-		// What contradicts itself is put right.
-		{&refusal{code: 450, status: status{5, 2, 1}, text: "x"}, "450 4.0.0"},
-		{&refusal{code: 354, status: status{3, 0, 0}, text: "x"}, "451 4.3.0"},
-		{&refusal{code: 0, text: "x"}, "451 4.3.0"},
+		// A name that is not in the table, and one of POP3.
+		{refuse("secret"), "451 4.3.0"},
+		{refuse(refusal.AuthSPA), "451 4.3.0"},
 	}
 }
 
@@ -103,22 +111,63 @@ func TestReplyFor(t *testing.T) {
 	}
 }
 
+// Every sentinel has a row of SMTP, and a first digit that says the same as the store does: what is ours passes.
 func TestOutcomesAgree(t *testing.T) {
 	for _, o := range outcomes() {
-		if o.reply.code/100 != o.reply.status[0] {
-			t.Errorf("%v: %d %v", o.err, o.reply.code, o.reply.status)
+		r, ok := refusal.Lookup(o.name)
+		if !ok || r.SMTP.Code == 0 {
+			t.Errorf("%v: no row %q for SMTP", o.err, o.name)
 		}
-		if o.reply.text != cleanText(o.reply.text) {
-			t.Errorf("%v: text %q", o.err, o.reply.text)
+		if o.ours && r.SMTP.Code/100 != 4 {
+			t.Errorf("%v: our fault, and %d", o.err, r.SMTP.Code)
 		}
 	}
 }
 
-func TestReplyTextIsOneShortLine(t *testing.T) {
-	for _, text := range []string{"a\r\n250 ok", "a\nb", "tab\tnul\x00", "é", strings.Repeat("x", maxReplyText+1)} {
-		m := replyFor(&refusal{550, status{5, 0, 0}, text, nil}).Message
-		if strings.ContainsFunc(m, func(r rune) bool { return r < ' ' || r > '~' }) || len(m) > maxReplyText {
-			t.Errorf("%q became %q", text, m)
+// replyForm is what a literal reply looks like.
+var replyForm = regexp.MustCompile(`^[245][0-9][0-9][ -]`)
+
+// Every reply that refuses is a row of the table: nothing but refuse makes a refused, nothing but replyFor hands one to go-smtp, no
+// text stands in the code, and refuse is given names of the table.
+func TestRepliesComeFromTheTable(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil || len(files) < 10 {
+		t.Fatal(files, err)
+	}
+	where := make(map[string]int)
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
 		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		function := ""
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.FuncDecl:
+				function = n.Name.Name
+			case *ast.CompositeLit:
+				switch kind := types.ExprString(n.Type); kind {
+				case "refused", "gosmtp.SMTPError":
+					where[kind+" in "+function]++
+				}
+			case *ast.BasicLit:
+				if s, err := strconv.Unquote(n.Value); err == nil && replyForm.MatchString(s) && s != readyForTLS {
+					t.Errorf("%s: reply %q", name, s)
+				}
+			case *ast.CallExpr:
+				if types.ExprString(n.Fun) == "refuse" {
+					if arg := types.ExprString(n.Args[0]); !strings.HasPrefix(arg, "refusal.") && arg != "bad" && arg != "o.name" && !strings.HasPrefix(arg, "withoutGrant(") && arg != "name" {
+						t.Errorf("%s: refuse(%s)", name, arg)
+					}
+				}
+			}
+			return true
+		})
+	}
+	if want := map[string]int{"refused in refuse": 1, "gosmtp.SMTPError in replyFor": 1, "gosmtp.SMTPError in Data": 1}; !maps.Equal(where, want) {
+		t.Errorf("replies are made %v, want %v", where, want)
 	}
 }

@@ -1,7 +1,9 @@
 package smtp
 
 import (
+	"fmt"
 	"log/slog"
+	"net/netip"
 
 	"latchkey/auth"
 	"latchkey/internal/mailaddr"
@@ -14,21 +16,62 @@ type sender interface {
 	slog.LogValuer
 	// account is the mailbox that answers for the mail, 0 for none.
 	account() store.AccountID
+	// mailbox is the address that answers for the mail, zero for none.
+	mailbox() mailaddr.Address
+	// way is how the sender proved itself, empty for not at all.
+	way() store.SentWay
 }
+
+// submits reports whether mail of a sender is one of our own users', and not a stranger's.
+func submits(who sender) bool { return who.way() != "" }
 
 // anonymous is everybody who has not proved anything.
 type anonymous struct{}
 
-func (anonymous) LogValue() slog.Value     { return slog.StringValue("anonymous") }
-func (anonymous) account() store.AccountID { return 0 }
+func (anonymous) LogValue() slog.Value      { return slog.StringValue("anonymous") }
+func (anonymous) account() store.AccountID  { return 0 }
+func (anonymous) mailbox() mailaddr.Address { return mailaddr.Address{} }
+func (anonymous) way() store.SentWay        { return "" }
 
 // authenticated has proved by AUTH to own a mailbox.
 type authenticated struct {
 	identity auth.Identity
 }
 
-func (a authenticated) LogValue() slog.Value     { return slog.StringValue(a.identity.Address.String()) }
-func (a authenticated) account() store.AccountID { return a.identity.Account }
+func (a authenticated) LogValue() slog.Value      { return slog.StringValue(a.identity.Address.String()) }
+func (a authenticated) account() store.AccountID  { return a.identity.Account }
+func (a authenticated) mailbox() mailaddr.Address { return a.identity.Address }
+func (authenticated) way() store.SentWay          { return store.SentAuth }
+
+// granted stands where the owner of a mailbox fetched mail a moment ago (POP before SMTP), and sends as that mailbox.
+type granted struct {
+	grant store.Grant
+	// address is the mailbox's.
+	address mailaddr.Address
+}
+
+func (g granted) LogValue() slog.Value {
+	return slog.StringValue(fmt.Sprintf("%s by address grant %s", g.address, g.grant.ID))
+}
+func (g granted) account() store.AccountID  { return g.grant.Account }
+func (g granted) mailbox() mailaddr.Address { return g.address }
+func (granted) way() store.SentWay          { return store.SentGrant }
+
+// trusted stands in a network that the owner of the domain named, while authentication is not required.
+type trusted struct {
+	// network is the one that was named.
+	network netip.Prefix
+	// address is the reverse-path, owner the mailbox that alone owns it, 0 for none.
+	address mailaddr.Address
+	owner   store.AccountID
+}
+
+func (t trusted) LogValue() slog.Value {
+	return slog.StringValue(fmt.Sprintf("%s by trusted network %s", t.address, t.network))
+}
+func (t trusted) account() store.AccountID  { return t.owner }
+func (t trusted) mailbox() mailaddr.Address { return t.address }
+func (trusted) way() store.SentWay          { return store.SentTrusted }
 
 // ownership says by what right a mailbox uses an address as sender.
 type ownership int
@@ -38,7 +81,7 @@ const (
 	foreign ownership = iota
 	// lent: the owner of the domain gave it by send-as.
 	lent
-	// own: mail for it goes to this mailbox and to no other.
+	// own: mail for it goes to this mailbox and to no other; for a trusted sender, which has no mailbox: it exists in this domain.
 	own
 )
 

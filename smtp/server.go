@@ -17,6 +17,7 @@ import (
 	"latchkey/auth"
 	"latchkey/guard"
 	"latchkey/internal/mailaddr"
+	"latchkey/internal/refusal"
 	"latchkey/store"
 )
 
@@ -38,6 +39,7 @@ type Store interface {
 	Usage(ctx context.Context, account store.AccountID) (store.Usage, error)
 	NewDraft(ctx context.Context) (store.Draft, error)
 	Settings(ctx context.Context) (store.Settings, error)
+	AddStat(ctx context.Context, day store.Day, name string, n int64) error
 }
 
 // Authenticator is what the service needs of auth: *auth.Authenticator.
@@ -45,6 +47,28 @@ type Authenticator interface {
 	Login(ctx context.Context, a auth.Attempt, username, password string) (auth.Identity, error)
 	CleartextAllowed(ctx context.Context, remote netip.Addr) bool
 	Current(ctx context.Context, id auth.Identity) error
+}
+
+// Grants is what the service needs of POP before SMTP: *guard.Grants.
+type Grants interface {
+	Live(ctx context.Context, p guard.Place) ([]store.Grant, error)
+	Current(ctx context.Context, p guard.Place, grant store.Grant) (bool, error)
+	Why(ctx context.Context, p guard.Place, account store.AccountID) (guard.NoGrant, error)
+	Spend(ctx context.Context, id store.GrantID, n int) (ok bool, err error)
+	Refund(ctx context.Context, id store.GrantID, n int) error
+}
+
+// Sending is what the service needs of the budgets: *guard.Sending.
+type Sending interface {
+	Mailbox(ctx context.Context, account store.AccountID, n, perDay int) (ok bool, retryAfter time.Duration, err error)
+	RefundMailbox(ctx context.Context, account store.AccountID, n, perDay int) error
+	Address(ctx context.Context, remote netip.Addr, n, perHour int) (ok bool, retryAfter time.Duration, err error)
+	RefundAddress(ctx context.Context, remote netip.Addr, n, perHour int) error
+}
+
+// Hosts is what the service needs to know of addresses: *guard.Hosts.
+type Hosts interface {
+	Eligible(p guard.Place) bool
 }
 
 // Options make a Server.
@@ -55,6 +79,14 @@ type Options struct {
 	ImplicitTLS bool
 	Store       Store
 	Auth        Authenticator
+	// Sending counts recipients outside the domain; nil: nobody sends there.
+	Sending Sending
+	// Grants are those of POP before SMTP; nil: there are none.
+	Grants Grants
+	// Hosts knows which addresses are a client's own; nil: none, so that no network is trusted.
+	Hosts Hosts
+	// Loopback is set when the listener is bound to a loopback address; see [guard.Place].
+	Loopback bool
 	// Hostname is this server's name in the greeting, Received lines and message ids.
 	Hostname  string
 	TLSConfig *tls.Config
@@ -105,7 +137,7 @@ func New(o Options) *Server {
 func (s *Server) Serve(raw net.Listener) error {
 	lo := guard.ListenerOptions{
 		Wrap: s.wrap, Limits: s.opts.Connections, Logger: s.log,
-		Refusal: "421 4.7.0 " + s.opts.Hostname + " Too many connections, try again later\r\n",
+		Refusal: s.fullGreeting(),
 	}
 	if s.opts.ImplicitTLS {
 		lo.TLS = s.opts.TLSConfig
@@ -128,6 +160,12 @@ func (s *Server) Serve(raw net.Listener) error {
 			_ = c.Close() // it was not served
 		}
 	}
+}
+
+// fullGreeting is what a connection over a cap gets.
+func (s *Server) fullGreeting() string {
+	r := replyFor(refuse(refusal.ConnectionsFull))
+	return fmt.Sprintf("%d %d.%d.%d %s %s\r\n", r.Code, r.EnhancedCode[0], r.EnhancedCode[1], r.EnhancedCode[2], s.opts.Hostname, r.Message)
 }
 
 func (s *Server) addListener(l net.Listener) bool {

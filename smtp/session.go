@@ -10,7 +10,9 @@ import (
 	"net/netip"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 
 	"latchkey/guard"
 	"latchkey/internal/mailaddr"
+	"latchkey/internal/refusal"
 	"latchkey/store"
 )
 
@@ -69,6 +72,11 @@ type transaction struct {
 	of         []int
 	accounts   map[store.AccountID]bool
 	remotes    map[mailaddr.Address]bool
+
+	mu sync.Mutex // protects what follows; never held during I/O
+	// reserved is how many recipients were taken from the sender's budgets. It is kept or given back once: see phase.
+	reserved int
+	phase    phase
 }
 
 // newSession is called by go-smtp at the first HELO or EHLO, and at the first one under STARTTLS.
@@ -98,7 +106,7 @@ func (s *session) answer(command string, err error) error {
 	if r.Code == 421 {
 		// What was pipelined behind it must not complete a transaction that nobody hears of.
 		s.dead = true
-		s.tx.Store(nil)
+		s.forget()
 		s.wire.lastReply()
 	}
 	return r
@@ -126,7 +134,7 @@ func (s *session) mail(from string, opts *gosmtp.MailOptions) error {
 		return closing()
 	case s.tx.Load() != nil:
 		// RFC 5321 §4.1.4: MAIL must not be sent when a transaction is open.
-		return &refusal{503, status{5, 5, 1}, "There is a transaction already: finish it or send RSET", nil}
+		return refuse(refusal.TransactionOpen)
 	}
 	settings, err := s.srv.opts.Store.Settings(s.ctx)
 	if err != nil {
@@ -134,23 +142,24 @@ func (s *session) mail(from string, opts *gosmtp.MailOptions) error {
 	}
 	var reversePath mailaddr.Address
 	if from != "" {
-		if reversePath, err = parsePath(from, opts.UTF8, status{5, 1, 7}); err != nil {
+		if reversePath, err = parsePath(from, opts.UTF8, refusal.SenderSyntax); err != nil {
 			return err
 		}
 	}
-	if err := s.authorizeMail(reversePath, settings); err != nil {
+	who, err := s.decide(reversePath, settings)
+	if err != nil {
 		return err
 	}
 	switch {
 	case opts.Size > settings.MessageSize:
 		return errTooLarge // RFC 1870 §6.1
 	case len(opts.EnvelopeID) > maxEnvelopeID:
-		return &refusal{501, status{5, 5, 4}, "ENVID is too long", nil}
+		return refuse(refusal.EnvelopeIDTooLong)
 	}
 	hello := cleanHello(s.conn.Hostname())
-	_, proved := s.who.(authenticated)
+	_, proved := who.(authenticated)
 	s.tx.Store(&transaction{
-		id: randomID(), who: s.who, hello: hello, with: keyword(s.helo, opts.UTF8, s.tls != nil, proved),
+		id: randomID(), who: who, hello: hello, with: keyword(s.helo, opts.UTF8, s.tls != nil, proved),
 		reversePath: reversePath, settings: settings, size: opts.Size,
 		eightBit: opts.Body == gosmtp.Body8BitMIME, utf8: opts.UTF8,
 		ret: store.Return(opts.Return), envelopeID: opts.EnvelopeID,
@@ -158,43 +167,6 @@ func (s *session) mail(from string, opts *gosmtp.MailOptions) error {
 	})
 	s.wire.setBusy(true)
 	return nil
-}
-
-// authorizeMail asks who may send: the password must still be the one that was proved, and the address the sender's.
-func (s *session) authorizeMail(reversePath mailaddr.Address, settings store.Settings) error {
-	ours := foreign
-	if who, ok := s.who.(authenticated); ok {
-		if err := s.current(who); err != nil {
-			return err
-		}
-		var err error
-		if ours, err = s.ownership(s.ctx, who, reversePath, settings.Domain); err != nil {
-			return err
-		}
-	}
-	if r := authorizeSender(s.who, s.srv.opts.Door, reversePath, ours, settings); r != nil {
-		return r
-	}
-	return nil
-}
-
-// ownership asks the store by what right a mailbox uses an address.
-func (s *session) ownership(ctx context.Context, who authenticated, addr mailaddr.Address, domain string) (ownership, error) {
-	if addr.IsZero() {
-		return foreign, nil
-	}
-	account, err := s.srv.opts.Store.Account(ctx, who.identity.Account)
-	if err != nil {
-		return foreign, err
-	}
-	facts := addressFacts{sendAs: account.SendAs, domain: domain}
-	if addr.Domain() == domain {
-		facts.route, err = s.srv.opts.Store.Resolve(ctx, addr)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return foreign, err
-		}
-	}
-	return ownershipOf(who.identity.Account, addr, facts), nil
 }
 
 // Rcpt adds a recipient.
@@ -208,11 +180,11 @@ func (s *session) rcpt(to string, opts *gosmtp.RcptOptions) error {
 	case s.dead:
 		return closing()
 	case tx == nil:
-		return &refusal{503, status{5, 5, 1}, "Send MAIL first", nil}
+		return refuse(refusal.TransactionMissing)
 	case len(tx.addresses) >= tx.settings.Recipients:
 		return tooManyRecipients()
 	}
-	addr, err := parsePath(to, tx.utf8, status{5, 1, 3})
+	addr, err := parsePath(to, tx.utf8, refusal.RecipientSyntax)
 	if err != nil {
 		return err
 	}
@@ -220,8 +192,8 @@ func (s *session) rcpt(to string, opts *gosmtp.RcptOptions) error {
 	if err != nil {
 		return err
 	}
-	if _, proved := tx.who.(authenticated); proved && tx.reversePath.IsZero() && len(tx.addresses) > 0 {
-		return &refusal{550, status{5, 7, 1}, "A message with a null sender may have one recipient only", nil}
+	if submits(tx.who) && tx.reversePath.IsZero() && len(tx.addresses) > 0 {
+		return refuse(refusal.NullSenderRecipient)
 	}
 	route, err := s.srv.opts.Store.Resolve(s.ctx, addr)
 	if errors.Is(err, store.ErrNotFound) {
@@ -230,13 +202,28 @@ func (s *session) rcpt(to string, opts *gosmtp.RcptOptions) error {
 	if err != nil {
 		return err
 	}
-	if r := authorizeRelay(tx.who, s.srv.opts.Door, addr, route, s.remote, tx.settings); r != nil {
-		return s.refusedRelay(r)
+	if err := s.authorizeRcpt(tx, addr, route); err != nil {
+		return err
 	}
 	if err := s.room(route, tx.size); err != nil {
 		return err
 	}
-	return tx.add(addr, route, notify, original)
+	if !tx.fits(route) {
+		return tooManyRecipients()
+	}
+	if err := s.reserve(tx, tx.news(route)); err != nil {
+		return err
+	}
+	tx.add(addr, route, notify, original)
+	return nil
+}
+
+// authorizeRcpt asks whether the sender may send there, and whether it still is who it was at MAIL.
+func (s *session) authorizeRcpt(tx *transaction, addr mailaddr.Address, route store.Route) error {
+	if r := authorizeRelay(tx.who, s.srv.opts.Door, addr, route, tx.settings); r != nil {
+		return s.refusedRelay(tx, r.with(s.facts(tx.reversePath, tx.settings)))
+	}
+	return s.still(tx, atRcpt)
 }
 
 // room refuses an address of which no mailbox can take the message now, so that nobody sends a body in vain.
@@ -273,14 +260,15 @@ func (s *session) roomIn(id store.AccountID, size int64) error {
 	return nil
 }
 
-// unknownRecipient slows down and then ends a search for addresses. Owners of mailboxes may mistype as often as they like.
+// unknownRecipient slows down and then ends a search for addresses. Owners of mailboxes may mistype as often as they like; who is only
+// near one, in a trusted network, is a stranger here.
 func (s *session) unknownRecipient(tx *transaction, cause error) error {
-	if _, proved := tx.who.(authenticated); proved {
+	if way := tx.who.way(); way == store.SentAuth || way == store.SentGrant {
 		return cause
 	}
 	s.unknown++
 	if s.unknown >= s.srv.limits.UnknownMax {
-		return &refusal{421, status{4, 7, 0}, "Too many unknown recipients, closing connection", cause}
+		return refuse(refusal.RecipientsUnknown).because(cause)
 	}
 	if s.unknown > s.srv.limits.UnknownFree {
 		s.pause(s.srv.limits.Tarpit)
@@ -288,13 +276,14 @@ func (s *session) unknownRecipient(tx *transaction, cause error) error {
 	return cause
 }
 
-func (s *session) refusedRelay(r *refusal) error {
-	if _, proved := s.who.(authenticated); proved {
+// refusedRelay ends the session of a stranger who tries to relay again and again.
+func (s *session) refusedRelay(tx *transaction, r *refused) error {
+	if submits(tx.who) {
 		return r
 	}
 	s.relayings++
 	if s.relayings >= s.srv.limits.RelayTries {
-		return &refusal{421, status{4, 7, 0}, "Relaying denied too often, closing connection", r}
+		return refuse(refusal.RelayTries).because(r)
 	}
 	return r
 }
@@ -309,11 +298,23 @@ func (s *session) pause(d time.Duration) {
 	}
 }
 
-// add takes a recipient into the envelope. An account or a remote address that is in it already gets no second copy.
-func (tx *transaction) add(addr mailaddr.Address, route store.Route, notify store.Notify, original string) error {
-	if len(tx.recipients)+len(route.Local)+len(route.Remote) > store.MaxRecipients {
-		return tooManyRecipients()
+// fits reports whether the envelope has room for an address that leads where route says.
+func (tx *transaction) fits(route store.Route) bool {
+	return len(tx.recipients)+len(route.Local)+len(route.Remote) <= store.MaxRecipients
+}
+
+// news is how many addresses outside the domain a route brings that are not in the envelope yet.
+func (tx *transaction) news(route store.Route) (n int) {
+	for i, remote := range route.Remote {
+		if !tx.remotes[remote] && !slices.Contains(route.Remote[:i], remote) {
+			n++
+		}
 	}
+	return n
+}
+
+// add takes a recipient that fits into the envelope. An account or a remote address that is in it already gets no second copy.
+func (tx *transaction) add(addr mailaddr.Address, route store.Route, notify store.Notify, original string) {
 	tx.addresses = append(tx.addresses, addr)
 	for _, id := range route.Local {
 		if !tx.accounts[id] {
@@ -327,7 +328,6 @@ func (tx *transaction) add(addr mailaddr.Address, route store.Route, notify stor
 			tx.put(store.Recipient{Address: remote, Notify: notify, Original: original})
 		}
 	}
-	return nil
 }
 
 func (tx *transaction) put(r store.Recipient) {
@@ -335,10 +335,11 @@ func (tx *transaction) put(r store.Recipient) {
 	tx.of = append(tx.of, len(tx.addresses)-1)
 }
 
-// Reset forgets the transaction. go-smtp calls it with its lock held, after RSET, EHLO and every message: it only swaps a pointer.
+// Reset forgets the transaction. go-smtp calls it with its lock held, after RSET, EHLO and every message: it swaps a pointer, and gives
+// back what the transaction had reserved.
 func (s *session) Reset() {
 	_ = s.safely("RSET", func() error { // a panic is logged, and there is nobody to answer
-		s.tx.Store(nil)
+		s.forget()
 		s.wire.endTransfer()
 		s.wire.setBusy(false)
 		return nil
@@ -383,7 +384,7 @@ func (s *session) Data(r io.Reader) error {
 func (s *session) take(r io.Reader) (store.MessageID, error) {
 	tx := s.tx.Load()
 	if tx == nil {
-		return 0, &refusal{503, status{5, 5, 1}, "Send MAIL and RCPT first", nil}
+		return 0, refuse(refusal.TransactionEmpty)
 	}
 	s.wire.beginTransfer()
 	return s.receive(tx, r)
@@ -400,24 +401,24 @@ func (s *session) answerData(err error) error {
 	return r
 }
 
-func closing() *refusal {
-	return &refusal{421, status{4, 7, 0}, "Closing connection", nil}
+func closing() *refused {
+	return refuse(refusal.ConnectionClosing)
 }
 
-func tooManyRecipients() *refusal {
-	return &refusal{452, status{4, 5, 3}, "Too many recipients in one message: send the rest in another", nil}
+func tooManyRecipients() *refused {
+	return refuse(refusal.RecipientsTooMany)
 }
 
 // parsePath reads a path's address as go-smtp hands it over: brackets, source route and quotes are gone.
-func parsePath(path string, utf8 bool, bad status) (mailaddr.Address, error) {
+func parsePath(path string, utf8 bool, bad refusal.Name) (mailaddr.Address, error) {
 	addr, err := mailaddr.FromUnquoted(path)
 	if err != nil || len(path) > mailaddr.MaxLen {
 		// go-smtp repeats an address that is accepted: what gets by here must fit a reply line and have no control characters.
-		return mailaddr.Address{}, &refusal{553, bad, "Not a valid address", err}
+		return mailaddr.Address{}, refuse(bad).because(err)
 	}
 	if !utf8 && strings.ContainsFunc(path, func(r rune) bool { return r > 0x7e }) {
 		// RFC 6531 §3.5
-		return mailaddr.Address{}, &refusal{553, status{5, 6, 7}, "Address needs SMTPUTF8", nil}
+		return mailaddr.Address{}, refuse(refusal.AddressUTF8)
 	}
 	return addr, nil
 }
@@ -442,7 +443,7 @@ func dsnParameters(opts *gosmtp.RcptOptions) (store.Notify, string, error) {
 	}
 	original := strings.ToLower(string(opts.OriginalRecipientType)) + ";" + opts.OriginalRecipient
 	if len(original) > maxOriginal || mailaddr.HasControl(original) {
-		return 0, "", &refusal{501, status{5, 5, 4}, "ORCPT is too long or has control characters", nil}
+		return 0, "", refuse(refusal.OriginalRecipient)
 	}
 	return notify, original, nil
 }
