@@ -18,9 +18,60 @@ const (
 	MaxFailedRecipients = 1000
 	// maxDiagnostic bounds the words on one recipient, in octets.
 	maxDiagnostic = 800
+	// dateForm is how a header writes a time (RFC 5322 §3.3).
+	dateForm = "Mon, 2 Jan 2006 15:04:05 -0700"
 )
 
-// FailedRecipient is one recipient that a bounce reports.
+// Report says what a [Bounce] tells of its recipients: the Action of RFC 3464 §2.3.3.
+type Report int
+
+// The reports. The zero value is the bounce proper.
+const (
+	// ReportFailed: given up.
+	ReportFailed Report = iota
+	// ReportDelayed: not delivered yet; it is tried on.
+	ReportDelayed
+	// ReportRelayed: handed to a server that gives no reports of its own (RFC 3461 §5.2.2), so this is the last that is heard of it.
+	ReportRelayed
+	// ReportDelivered: put into a mailbox of this server (RFC 3461 §5.2.3).
+	ReportDelivered
+)
+
+// reportWords are what is particular to one kind of report.
+type reportWords struct {
+	action, subject, before, after string
+}
+
+func (r Report) words() reportWords {
+	switch r {
+	case ReportDelayed:
+		return reportWords{
+			action: "delayed", subject: "Delayed mail (still being tried)",
+			before: "Your message has not been delivered yet to:",
+			after:  "You need not send it again: it is tried again and again, and you are told if it has to be given up.",
+		}
+	case ReportRelayed:
+		return reportWords{
+			action: "relayed", subject: "Mail handed on",
+			before: "As you asked to be told: your message was handed on for:",
+			after:  "Those servers give no reports. If there is trouble further on you may hear of it, or not.",
+		}
+	case ReportDelivered:
+		return reportWords{
+			action: "delivered", subject: "Mail delivered",
+			before: "As you asked to be told: your message was put into the mailbox of:",
+			after:  "Whether it was read is not known.",
+		}
+	default:
+		return reportWords{
+			action: "failed", subject: "Undelivered mail returned to sender",
+			before: "Your message could not be delivered to:",
+			after:  "The others, if there were any, got it or are still being tried.",
+		}
+	}
+}
+
+// FailedRecipient is one recipient that a bounce reports, or any other report.
 type FailedRecipient struct {
 	Address mailaddr.Address
 	// Original is the sender's ORCPT, "type;address"; "" if there was none.
@@ -31,19 +82,25 @@ type FailedRecipient struct {
 	Diagnostic, RemoteMTA string
 }
 
-// Bounce is a report that a message could not be delivered: a multipart/report (RFC 6522) with a delivery status (RFC 3464), or with
-// their internationalised forms (RFC 6533) if UTF8 is set. It is written as a stream, whatever the size of what is returned.
+// Bounce is a report on the fate of a message, as a rule that it could not be delivered: a multipart/report (RFC 6522) with a delivery
+// status (RFC 3464), or with their internationalised forms (RFC 6533) if UTF8 is set. It is written as a stream, whatever the size of
+// what is returned.
 type Bounce struct {
+	// Report is what is told; the zero value is ReportFailed.
+	Report Report
 	// Hostname is who reports, Domain whose postmaster signs.
 	Hostname, Domain string
-	// To is the reverse-path of the message that failed. The bounce itself has a null reverse-path (RFC 5321 §6.1).
+	// To is the reverse-path of the message that is reported on. The bounce itself has a null reverse-path (RFC 5321 §6.1).
 	To mailaddr.Address
 	// Date is now; Arrived is when the message came, the zero time if that is unknown.
 	Date, Arrived time.Time
+	// RetryUntil is when a delayed message is given up (RFC 3464 §2.3.9), the zero time if that is unknown.
+	RetryUntil time.Time
 	// EnvelopeID is the sender's ENVID, "" if there was none.
 	EnvelopeID string
 	// ID makes the message id and the boundary: it must be random, 1 to 60 letters and digits, so that it occurs nowhere else.
-	ID     string
+	ID string
+	// Failed are the recipients reported on, whatever the report.
 	Failed []FailedRecipient
 	UTF8   bool
 }
@@ -108,8 +165,8 @@ func (b *Bounce) header() ([]byte, error) {
 	for _, f := range [][]string{
 		{"From", "Mail Delivery System <postmaster@" + b.Domain + ">"},
 		{"To", b.To.Path()},
-		{"Subject", "Undelivered mail returned to sender"},
-		{"Date", b.Date.Format("Mon, 2 Jan 2006 15:04:05 -0700")},
+		{"Subject", b.Report.words().subject},
+		{"Date", b.Date.Format(dateForm)},
 		{"Message-ID", b.MessageID()},
 		{"Auto-Submitted", "auto-replied"}, // RFC 3834 §5
 		{"MIME-Version", "1.0"},
@@ -126,16 +183,54 @@ func (b *Bounce) header() ([]byte, error) {
 
 // text is the part for people.
 func (b *Bounce) text(w io.Writer) {
+	words := b.Report.words()
 	fmt.Fprintf(w, "--%s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n", b.boundary())
-	fmt.Fprintf(w, "This is the mail server %s. Your message could not be delivered to:\r\n\r\n", b.Hostname)
+	fmt.Fprintf(w, "This is the mail server %s. %s\r\n\r\n", b.Hostname, words.before)
 	for i, f := range b.Failed {
 		if i == MaxFailedRecipients {
 			fmt.Fprintf(w, "  ... and %d more\r\n", len(b.Failed)-i)
 			break
 		}
 		fmt.Fprintf(w, "  %s\r\n    %s\r\n", f.Address, oneLine(f.Diagnostic))
+		if cure := b.cure(f.Status); cure != "" {
+			fmt.Fprintf(w, "    %s\r\n", cure)
+		}
 	}
-	fmt.Fprint(w, "\r\nThe others, if there were any, got it. For help write to postmaster@"+b.Domain+".\r\n\r\n")
+	fmt.Fprintf(w, "\r\n%s\r\n", words.after)
+	if b.Report == ReportDelayed && !b.RetryUntil.IsZero() {
+		fmt.Fprintf(w, "It is given up on %s.\r\n", b.RetryUntil.Format(dateForm))
+	}
+	fmt.Fprint(w, "For help write to postmaster@"+b.Domain+".\r\n\r\n")
+}
+
+// cure says what the sender of a failed message can do, by the status (RFC 3463 §3); "" where nothing is known that helps.
+func (b *Bounce) cure(status string) string {
+	if b.Report != ReportFailed {
+		return ""
+	}
+	_, detail, _ := strings.Cut(status, ".")
+	switch detail {
+	case "1.1", "1.3", "1.6":
+		return "Look whether the address is spelt right, and send the message again."
+	case "1.2", "1.10", "4.4":
+		return "Look whether the part behind the @ is spelt right; that domain takes no mail."
+	case "2.1":
+		return "The mailbox is closed. Reach the recipient in another way."
+	case "2.2":
+		return "The mailbox is full. Tell the recipient in another way, and send the message again later."
+	case "2.3", "3.4":
+		return "The message is too large. Send less, or put the attachments where they can be fetched."
+	case "4.6":
+		return "This is a mistake in the set-up of a mail server. Tell the postmaster."
+	case "4.7":
+		return "The other server could not be reached, or put the message off, for too long. Look at the address, or send it again later."
+	case "6.3", "6.7":
+		return "The other server is old. Write the message with plain (ASCII) letters only, and send it again."
+	}
+	if strings.HasPrefix(detail, "7.") {
+		return "The other server refuses it by a rule of its own. Its words above may say why; its postmaster can change it."
+	}
+	return ""
 }
 
 // deliveryStatus is the part for programs: the fields of the message, then those of each recipient (RFC 3464 §2).
@@ -147,19 +242,24 @@ func (b *Bounce) deliveryStatus(w io.Writer) error {
 	fmt.Fprintf(w, "--%s\r\nContent-Type: %s\r\n\r\n", b.boundary(), kind)
 	fields := [][2]string{{"Original-Envelope-Id", b.EnvelopeID}, {"Reporting-MTA", "dns; " + b.Hostname}, {"Arrival-Date", ""}}
 	if !b.Arrived.IsZero() {
-		fields[2][1] = b.Arrived.Format("Mon, 2 Jan 2006 15:04:05 -0700")
+		fields[2][1] = b.Arrived.Format(dateForm)
 	}
 	if err := writeBlock(w, fields); err != nil {
 		return err
 	}
+	action := b.Report.words().action
 	for _, f := range b.Failed[:min(len(b.Failed), MaxFailedRecipients)] {
 		fields := [][2]string{
 			{"Original-Recipient", strings.Replace(f.Original, ";", "; ", 1)},
 			{"Final-Recipient", addressType + "; " + f.Address.String()},
-			{"Action", "failed"},
+			{"Action", action},
 			{"Status", f.Status},
 			{"Remote-MTA", ""},
-			{"Diagnostic-Code", "smtp; " + oneLine(f.Diagnostic)},
+			{"Diagnostic-Code", f.diagnosticType() + "; " + oneLine(f.Diagnostic)},
+			{"Will-Retry-Until", ""},
+		}
+		if b.Report == ReportDelayed && !b.RetryUntil.IsZero() {
+			fields[6][1] = b.RetryUntil.Format(dateForm)
 		}
 		if f.RemoteMTA != "" {
 			fields[4][1] = "dns; " + oneLine(f.RemoteMTA)
@@ -169,6 +269,14 @@ func (b *Bounce) deliveryStatus(w io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// diagnosticType is that of RFC 3464 §2.3.6: smtp is for what an SMTP server replied, our own words have a type of their own.
+func (f *FailedRecipient) diagnosticType() string {
+	if f.RemoteMTA == "" {
+		return "x-latchkey"
+	}
+	return "smtp"
 }
 
 // writeBlock writes the fields that have a value, and an empty line before them.

@@ -90,7 +90,7 @@ func TestBounceHeaders(t *testing.T) {
 			"Original-Recipient": "rfc822; b@remote.example", "Final-Recipient": "rfc822; bob@remote.example", "Action": "failed",
 			"Status": "5.1.1", "Remote-Mta": "dns; mx.remote.example", "Diagnostic-Code": "smtp; 550 5.1.1 no such user  Bcc: x",
 		},
-		{"Final-Recipient": "rfc822; carol@example.com", "Action": "failed", "Status": "5.2.2", "Diagnostic-Code": "smtp; Mailbox is full"},
+		{"Final-Recipient": "rfc822; carol@example.com", "Action": "failed", "Status": "5.2.2", "Diagnostic-Code": "x-latchkey; Mailbox is full"},
 	}
 	for i, w := range want {
 		got, err := r.ReadMIMEHeader()
@@ -125,6 +125,42 @@ func TestBounceMessage(t *testing.T) {
 	}
 	if !strings.Contains(bodies[1], "Final-Recipient: utf-8; bob@remote.example\r\n") {
 		t.Errorf("status: %q", bodies[1])
+	}
+}
+
+// TestReports reads each kind of report: its action, its subject, and the date until which is tried only where it means something.
+func TestReports(t *testing.T) {
+	tests := []struct {
+		report          Report
+		action, subject string
+		until           bool
+	}{
+		{ReportFailed, "failed", "Undelivered mail returned to sender", false},
+		{ReportDelayed, "delayed", "Delayed mail (still being tried)", true},
+		{ReportRelayed, "relayed", "Mail handed on", false},
+		{ReportDelivered, "delivered", "Mail delivered", false},
+	}
+	for _, tt := range tests {
+		b := testBounce()
+		b.Report, b.RetryUntil = tt.report, time.Unix(1e9+3600, 0).UTC()
+		var out bytes.Buffer
+		n, err := b.WriteHeaders(&out, []byte("From: alice\r\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, bodies := readBounce(t, out.Bytes(), n)
+		if got := strings.Count(bodies[1], "\r\nAction: "+tt.action+"\r\n"); got != len(b.Failed) {
+			t.Errorf("%s: %d actions of it in %q", tt.action, got, bodies[1])
+		}
+		if !strings.Contains(out.String()[:n], "\r\nSubject: "+tt.subject+"\r\n") {
+			t.Errorf("%s: header %q", tt.action, out.String()[:n])
+		}
+		if got := strings.Contains(bodies[1], "\r\nWill-Retry-Until: Sun, 9 Sep 2001 02:46:40 +0000\r\n"); got != tt.until {
+			t.Errorf("%s: Will-Retry-Until %v, want %v", tt.action, got, tt.until)
+		}
+		if got := strings.Contains(bodies[0], "spelt right"); got != (tt.report == ReportFailed) {
+			t.Errorf("%s: a cure in the text: %v", tt.action, got)
+		}
 	}
 }
 

@@ -1,0 +1,288 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/emersion/go-sasl"
+	gosmtp "github.com/emersion/go-smtp"
+
+	"latchkey/store"
+)
+
+// TLSMode says how a connection is protected.
+type TLSMode string
+
+// The modes. The certificate is looked at in TLSVerify and TLSImplicit only.
+const (
+	// TLSNone speaks in the clear.
+	TLSNone TLSMode = "none"
+	// TLSOpportunistic takes STARTTLS where it is offered and works, and the clear otherwise. It keeps out those who only listen.
+	TLSOpportunistic TLSMode = "opportunistic"
+	// TLSRequired sends nothing without STARTTLS, to whoever answers.
+	TLSRequired TLSMode = "required"
+	// TLSVerify sends nothing without STARTTLS and a certificate that holds for the host's name.
+	TLSVerify TLSMode = "verify"
+	// TLSImplicit begins with the handshake (RFC 8314 §3.3), and wants a certificate that holds for the host's name.
+	TLSImplicit TLSMode = "implicit"
+)
+
+// door is how a host is to be entered.
+type door struct {
+	mode TLSMode
+	// user and password log in, unless user is "". clearLogin allows that without TLS.
+	user       string
+	password   func() (string, error)
+	clearLogin bool
+}
+
+// link is an open connection to a host that waits for MAIL.
+type link struct {
+	client *gosmtp.Client
+	wire   *wire
+	raw    net.Conn
+	peer   peer
+	caps   capabilities
+	limits Limits
+	host   string // our name
+	// sent counts the transactions begun; dead is set when the connection is of no more use.
+	sent int
+	dead bool
+}
+
+// opener makes links.
+type opener struct {
+	hostname string
+	limits   Limits
+	dial     func(ctx context.Context, network, address string) (net.Conn, error)
+	tls      *tls.Config
+	// hurry knows the attempts under way, and ends slow ones under pressure.
+	hurry *hurry
+	// plain are hosts whose STARTTLS did not work lately.
+	plain *memory
+}
+
+// errHandshake is wrapped by the error of a TLS handshake.
+var errHandshake = errors.New("relay: TLS handshake failed")
+
+// open connects to one address of a host. A verdict says why there is no link.
+func (o *opener) open(ctx context.Context, name string, at netip.AddrPort, d door) (*link, *verdict) {
+	secure := d.mode != TLSNone && (d.mode != TLSOpportunistic || !o.speaksPlain(at))
+	l, stage, err := o.try(ctx, name, at, d, secure)
+	if d.mode == TLSOpportunistic && secure && errors.Is(err, errHandshake) && ctx.Err() == nil {
+		// RFC 3207 §4.1 leaves it to the client; mail that would have gone in the clear anyway need not wait for others to mend theirs.
+		o.plain.put(at.String(), remembered{until: time.Now().Add(plainTime)}, time.Now())
+		l, stage, err = o.try(ctx, name, at, d, false)
+	}
+	if err == nil {
+		return l, nil
+	}
+	who := peer{host: name, addr: at.Addr()}
+	var v verdict
+	if own := (*refusal)(nil); errors.As(err, &own) {
+		v = own.verdict
+	} else {
+		v = classify(stage, 0, err)
+	}
+	if errors.Is(err, errHandshake) {
+		v.status, v.words = "4.7.5", "TLS handshake failed: "+handshakeReason(err)
+	}
+	v.alarm = v.alarm || stage == atAuth
+	v.peer = who
+	return nil, &v
+}
+
+// refusal is an error that is a verdict of our own on a host.
+type refusal struct{ verdict verdict }
+
+func (r *refusal) Error() string { return r.verdict.words }
+
+// refuse makes one: the host is not used. alarm is set where the operator has to act.
+func refuse(status, words string, alarm bool) error {
+	v := ours(store.Deferred, aboutHost, status, words)
+	v.alarm = alarm
+	return &refusal{v}
+}
+
+// handshakeReason tells a certificate that does not hold from a handshake that broke.
+func handshakeReason(err error) string {
+	var cert *tls.CertificateVerificationError
+	if errors.As(err, &cert) {
+		return "the certificate does not hold for the host"
+	}
+	return reason(err)
+}
+
+// try makes one connection as far as MAIL.
+func (o *opener) try(ctx context.Context, name string, at netip.AddrPort, d door, secure bool) (_ *link, _ stage, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	mark := o.hurry.begin(cancel, o.limits.DialPressed)
+	defer o.hurry.end(mark)
+	defer func() {
+		if cause := context.Cause(ctx); err != nil && cause != nil {
+			err = cause // whatever the connection said when it was cut off
+		}
+	}()
+	dialling, done := context.WithTimeout(ctx, o.limits.Dial)
+	raw, err := o.dial(dialling, "tcp", at.String())
+	done()
+	if err != nil {
+		return nil, atDial, err
+	}
+	o.hurry.mark(mark, o.limits.GreetingPressed)
+	cut := context.AfterFunc(ctx, func() { _ = raw.Close() })
+	defer func() {
+		if !cut() && err == nil {
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			_ = raw.Close() // it is given up
+		}
+	}()
+	l := &link{raw: raw, limits: o.limits, host: o.hostname, peer: peer{host: name, addr: at.Addr()}}
+	stage, err := o.enter(ctx, l, d, secure)
+	return l, stage, err
+}
+
+// enter greets, goes over to TLS, logs in, and hands over to go-smtp's client.
+func (o *opener) enter(ctx context.Context, l *link, d door, secure bool) (stage, error) {
+	var err error
+	conn := l.raw
+	if d.mode == TLSImplicit {
+		if conn, err = o.handshake(ctx, l, d); err != nil {
+			return atTLS, err
+		}
+	}
+	t := newTalk(newWire(conn, o.limits.Greeting, o.limits.Hello))
+	if _, err := t.read(220); err != nil {
+		return atGreeting, err
+	}
+	t.w.read = o.limits.Hello
+	if l.caps, err = t.hello(o.hostname); err != nil {
+		return atHello, err
+	}
+	if secure && d.mode != TLSImplicit {
+		if t, err = o.startTLS(ctx, l, t, d); err != nil {
+			return atTLS, err
+		}
+	}
+	l.wire = t.w
+	if stage, err := l.begin(); err != nil {
+		return stage, err
+	}
+	return atAuth, l.login(d)
+}
+
+// startTLS goes over to TLS (RFC 3207) and says hello again: what was said in the clear is forgotten.
+func (o *opener) startTLS(ctx context.Context, l *link, t *talk, d door) (*talk, error) {
+	must := d.mode != TLSOpportunistic
+	if !l.caps.startTLS {
+		if must {
+			return nil, refuse("4.7.5", "the host offers no STARTTLS, which is required", true)
+		}
+		return t, nil
+	}
+	if _, err := t.ask(220, "STARTTLS"); err != nil {
+		var reply *gosmtp.SMTPError
+		if must || !errors.As(err, &reply) || reply.Code == 421 {
+			return nil, err
+		}
+		return t, nil
+	}
+	conn, err := o.handshake(ctx, l, d)
+	if err != nil {
+		return nil, err
+	}
+	t = newTalk(newWire(conn, o.limits.Hello, o.limits.Hello))
+	l.caps, err = t.hello(o.hostname)
+	return t, err
+}
+
+// handshake makes TLS of the raw connection.
+func (o *opener) handshake(ctx context.Context, l *link, d door) (net.Conn, error) {
+	c := &tls.Config{}
+	if o.tls != nil {
+		c = o.tls.Clone()
+	}
+	c.ServerName, c.MinVersion = l.peer.host, tls.VersionTLS12
+	c.InsecureSkipVerify = d.mode == TLSOpportunistic || d.mode == TLSRequired
+	ctx, cancel := context.WithTimeout(ctx, o.limits.Handshake)
+	defer cancel()
+	// The deadlines of the conversation so far end here; the context bounds the handshake.
+	if err := l.raw.SetDeadline(time.Time{}); err != nil {
+		return nil, err
+	}
+	conn := tls.Client(l.raw, c)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(errHandshake, err)
+	}
+	l.peer.tls = tls.VersionName(conn.ConnectionState().Version)
+	return conn, nil
+}
+
+// begin hands the connection to go-smtp's client, which hears the greeting and the EHLO reply from us.
+func (l *link) begin() (stage, error) {
+	l.peer.dsn = l.caps.dsn
+	l.wire.read, l.wire.write = l.limits.Command, l.limits.Block
+	l.wire.script = []byte("220 host\r\n")
+	l.client = gosmtp.NewClient(l.wire)
+	l.client.CommandTimeout = l.limits.Transaction // the wire has the real ones
+	return atHello, l.rehello()
+}
+
+// rehello is go-smtp's EHLO, which goes nowhere.
+func (l *link) rehello() error {
+	l.wire.answer = l.caps.reply()
+	return l.client.Hello(l.host)
+}
+
+// login is AUTH (RFC 4954), where there is something to log in with.
+func (l *link) login(d door) error {
+	if d.user == "" {
+		return nil
+	}
+	if l.peer.tls == "" && !d.clearLogin {
+		return refuse("4.7.11", "the password of the smarthost is not sent without TLS", true)
+	}
+	password, err := d.password()
+	if err != nil {
+		return refuse("4.7.8", "the password of the smarthost cannot be read", true)
+	}
+	var mechanism sasl.Client
+	switch {
+	case slices.Contains(l.caps.auth, sasl.Plain):
+		mechanism = sasl.NewPlainClient("", d.user, password)
+	case slices.Contains(l.caps.auth, sasl.Login):
+		mechanism = sasl.NewLoginClient(d.user, password)
+	default:
+		return refuse("4.7.8", "the smarthost offers neither AUTH PLAIN nor AUTH LOGIN", true)
+	}
+	return l.client.Auth(mechanism)
+}
+
+// guard closes the connection when ctx ends, until the function that it returns is called.
+func (l *link) guard(ctx context.Context) (release func() bool) {
+	return context.AfterFunc(ctx, func() { _ = l.raw.Close() })
+}
+
+// close ends the connection, politely where there is somebody to be polite to.
+func (l *link) close() {
+	if !l.dead {
+		l.wire.read, l.wire.write = l.limits.Quit, l.limits.Quit
+		l.wire.end = time.Time{}
+		_ = l.client.Quit() // nothing depends on the answer
+	}
+	_ = l.raw.Close() // twice after a QUIT that was answered
+}
+
+// speaksPlain reports whether a host's STARTTLS did not work lately.
+func (o *opener) speaksPlain(at netip.AddrPort) bool {
+	_, plain := o.plain.holds(at.String(), time.Now())
+	return plain
+}

@@ -1,0 +1,399 @@
+package relay
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"latchkey/internal/resolver"
+)
+
+// network is a world of hosts over net.Pipe. An address that nobody has refuses connections.
+type network struct {
+	mu     sync.Mutex // protects what follows
+	hosts  map[string]func(net.Conn)
+	dials  []string
+	silent map[string]bool // connections to these never come about
+	served sync.WaitGroup
+}
+
+func newNetwork(t *testing.T) *network {
+	n := &network{hosts: map[string]func(net.Conn){}, silent: map[string]bool{}}
+	t.Cleanup(n.served.Wait)
+	return n
+}
+
+func (n *network) listen(addr string, serve func(net.Conn)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.hosts[addr] = serve
+}
+
+func (n *network) dial(ctx context.Context, _, addr string) (net.Conn, error) {
+	n.mu.Lock()
+	serve, silent := n.hosts[addr], n.silent[addr]
+	n.dials = append(n.dials, addr)
+	n.mu.Unlock()
+	switch {
+	case silent:
+		<-ctx.Done()
+		return nil, ctx.Err()
+	case serve == nil:
+		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	}
+	ours, theirs := net.Pipe()
+	b := &buffered{Conn: theirs, out: make(chan []byte, 1000)}
+	n.served.Go(b.pump)
+	n.served.Go(func() {
+		defer close(b.out)
+		serve(b)
+	})
+	return ours, nil
+}
+
+// buffered is the server's end of a pipe, with a buffer as the network has one: whoever writes does not wait for whoever reads.
+type buffered struct {
+	net.Conn
+	out chan []byte
+}
+
+func (b *buffered) Write(p []byte) (int, error) {
+	b.out <- append([]byte(nil), p...)
+	return len(p), nil
+}
+
+// pump sends what was written, and closes after the last of it.
+func (b *buffered) pump() {
+	defer func() { _ = b.Conn.Close() }()
+	for p := range b.out {
+		_, _ = b.Conn.Write(p) // the other end may be gone
+	}
+}
+
+// Close is the pump's matter.
+func (b *buffered) Close() error { return nil }
+
+// dialled returns how often an address was connected to.
+func (n *network) dialled(addr string) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	count := 0
+	for _, d := range n.dials {
+		if d == addr {
+			count++
+		}
+	}
+	return count
+}
+
+// dns is a resolver that knows what it was told.
+type dns struct {
+	mu    sync.Mutex // protects what follows
+	mx    map[string][]resolver.MX
+	hosts map[string][]netip.Addr
+	fails map[string]error
+}
+
+func newDNS() *dns {
+	return &dns{mx: map[string][]resolver.MX{}, hosts: map[string][]netip.Addr{}, fails: map[string]error{}}
+}
+
+func (d *dns) MX(_ context.Context, domain string) ([]resolver.MX, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.fails[domain]; err != nil {
+		return nil, err
+	}
+	if mx, ok := d.mx[domain]; ok {
+		return mx, nil
+	}
+	if _, ok := d.hosts[domain]; ok {
+		return []resolver.MX{{Host: domain, Implicit: true}}, nil
+	}
+	return nil, &resolver.Error{Class: resolver.ErrNotFound, Text: domain + " does not exist in the DNS"}
+}
+
+func (d *dns) Addrs(_ context.Context, host string) ([]netip.Addr, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.fails[host]; err != nil {
+		return nil, err
+	}
+	if addrs := d.hosts[host]; len(addrs) > 0 {
+		return addrs, nil
+	}
+	return nil, &resolver.Error{Class: resolver.ErrNotFound, Text: host + " has no address"}
+}
+
+func (d *dns) host(name string, addrs ...string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.hosts[name] = nil
+	for _, a := range addrs {
+		d.hosts[name] = append(d.hosts[name], netip.MustParseAddr(a))
+	}
+}
+
+func (d *dns) exchangers(domain string, list ...resolver.MX) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mx[domain] = list
+}
+
+// letter is a message that a server took.
+type letter struct {
+	mail string   // the whole MAIL command
+	to   []string // the whole RCPT commands
+	data string
+	tls  bool
+	user string
+}
+
+// server is an SMTP server that does as it is told. Its zero value takes everything.
+type server struct {
+	greeting string // instead of "220 ..."
+	// caps are the lines of its EHLO reply; nil are the usual ones.
+	caps []string
+	// answer, if it is set and returns one, replaces the reply to a command; "drop" closes instead. The command "." is the end of a message.
+	answer func(command string) string
+	cert   *tls.Certificate
+	// implicit begins with TLS.
+	implicit bool
+	user     string // whose password is "secret"
+
+	mu      sync.Mutex // protects what follows
+	letters []letter
+	log     []string
+	conns   int
+}
+
+func (s *server) taken() []letter {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]letter(nil), s.letters...)
+}
+
+func (s *server) commands() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.log...)
+}
+
+// served counts commands that begin so.
+func (s *server) served(prefix string) int {
+	n := 0
+	for _, c := range s.commands() {
+		if strings.HasPrefix(c, prefix) {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *server) connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conns
+}
+
+// speech is one connection to a server.
+type speech struct {
+	*server
+	conn   net.Conn
+	r      *bufio.Reader
+	tls    bool
+	user   string
+	letter *letter
+}
+
+func (s *server) serve(c net.Conn) {
+	s.mu.Lock()
+	s.conns++
+	s.mu.Unlock()
+	p := &speech{server: s, conn: c, r: bufio.NewReader(c)}
+	if s.implicit && !p.startTLS() {
+		return
+	}
+	greeting := s.greeting
+	if greeting == "" {
+		greeting = "220 peer ESMTP"
+	}
+	if !p.say(greeting) {
+		return
+	}
+	for {
+		line, err := p.r.ReadString('\n')
+		if err != nil {
+			return
+		}
+		line = strings.TrimRight(line, "\r\n")
+		s.mu.Lock()
+		s.log = append(s.log, line)
+		s.mu.Unlock()
+		if !p.handle(line) {
+			return
+		}
+	}
+}
+
+func (p *speech) say(reply string) bool {
+	_, err := io.WriteString(p.conn, strings.ReplaceAll(reply, "\n", "\r\n")+"\r\n")
+	return err == nil
+}
+
+// told returns the reply that was set for a command.
+func (p *speech) told(command, otherwise string) string {
+	if p.answer != nil {
+		if reply := p.answer(command); reply != "" {
+			return reply
+		}
+	}
+	return otherwise
+}
+
+func (p *speech) handle(line string) bool {
+	verb := strings.ToUpper(strings.SplitN(line, " ", 2)[0])
+	otherwise := "250 2.0.0 OK"
+	switch verb {
+	case "EHLO":
+		caps := p.caps
+		if caps == nil {
+			caps = []string{"PIPELINING", "SIZE 10000000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"}
+		}
+		lines := append([]string{"peer greets you"}, caps...)
+		if p.cert != nil && !p.tls {
+			lines = append(lines, "STARTTLS")
+		}
+		if p.server.user != "" {
+			lines = append(lines, "AUTH PLAIN LOGIN")
+		}
+		otherwise = "250-" + strings.Join(lines[:len(lines)-1], "\n250-") + "\n250 " + lines[len(lines)-1]
+		if len(lines) == 1 {
+			otherwise = "250 " + lines[0]
+		}
+	case "STARTTLS", "AUTH":
+		return p.secure(verb, line)
+	case "DATA":
+		otherwise = "354 go on"
+	case "QUIT":
+		otherwise = "221 2.0.0 bye"
+	}
+	reply := p.told(line, otherwise)
+	if reply == "drop" {
+		return false
+	}
+	good := reply[0] == '2' || reply[0] == '3'
+	switch {
+	case verb == "MAIL" && good:
+		p.letter = &letter{mail: line, tls: p.tls, user: p.user}
+	case verb == "RCPT" && good:
+		p.letter.to = append(p.letter.to, line)
+	}
+	if !p.say(reply) || verb == "QUIT" || strings.HasPrefix(reply, "421") {
+		return false
+	}
+	return verb != "DATA" || !good || p.receive()
+}
+
+// receive takes a message in, dots unstuffed.
+func (p *speech) receive() bool {
+	var b strings.Builder
+	for {
+		line, err := p.r.ReadString('\n')
+		if err != nil {
+			return false
+		}
+		if line == ".\r\n" {
+			break
+		}
+		b.WriteString(strings.TrimPrefix(line, "."))
+	}
+	p.letter.data = b.String()
+	reply := p.told(".", "250 2.0.0 queued as 17")
+	if reply == "drop" {
+		return false
+	}
+	if reply[0] == '2' {
+		p.mu.Lock()
+		p.letters = append(p.letters, *p.letter)
+		p.mu.Unlock()
+	}
+	return p.say(reply) && !strings.HasPrefix(reply, "421")
+}
+
+func (p *speech) secure(verb, line string) bool {
+	if verb == "STARTTLS" {
+		reply := p.told(line, "220 go ahead")
+		return reply != "drop" && p.say(reply) && (!strings.HasPrefix(reply, "220") || p.startTLS())
+	}
+	words := strings.Fields(line)
+	switch {
+	case len(words) == 3 && words[1] == "PLAIN":
+		if words[2] != encode("\x00"+p.server.user+"\x00secret") {
+			return p.say("535 5.7.8 no")
+		}
+	case len(words) == 3 && words[1] == "LOGIN":
+		if !p.say("334 " + encode("Password:")) {
+			return false
+		}
+		if got, err := p.r.ReadString('\n'); err != nil || strings.TrimSpace(got) != encode("secret") || words[2] != encode(p.server.user) {
+			return p.say("535 5.7.8 no")
+		}
+	default:
+		return p.say("504 5.5.4 what")
+	}
+	p.user = p.server.user
+	return p.say("235 2.7.0 welcome")
+}
+
+func (p *speech) startTLS() bool {
+	c := tls.Server(p.conn, &tls.Config{Certificates: []tls.Certificate{*p.cert}})
+	if c.Handshake() != nil {
+		return false
+	}
+	p.conn, p.r, p.tls = c, bufio.NewReader(c), true
+	return true
+}
+
+// certificate makes one for host names, and the pool that trusts it.
+func certificate(t testing.TB, names ...string) (*tls.Certificate, *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "peer"}, DNSNames: names, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2090, 1, 1, 0, 0, 0, 0, time.UTC),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(leaf)
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
+}
+
+func mustPrefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+func addrOf(i int) string { return fmt.Sprintf("198.51.%d.%d", 100+i/250, 1+i%250) }

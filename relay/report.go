@@ -1,0 +1,161 @@
+package relay
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"latchkey/internal/message"
+	"latchkey/store"
+)
+
+// commitReport stores a report on jobs of one message and their outcomes in one commit. The report goes to the reverse-path, from the
+// null reverse-path, and is never reported on itself (RFC 5321 §6.1).
+func (r *Runner) commitReport(abort context.Context, group []ending) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(abort), settleTime)
+	defer cancel()
+	first := &group[0].job
+	route, err := r.opts.Store.Resolve(ctx, first.ReversePath)
+	if err != nil {
+		return err
+	}
+	settings, err := r.opts.Store.Settings(ctx)
+	if err != nil {
+		return err
+	}
+	b := r.newReport(group, settings.Domain)
+	// What cannot be read, or finds no room, is left out: the sender is owed the news rather than the copy.
+	for _, form := range returnedForms(first, b.Report) {
+		err = r.commitForm(ctx, b, form, route, group)
+		switch {
+		case errors.Is(err, errBody):
+			logBody(ctx, r.log, first, err)
+		case form != withMessage || !errors.Is(err, store.ErrMaildropFull):
+			return err
+		}
+	}
+	return err
+}
+
+// form says what of the message a report carries.
+type form int
+
+const (
+	withMessage form = iota
+	withHeader
+	withNothing
+)
+
+// returnedForms are what to try, best first. RFC 3461 §4.3 gives the sender the choice where the message failed, and headers alone
+// where it did not; unset is ours, and a header is enough to know a message by.
+func returnedForms(j *store.Job, report message.Report) []form {
+	if j.Return == store.ReturnFull && report == message.ReportFailed {
+		return []form{withMessage, withHeader, withNothing}
+	}
+	return []form{withHeader, withNothing}
+}
+
+func (r *Runner) newReport(group []ending, domain string) *message.Bounce {
+	first := &group[0].job
+	b := &message.Bounce{
+		Report: group[0].report, Hostname: r.opts.Hostname, Domain: domain, To: first.ReversePath, Date: r.opts.Now(),
+		Arrived: first.Received, EnvelopeID: first.EnvelopeID, ID: randomID(),
+		UTF8: first.UTF8 || !first.ReversePath.IsASCII(),
+	}
+	if b.Report == message.ReportDelayed {
+		b.RetryUntil = first.Received.Add(GiveUpAge)
+	}
+	for i := range group {
+		e := &group[i]
+		b.UTF8 = b.UTF8 || !e.job.Recipient.IsASCII()
+		b.Failed = append(b.Failed, message.FailedRecipient{
+			Address: e.job.Recipient, Original: e.job.Original, Status: e.verdict.status,
+			Diagnostic: e.verdict.words, RemoteMTA: e.verdict.peer.host,
+		})
+	}
+	return b
+}
+
+// commitForm writes the report in one form and commits it.
+func (r *Runner) commitForm(ctx context.Context, b *message.Bounce, f form, route store.Route, group []ending) error {
+	draft, err := r.opts.Store.NewDraft(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = draft.Abort() }() // nothing to do after Commit
+	w := &eightBitWriter{w: draft}
+	headerLen, err := r.write(ctx, w, b, f, &group[0].job)
+	if err != nil {
+		return err
+	}
+	e := store.Envelope{
+		Received: r.opts.Now(), HeaderLen: headerLen, HeaderID: b.MessageID(), EightBit: w.seen, UTF8: b.UTF8,
+		Origin: store.Origin{Door: "local"}, Settles: outcomesOf(group),
+	}
+	for _, id := range route.Local {
+		e.Recipients = append(e.Recipients, store.Recipient{
+			Address: b.To, Account: id, Prefix: []byte("Return-Path: <>\r\nDelivered-To: " + b.To.String() + "\r\n"),
+		})
+	}
+	for _, a := range route.Remote {
+		e.Recipients = append(e.Recipients, store.Recipient{Address: a, Notify: store.NotifyNever})
+	}
+	if len(e.Recipients) == 0 {
+		return store.ErrNoRecipients
+	}
+	_, err = draft.Commit(ctx, e)
+	return err
+}
+
+func (r *Runner) write(ctx context.Context, w io.Writer, b *message.Bounce, f form, j *store.Job) (int64, error) {
+	if f == withNothing {
+		return b.WriteHeaders(w, nil)
+	}
+	content, err := r.body(ctx, j.ID)()
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", errBody, err)
+	}
+	defer func() { _ = content.Close() }() // it was only read
+	source := &bodyReader{r: content}
+	var n int64
+	if f == withMessage {
+		n, err = b.WriteMessage(w, source)
+	} else {
+		var header []byte
+		if header, err = io.ReadAll(io.LimitReader(source, min(j.HeaderLen, message.MaxHeaderOctets))); err == nil {
+			n, err = b.WriteHeaders(w, header)
+		}
+	}
+	if source.err != nil {
+		return 0, source.err
+	}
+	return n, err
+}
+
+// body opens the octets of a job.
+func (r *Runner) body(ctx context.Context, id store.JobID) body {
+	return func() (io.ReadCloser, error) { return r.opts.Store.OpenJob(context.WithoutCancel(ctx), id) }
+}
+
+// eightBitWriter notes whether what passes needs 8BITMIME on its way.
+type eightBitWriter struct {
+	w    io.Writer
+	seen bool
+}
+
+func (e *eightBitWriter) Write(p []byte) (int, error) {
+	for _, c := range p {
+		e.seen = e.seen || c >= 0x80
+	}
+	return e.w.Write(p)
+}
+
+// randomID makes a report's message id and boundary: 32 hex digits.
+func randomID() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
