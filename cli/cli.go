@@ -35,6 +35,8 @@ type Env struct {
 	LookupEnv func(name string) (string, bool)
 	// ReadPassword asks on the terminal without echo; nil when there is no terminal.
 	ReadPassword func(prompt string) (string, error)
+	// ReadLine asks on the terminal; nil when there is no terminal.
+	ReadLine func(prompt string) (string, error)
 	// Version and Go are those of the binary.
 	Version, Go string
 
@@ -109,7 +111,7 @@ func newRoot(env *Env) *cobra.Command {
 	})
 	root.AddCommand(
 		newServe(env), newInit(env), newDemo(env),
-		newAccount(env), newAlias(env), newSettings(env), newQueue(env), newTrail(env),
+		newAccount(env), newAlias(env), newSettings(env), newGrant(env), newQueue(env), newTrail(env),
 		newCheck(env), newAudit(env), newVersion(env),
 	)
 	return root
@@ -149,6 +151,8 @@ func wants(least, most int) cobra.PositionalArgs {
 func explain(err error) string {
 	var refusal *webmanager.Error
 	switch {
+	case errors.As(err, &refusal) && len(refusal.Consequences) > 0:
+		return explainConsequences(err, refusal)
 	case errors.As(err, &refusal):
 		return oneLine(refusal.Error())
 	case errors.Is(err, fs.ErrPermission):
@@ -161,6 +165,18 @@ func explain(err error) string {
 		return mistakes.Error()
 	}
 	return oneLine(err.Error())
+}
+
+// explainConsequences gives each consequence a line of its own, and then what was put behind the refusal: the cure.
+func explainConsequences(err error, refusal *webmanager.Error) string {
+	lines := append([]string{oneLine(refusal.Message)}, refusal.Consequences...)
+	for i := range lines[1:] {
+		lines[i+1] = "- " + oneLine(printable(lines[i+1]))
+	}
+	if _, cure, ok := strings.Cut(err.Error(), refusal.Error()+"\n"); ok {
+		lines = append(lines, oneLine(cure))
+	}
+	return strings.Join(lines, "\n")
 }
 
 func oneLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }

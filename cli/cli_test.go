@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +102,7 @@ func (w *world) run(stdin string, args ...string) (status int, stdout, stderr st
 			w.prompts = w.prompts[1:]
 			return typed, nil
 		}
+		env.ReadLine = env.ReadPassword
 	}
 	status = Run(w.t.Context(), env, args)
 	return status, out.String(), errs.String()
@@ -149,21 +151,23 @@ func (w *world) seed() {
 	if _, err := d.Write([]byte("Subject: x\r\n\r\nbody\r\n")); err != nil {
 		w.t.Fatal(err)
 	}
-	address := func(s string) mailaddr.Address {
-		a, err := mailaddr.Parse(s)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		return a
-	}
 	_, err = d.Commit(w.t.Context(), store.Envelope{
-		ReversePath: address("anna@example.com"), Submitter: anna.ID, Received: received, HeaderLen: 14, HeaderID: "<1\x1b[2J@example.com>",
+		ReversePath: address(w.t, "anna@example.com"), Submitter: anna.ID, Received: received, HeaderLen: 14, HeaderID: "<1\x1b[2J@example.com>",
 		Origin:     store.Origin{Door: "submission", Remote: netip.MustParseAddr("192.0.2.9"), With: "ESMTPSA"},
-		Recipients: []store.Recipient{{Address: address("anna@example.com"), Account: anna.ID}, {Address: address("x@other.example")}},
+		Recipients: []store.Recipient{{Address: address(w.t, "anna@example.com"), Account: anna.ID}, {Address: address(w.t, "x@other.example")}},
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+func address(t *testing.T, text string) mailaddr.Address {
+	t.Helper()
+	a, err := mailaddr.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
 }
 
 // TestScripts plays testdata/*.txt, each against a stopped and against a running server: what is printed must not differ.
@@ -173,6 +177,7 @@ func (w *world) seed() {
 //	> line                standard output, in order; {*} matches anything
 //	! line                standard error, in order
 //	= status              0 unless given
+//	@ action              something that happens in the store, see world.happen
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -199,6 +204,7 @@ func TestScripts(t *testing.T) {
 type step struct {
 	line                         int
 	command, stdin, stdout, errs string
+	action                       []string
 	status                       int
 }
 
@@ -212,6 +218,10 @@ func (w *world) play(file, script string) {
 		mark, text, _ := strings.Cut(line, " ")
 		if mark == "$" {
 			steps = append(steps, step{line: i + 1, command: text})
+			continue
+		}
+		if mark == "@" {
+			steps = append(steps, step{line: i + 1, action: words(text)})
 			continue
 		}
 		last := &steps[len(steps)-1]
@@ -231,6 +241,10 @@ func (w *world) play(file, script string) {
 		}
 	}
 	for _, s := range steps {
+		if s.action != nil {
+			w.happen(s.action)
+			continue
+		}
 		args := words(s.command)
 		if args[0] != "version" && args[0] != "demo" && !strings.Contains(s.command, "--help") {
 			args = append(args, "--data", w.dir)
@@ -240,6 +254,58 @@ func (w *world) play(file, script string) {
 			w.t.Errorf("%s:%d: $ %s\ngot status %d\n%s--\n%swant status %d\n%s--\n%s",
 				file, s.line, s.command, status, stdout, stderr, s.status, s.stdout, s.errs)
 		}
+	}
+}
+
+// happen does in the store what a server would have done.
+//
+//	sent WAY MAILBOX ADDRESS N    N messages went out of the domain today
+//	grant MAILBOX NETWORK N       a POP3 login N minutes ago made a grant
+//	defer TEXT                    all that is due is tried, and the remote says so
+//	deliver TEXT                  likewise
+func (w *world) happen(action []string) {
+	w.t.Helper()
+	s, ctx := w.stores[w.dir], w.t.Context()
+	must := func(err error) {
+		if err != nil {
+			w.t.Helper()
+			w.t.Fatalf("%v: %v", action, err)
+		}
+	}
+	switch args := action[1:]; action[0] {
+	case "sent":
+		way := store.SentWay(args[0])
+		account, err := s.AccountByName(ctx, args[1])
+		must(err)
+		n, err := strconv.ParseInt(args[3], 10, 64)
+		must(err)
+		must(s.AddStat(ctx, store.DayOf(noon), store.SentByMailbox(way, account.ID), n))
+		must(s.AddStat(ctx, store.DayOf(noon), store.SentFromAddress(way, netip.MustParseAddr(args[2])), n))
+	case "grant":
+		account, err := s.AccountByName(ctx, args[0])
+		must(err)
+		ago, err := strconv.Atoi(args[2])
+		must(err)
+		_, err = s.OpenGrant(ctx, noon.Add(-time.Duration(ago)*time.Minute), store.GrantRequest{
+			Account: account.ID, Network: netip.MustParsePrefix(args[1]), CredentialVersion: account.CredentialVersion,
+			Window: 20 * time.Minute, Longest: 12 * time.Hour, Recipients: 50, MostLive: 5,
+		})
+		must(err)
+	case "defer", "deliver":
+		kind := map[string]store.OutcomeKind{"defer": store.Deferred, "deliver": store.Delivered}[action[0]]
+		jobs, err := s.Lease(ctx, received, "other.example", 100, time.Minute)
+		must(err)
+		for _, j := range jobs {
+			lost, err := s.Finish(ctx, received, store.Outcome{
+				Job: j.ID, Lease: j.Lease, Kind: kind, Text: args[0], At: received, Next: received.Add(time.Hour),
+			})
+			must(err)
+			if len(lost) > 0 {
+				w.t.Fatalf("%v: lost %v", action, lost)
+			}
+		}
+	default:
+		w.t.Fatalf("no such action: %v", action)
 	}
 }
 

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -12,99 +11,6 @@ import (
 	"latchkey/store"
 	"latchkey/webmanager"
 )
-
-func newQueue(env *Env) *cobra.Command {
-	return addDataFlags(group("queue", "Mail on its way to other domains", newQueueList(env), newQueueShow(env)))
-}
-
-func newQueueList(env *Env) *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "List the queued deliveries, oldest first", Args: wants(0, 0)}
-	asJSON := addJSONFlag(cmd)
-	from := cmd.Flags().String("from", "", "only those that this mailbox submitted")
-	to := cmd.Flags().String("to", "", "only those to this domain")
-	message := cmd.Flags().String("message", "", "only those of this message id")
-	held := cmd.Flags().Bool("held", false, "only those that are held")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		query := url.Values{"limit": {strconv.Itoa(webmanager.MaxListLimit)}}
-		for name, value := range map[string]string{"submitter": *from, "destination": *to, "message": *message} {
-			if value != "" {
-				query.Set(name, value)
-			}
-		}
-		if *held {
-			query.Set("held", "true")
-		}
-		jobs, err := env.jobs(cmd, query)
-		if err != nil {
-			return err
-		}
-		if *asJSON {
-			return env.printJSON(jobs)
-		}
-		rows := make([][]string, len(jobs))
-		for i, j := range jobs {
-			rows[i] = []string{
-				strconv.FormatUint(uint64(j.ID), 10), j.Message.String(), timestamp(j.Received), j.ReversePath.Path(), j.Recipient.String(),
-				strconv.Itoa(j.Attempts), due(j), orDash(j.LastText),
-			}
-		}
-		return env.printTable([]string{"ID", "MESSAGE", "RECEIVED", "FROM", "TO", "ATTEMPTS", "NEXT", "LAST WORD"}, rows)
-	}
-	return cmd
-}
-
-func (env *Env) jobs(cmd *cobra.Command, query url.Values) ([]store.Job, error) {
-	client, done, err := env.connect(cmd)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	all := []store.Job{}
-	for {
-		var page webmanager.QueuePage
-		if err := client.Do(cmd.Context(), http.MethodGet, webmanager.Path("queue")+"?"+query.Encode(), nil, &page); err != nil {
-			return nil, err
-		}
-		all = append(all, page.Jobs...)
-		if page.Next == 0 {
-			return all, nil
-		}
-		query.Set("after", strconv.FormatUint(uint64(page.Next), 10))
-	}
-}
-
-func due(j store.Job) string {
-	if j.Held {
-		return "held: " + j.HoldReason
-	}
-	return timestamp(j.NextAttempt)
-}
-
-func newQueueShow(env *Env) *cobra.Command {
-	cmd := &cobra.Command{Use: "show ID", Short: "Show one queued delivery", Args: wants(1, 1)}
-	asJSON := addJSONFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		var j store.Job
-		if err := env.get(cmd, webmanager.Path("queue", args[0]), &j); err != nil {
-			return err
-		}
-		if *asJSON {
-			return env.printJSON(j)
-		}
-		return env.printTable([]string{"id", strconv.FormatUint(uint64(j.ID), 10)}, [][]string{
-			{"message", j.Message.String()},
-			{"message-id", orDash(j.HeaderID)},
-			{"from", j.ReversePath.Path()},
-			{"to", j.Recipient.String()},
-			{"octets", strconv.FormatInt(j.Size, 10)},
-			{"received", timestamp(j.Received)},
-			{"attempts", strconv.Itoa(j.Attempts)},
-			{"next", due(j)},
-			{"last word", orDash(j.LastText)},
-		})
-	}
-	return cmd
-}
 
 func newTrail(env *Env) *cobra.Command {
 	cmd := addDataFlags(&cobra.Command{

@@ -2,6 +2,7 @@ package webmanager
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -56,6 +57,8 @@ type AccountChange struct {
 	Suspended   *bool        `json:"suspended,omitempty"`
 	Quota       *store.Quota `json:"quota,omitempty"`
 	SendAs      *[]string    `json:"send_as,omitempty"`
+	// Forward is refused, whatever it is: mail is not sent on to other domains yet.
+	Forward *json.RawMessage `json:"forward,omitempty"`
 	// Version refuses the change if the mailbox was changed since; 0 does not look.
 	Version uint64 `json:"version,omitempty"`
 }
@@ -256,6 +259,9 @@ func (c AccountChange) apply(account store.Account, domain string) (store.Accoun
 		addresses, mistakes := parseAddresses("send_as", *c.SendAs, store.MaxSendAs)
 		wrong = append(wrong, mistakes...)
 		account.SendAs = addresses
+	}
+	if c.Forward != nil {
+		wrong = append(wrong, Field{"forward", notYet})
 	}
 	if len(wrong) > 0 {
 		return store.Account{}, invalid(wrong...)

@@ -41,10 +41,10 @@ func LocalActor(uid int) Actor {
 // errNoActor is a mistake of whoever serves the API.
 var errNoActor = errors.New("webmanager: request without an actor")
 
-// audit notes a change that was made. If the note fails the change stands, and whoever made it is told so.
+// audit notes a change that was made, even if whoever made it has gone. If the note fails the change stands, and whoever made it is told so.
 func (a *API) audit(ctx context.Context, action, object string, before, after any) error {
 	actor, _ := ctx.Value(actorKey{}).(Actor) // answer saw to it
-	err := a.store.AppendAudit(ctx, store.AuditEntry{
+	err := a.store.AppendAudit(context.WithoutCancel(ctx), store.AuditEntry{
 		Time: a.now(), Actor: actor.Name, Remote: actor.Remote, Action: action, Object: object,
 		Before: auditText(before), After: auditText(after),
 	})

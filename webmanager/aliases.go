@@ -149,6 +149,10 @@ func (a *API) removeAlias(r *http.Request) (any, error) {
 	return nil, a.audit(ctx, "alias.remove", name, before.Targets, nil)
 }
 
+// notYet refuses what would send mail on to another domain: a mailbox's forward, or an alias with a target outside.
+const notYet = "mail is not sent on to other domains yet: without SRS and ARC the receivers take it for forged, and the domain gets a bad name; " +
+	"let it lead to a mailbox, and fetch from that one by POP3"
+
 // aliasName is localName, and the catch-all.
 func aliasName(text, domain string) (name, mistake string) {
 	if text == store.CatchAll || strings.EqualFold(text, store.CatchAll+"@"+domain) {
@@ -166,7 +170,7 @@ func (a *API) targets(ctx context.Context, texts []string, domain string) ([]sto
 	ids := make([]store.AccountID, 0, len(texts))
 	for _, text := range texts {
 		if address, err := mailaddr.Parse(text); err == nil && address.Domain() != domain {
-			wrong = append(wrong, Field{"targets", fmt.Sprintf("%s is not a mailbox of %s; an alias leads to mailboxes of this domain only", address, domain)})
+			wrong = append(wrong, Field{"targets", fmt.Sprintf("%s is not at %s; %s", address, domain, notYet)})
 			continue
 		}
 		account, err := a.accountNamed(ctx, text, domain)

@@ -34,9 +34,15 @@ type Store interface {
 	store.SettingsStore
 	store.Audit
 	store.Trail
+	store.Stats
+	store.Grants
+	store.Spool
 	Usage(ctx context.Context, account store.AccountID) (store.Usage, error)
 	Job(ctx context.Context, id store.JobID) (store.Job, error)
 	ListJobs(ctx context.Context, f store.QueueFilter, after store.JobID, limit int) ([]store.Job, error)
+	HoldJobs(ctx context.Context, reason string, ids ...store.JobID) error
+	ReleaseJobs(ctx context.Context, due time.Time, ids ...store.JobID) error
+	RemoveJobs(ctx context.Context, ids ...store.JobID) error
 	Check(ctx context.Context) ([]store.Problem, error)
 }
 
@@ -76,34 +82,42 @@ func New(o Options) *API {
 	if a.now == nil {
 		a.now = time.Now
 	}
-	for _, r := range []struct {
-		pattern string
-		handle  func(*http.Request) (any, error)
-	}{
-		{"GET /v1/version", a.showVersion},
-		{"GET /v1/accounts", a.listAccounts},
-		{"POST /v1/accounts", a.addAccount},
-		{"GET /v1/accounts/{name}", a.showAccount},
-		{"PATCH /v1/accounts/{name}", a.changeAccount},
-		{"PUT /v1/accounts/{name}/password", a.setPassword},
-		{"DELETE /v1/accounts/{name}", a.removeAccount},
-		{"GET /v1/aliases", a.listAliases},
-		{"PUT /v1/aliases/{name}", a.putAlias},
-		{"DELETE /v1/aliases/{name}", a.removeAlias},
-		{"GET /v1/settings", a.showSettings},
-		{"PATCH /v1/settings", a.changeSettings},
-		{"GET /v1/queue", a.listQueue},
-		{"GET /v1/queue/{id}", a.showJob},
-		{"GET /v1/trail", a.trail},
-		{"GET /v1/check", a.check},
-		{"GET /v1/audit", a.listAudit},
-		{"/", func(*http.Request) (any, error) {
-			return nil, &Error{Code: CodeNotFound, Message: "there is no such path, or not with this method"}
-		}},
-	} {
-		a.mux.HandleFunc(r.pattern, a.answer(r.handle))
+	for pattern, handle := range a.routes() {
+		a.mux.HandleFunc(pattern, a.answer(handle))
+	}
+	for word, verb := range queueVerbs() {
+		a.mux.HandleFunc("POST /v1/queue/"+word, a.answer(a.actOnQueue(verb)))
 	}
 	return a
+}
+
+// routes is the table of paths.
+func (a *API) routes() map[string]func(*http.Request) (any, error) {
+	return map[string]func(*http.Request) (any, error){
+		"GET /v1/version":                  a.showVersion,
+		"GET /v1/accounts":                 a.listAccounts,
+		"POST /v1/accounts":                a.addAccount,
+		"GET /v1/accounts/{name}":          a.showAccount,
+		"PATCH /v1/accounts/{name}":        a.changeAccount,
+		"PUT /v1/accounts/{name}/password": a.setPassword,
+		"DELETE /v1/accounts/{name}":       a.removeAccount,
+		"GET /v1/aliases":                  a.listAliases,
+		"PUT /v1/aliases/{name}":           a.putAlias,
+		"DELETE /v1/aliases/{name}":        a.removeAlias,
+		"GET /v1/settings":                 a.showSettings,
+		"PATCH /v1/settings":               a.changeSettings,
+		"POST /v1/settings/preview":        a.previewSettings,
+		"GET /v1/grants":                   a.listGrants,
+		"POST /v1/grants/revoke":           a.revokeGrants,
+		"GET /v1/queue":                    a.listQueue,
+		"GET /v1/queue/{id}":               a.showJob,
+		"GET /v1/trail":                    a.trail,
+		"GET /v1/check":                    a.check,
+		"GET /v1/audit":                    a.listAudit,
+		"/": func(*http.Request) (any, error) {
+			return nil, &Error{Code: CodeNotFound, Message: "there is no such path, or not with this method"}
+		},
+	}
 }
 
 // ServeHTTP answers one request.

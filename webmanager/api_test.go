@@ -146,9 +146,11 @@ var refused = []struct {
 	{"remove postmaster", "DELETE", "/v1/accounts/postmaster", "", CodeReserved, "postmaster and abuse must lead to a mailbox"},
 	{"alias without targets", "PUT", "/v1/aliases/sales", `{"targets":[]}`, CodeInvalid, "targets: are 1 to 1000 mailboxes"},
 	{"alias with a foreign target", "PUT", "/v1/aliases/sales", `{"targets":["anna","x@other.example"]}`, CodeInvalid,
-		"targets: x@other.example is not a mailbox of example.com; an alias leads to mailboxes of this domain only"},
+		"targets: x@other.example is not at example.com; mail is not sent on to other domains yet: without SRS and ARC "},
+	{"forward of a mailbox", "PATCH", "/v1/accounts/anna", `{"forward":"x@other.example"}`, CodeInvalid, "forward: mail is not sent on to other domains yet: "},
+	{"forwards of a mailbox", "PATCH", "/v1/accounts/anna", `{"forward":["x@other.example"],"display_name":"Anna"}`, CodeInvalid, "forward: mail is not sent on"},
 	{"alias with all targets wrong", "PUT", "/v1/aliases/sales", `{"targets":["nobody","a b","x@other.example"]}`, CodeInvalid,
-		`targets: there is no mailbox nobody@example.com; targets: "a b" is not a mailbox name: letters, digits, and . - _ + between them, 1 to 64 octets; targets: x@other.example is not`},
+		`targets: there is no mailbox nobody@example.com; targets: "a b" is not a mailbox name: letters, digits, and . - _ + between them, 1 to 64 octets; targets: x@other.example is not at`},
 	{"alias of an alias", "PUT", "/v1/aliases/sales", `{"targets":["abuse"]}`, CodeInvalid, "targets: there is no mailbox abuse@example.com"},
 	{"alias with a mailbox's name", "PUT", "/v1/aliases/anna", `{"targets":["bert"]}`, CodeExists, "the name anna is taken by a mailbox"},
 	{"alias with a bad name", "PUT", "/v1/aliases/a%20b", `{"targets":["bert"]}`, CodeInvalid, "name: "},
@@ -163,6 +165,23 @@ var refused = []struct {
 	{"settings with a fraction", "PATCH", "/v1/settings", `{"recipients":100.5}`, CodeInvalid, "recipients: is a whole number"},
 	{"outside senders no addresses", "PATCH", "/v1/settings", `{"outside_senders":["x","a@example.com","y"]}`, CodeInvalid, "outside_senders: number 1 is not an address; outside_senders: number 3"},
 	{"outside senders no list", "PATCH", "/v1/settings", `{"outside_senders":"a@example.com"}`, CodeInvalid, "outside_senders: is a list of addresses"},
+	{"loosening", "PATCH", "/v1/settings", `{"cleartext_login":true,"confirm":"example"}`, CodeConfirm, "nothing was changed: passwords are taken without TLS"},
+	{"preview of what is wrong", "POST", "/v1/settings/preview", `{"recipients":1,"nonsense":2}`, CodeInvalid, "nonsense: is not a setting; recipients: recipients is 100 to 10000"},
+	{"preview of an old version", "POST", "/v1/settings/preview", `{"recipients":200,"version":99}`, CodeConflict, "changed by somebody else"},
+	{"networks no list", "PATCH", "/v1/settings", `{"trusted_networks":"192.0.2.0/24"}`, CodeInvalid, "trusted_networks: is a list of networks"},
+	{"help no URL", "PATCH", "/v1/settings", `{"help_url":"javascript:alert(1)"}`, CodeInvalid, "help_url: help_url is an http or https URL"},
+	{"grants parameters", "GET", "/v1/grants?live=perhaps&address=192.0.2.0/24", "", CodeInvalid, "live: is true or false; address: is an IP address"},
+	{"grants limit", "GET", "/v1/grants?limit=1001", "", CodeInvalid, "limit: "},
+	{"grants after", "GET", "/v1/grants?after=x", "", CodeInvalid, "after: "},
+	{"grants of nobody", "GET", "/v1/grants?mailbox=nobody", "", CodeNotFound, "there is no mailbox"},
+	{"revoke what", "POST", "/v1/grants/revoke", `{}`, CodeInvalid, "say which grants: ids, a mailbox, or all"},
+	{"revoke too much", "POST", "/v1/grants/revoke", `{"ids":[1],"all":true}`, CodeInvalid, "say which grants"},
+	{"revoke none", "POST", "/v1/grants/revoke", `{"ids":[]}`, CodeInvalid, "ids: are 1 to 1000 numbers of grants"},
+	{"revoke of nobody", "POST", "/v1/grants/revoke", `{"mailbox":"nobody"}`, CodeNotFound, "there is no mailbox"},
+	{"queue verb", "POST", "/v1/queue/bounce", `{"ids":[1]}`, CodeNotFound, "no such path"},
+	{"hold none", "POST", "/v1/queue/hold", `{"ids":[],"reason":"a\u0007"}`, CodeInvalid, "ids: are 1 to 1000 numbers of queued deliveries; reason: has more than 1000 octets, or control characters"},
+	{"reason of a retry", "POST", "/v1/queue/retry", `{"ids":[1],"reason":"x"}`, CodeInvalid, "reason: is for hold only"},
+	{"ids no numbers", "POST", "/v1/queue/remove", `{"ids":["1"]}`, CodeInvalid, "ids: is not of the right type"},
 	{"queue parameters", "GET", "/v1/queue?message=1&destination=-x-&held=maybe", "", CodeInvalid,
 		"message: is a message id of 16 hex digits; destination: is not a domain; held: is true or false"},
 	{"queue after", "GET", "/v1/queue?after=-1", "", CodeInvalid, "after: is a whole number"},
@@ -291,7 +310,7 @@ func TestSettings(t *testing.T) {
 	f := newFixture(t)
 	var s store.Settings
 	f.do("GET", "/v1/settings", nil, &s)
-	body := map[string]any{"message_size": 1 << 20, "auth_on_mx": false, "outside_senders": []string{"news@example.com"}, "version": s.Version}
+	body := map[string]any{"message_size": 1 << 20, "auth_on_mx": false, "outside_senders": []string{"news@example.com"}, "version": s.Version, "confirm": "Example.COM"}
 	var after store.Settings
 	f.do("PATCH", "/v1/settings", body, &after)
 	if after.Version != s.Version+1 || after.MessageSize != 1<<20 || after.AuthOnMX || len(after.OutsideSenders) != 1 || after.Recipients != s.Recipients {

@@ -107,7 +107,7 @@ func TestSettingBounds(t *testing.T) {
 		for i := range list {
 			list[i] = fmt.Sprintf("a%d@example.com", i)
 		}
-		if err := f.client.Do(t.Context(), "PATCH", "/v1/settings", map[string]any{"outside_senders": list}, nil); (err == nil) != (n <= store.MaxOutsideSenders) {
+		if err := f.client.Do(t.Context(), "PATCH", "/v1/settings", map[string]any{"outside_senders": list, "confirm": domain}, nil); (err == nil) != (n <= store.MaxOutsideSenders) {
 			t.Errorf("%d outside senders: got %v", n, err)
 		}
 	}

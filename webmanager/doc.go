@@ -1,8 +1,11 @@
-// Package webmanager is the JSON API that manages a domain: mailboxes, aliases, settings, queue, trail and audit log.
+// Package webmanager is the JSON API that manages a domain: mailboxes, aliases, settings, grants, queue, trail and audit log.
 //
 // It owns the one code path for every change, so that every change is checked in the same way and audited: the command line uses
 // [API] over the unix socket of the data directory while the server runs ([Control]), and in its own process while it does not
 // ([InProcess]); [Client] speaks to both. Who may connect is decided before: the socket admits its owner and root only.
+//
+// A change of settings that allows more than before must be confirmed with the domain's name; what it would do is said before, from the
+// domain's own figures. [API.Run] does what a clock decides.
 //
 // It does not own configuration (package config) or the data (package store).
 //

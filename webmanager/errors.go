@@ -27,6 +27,8 @@ const (
 	CodeExists   Code = "exists"
 	CodeConflict Code = "conflict"
 	CodeReserved Code = "reserved"
+	// CodeConfirm: the change allows more than before; it must be sent with the domain's name in confirm. Consequences says what it does.
+	CodeConfirm Code = "confirmation_needed"
 	// CodeUnavailable: not now; the same request may succeed later.
 	CodeUnavailable Code = "unavailable"
 	// CodeInternal: our fault; the cause is in the log.
@@ -45,6 +47,8 @@ func (c Code) status() int {
 		return http.StatusNotFound
 	case CodeExists, CodeConflict, CodeReserved:
 		return http.StatusConflict
+	case CodeConfirm:
+		return http.StatusPreconditionRequired
 	case CodeUnavailable:
 		return http.StatusServiceUnavailable
 	default:
@@ -63,16 +67,19 @@ type Error struct {
 	Code    Code    `json:"code"`
 	Message string  `json:"message"`
 	Fields  []Field `json:"fields,omitempty"`
+	// Consequences are sentences about what the refused change would do (CodeConfirm).
+	Consequences []string `json:"consequences,omitempty"`
 }
 
-// Error is the message and every field, on one line.
+// Error is the message, every field and every consequence, on one line.
 func (e *Error) Error() string {
-	if len(e.Fields) == 0 {
-		return e.Message
+	parts := make([]string, 0, len(e.Fields)+len(e.Consequences))
+	for _, f := range e.Fields {
+		parts = append(parts, f.Field+": "+f.Message)
 	}
-	parts := make([]string, len(e.Fields))
-	for i, f := range e.Fields {
-		parts[i] = f.Field + ": " + f.Message
+	parts = append(parts, e.Consequences...)
+	if len(parts) == 0 {
+		return e.Message
 	}
 	return e.Message + ": " + strings.Join(parts, "; ")
 }

@@ -18,6 +18,13 @@ func FuzzAPI(f *testing.F) {
 	}
 	f.Add("PUT", "/v1/aliases/*", `{"targets":["anna"]}`)
 	f.Add("PATCH", "/v1/settings", `{"recipients":100,"version":1}`)
+	f.Add("PATCH", "/v1/settings", `{"require_auth":false,"require_auth_for":"2h","trusted_networks":["192.0.2.0/24","::1"],"confirm":"example.com"}`)
+	f.Add("POST", "/v1/settings/preview", `{"pop_before_smtp":false,"no_grant_networks":["192.0.2.0/24"],"help_url":"https://x.example/"}`)
+	f.Add("POST", "/v1/grants/revoke", `{"ids":[1,2]}`)
+	f.Add("GET", "/v1/grants?live=true&mailbox=anna&address=192.0.2.7&after=1&limit=2", "")
+	for _, verb := range []string{"retry", "hold", "release", "remove"} {
+		f.Add("POST", "/v1/queue/"+verb, `{"ids":[1,2,1]}`)
+	}
 	f.Fuzz(func(t *testing.T, method, path, body string) {
 		target, err := url.Parse("http://latchkey" + path)
 		if err != nil || !strings.HasPrefix(path, "/") {

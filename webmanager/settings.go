@@ -1,139 +1,61 @@
 package webmanager
 
 import (
+	"context"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"latchkey/internal/mailaddr"
 	"latchkey/store"
 )
 
-// Setting is one line of the table of what the domain's owner decides.
-type Setting struct {
-	// Name is the field's name in JSON and on the command line.
-	Name string
-	// Help is one sentence for people.
-	Help string
+// Bounds of how long authentication may be off before it is on again by itself.
+const (
+	MinAuthOff = time.Minute
+	MaxAuthOff = 30 * 24 * time.Hour
+)
 
-	read  func(text string) (any, error)
-	apply func(s *store.Settings, value json.RawMessage) []Field
-	show  func(s store.Settings) string
+// SettingsView are the settings, and what they come to now.
+type SettingsView struct {
+	store.Settings
+	// AuthRequired is require_auth as it is in force: on again once its time has come, whether that was written down yet or not.
+	AuthRequired bool `json:"auth_required"`
 }
 
-// Settings returns the table.
-func Settings() []Setting {
-	return []Setting{
-		numberSetting("message_size", "largest message taken, in octets",
-			func(s *store.Settings, n int64) { s.MessageSize = n }, func(s store.Settings) int64 { return s.MessageSize }),
-		numberSetting("recipients", "most recipients of one message",
-			func(s *store.Settings, n int64) { s.Recipients = int(n) }, func(s store.Settings) int64 { return int64(s.Recipients) }),
-		boolSetting("auth_on_mx", "take logins on port 25 too, for clients that know no other port",
-			func(s *store.Settings) *bool { return &s.AuthOnMX }),
-		boolSetting("cleartext_login", "take passwords without TLS from anywhere: anybody on the way can read them",
-			func(s *store.Settings) *bool { return &s.CleartextLogin }),
-		boolSetting("outgoing_mail", "let mailboxes send to other domains",
-			func(s *store.Settings) *bool { return &s.OutgoingMail }),
-		{
-			Name: "outside_senders", Help: "addresses of this domain that may arrive from outside without a login",
-			read: func(text string) (any, error) {
-				list := []string{}
-				for field := range strings.SplitSeq(text, ",") {
-					if field = strings.TrimSpace(field); field != "" {
-						list = append(list, field)
-					}
-				}
-				return list, nil
-			},
-			apply: func(s *store.Settings, value json.RawMessage) []Field {
-				var texts []string
-				if json.Unmarshal(value, &texts) != nil {
-					return []Field{{"outside_senders", "is a list of addresses"}}
-				}
-				addresses, wrong := parseAddresses("outside_senders", texts, store.MaxOutsideSenders)
-				s.OutsideSenders = addresses
-				return wrong
-			},
-			show: func(s store.Settings) string {
-				texts := make([]string, len(s.OutsideSenders))
-				for i, address := range s.OutsideSenders {
-					texts[i] = address.String()
-				}
-				return strings.Join(texts, ",")
-			},
-		},
-	}
+// SettingsChanged is the answer to a change.
+type SettingsChanged struct {
+	SettingsView
+	// GrantsEnded is how many grants ended because the settings do not allow them any more.
+	GrantsEnded int `json:"grants_ended,omitempty"`
 }
 
-// Read turns the text of a command line into the value that the API takes.
-func (s Setting) Read(text string) (any, error) { return s.read(text) }
-
-// Show is the value as Read takes it.
-func (s Setting) Show(settings store.Settings) string { return s.show(settings) }
-
-func numberSetting(name, help string, set func(*store.Settings, int64), get func(store.Settings) int64) Setting {
-	return Setting{
-		Name: name, Help: help,
-		read: func(text string) (any, error) {
-			n, err := strconv.ParseInt(text, 10, 64)
-			if err != nil {
-				return nil, fmt.Errorf("%s is a whole number, not %q", name, text)
-			}
-			return n, nil
-		},
-		apply: func(s *store.Settings, value json.RawMessage) []Field {
-			var n int64
-			if string(value) == "null" || json.Unmarshal(value, &n) != nil || int64(int(n)) != n {
-				return []Field{{name, "is a whole number"}}
-			}
-			set(s, n)
-			return nil
-		},
-		show: func(s store.Settings) string { return strconv.FormatInt(get(s), 10) },
-	}
-}
-
-func boolSetting(name, help string, field func(*store.Settings) *bool) Setting {
-	return Setting{
-		Name: name, Help: help,
-		read: func(text string) (any, error) {
-			switch strings.ToLower(text) {
-			case "on", "true", "yes":
-				return true, nil
-			case "off", "false", "no":
-				return false, nil
-			}
-			return nil, fmt.Errorf("%s is on or off, not %q", name, text)
-		},
-		apply: func(s *store.Settings, value json.RawMessage) []Field {
-			var b bool
-			if string(value) == "null" || json.Unmarshal(value, &b) != nil {
-				return []Field{{name, "is true or false"}}
-			}
-			*field(s) = b
-			return nil
-		},
-		show: func(s store.Settings) string {
-			if *field(&s) {
-				return "on"
-			}
-			return "off"
-		},
-	}
+// settingsRequest is the body of a change and of a preview, taken apart.
+type settingsRequest struct {
+	values map[string]json.RawMessage
+	// version is that of the settings as the client knows them, 0 if it does not care.
+	version uint64
+	// confirm is what was typed to confirm a change that loosens.
+	confirm string
+	// off is how long authentication is to be off; 0 when nothing was said.
+	off time.Duration
+	// wrong is what was found wrong so far.
+	wrong []Field
 }
 
 func (a *API) showSettings(r *http.Request) (any, error) {
 	settings, err := a.store.Settings(r.Context())
-	return complete(settings), err
+	return a.viewSettings(settings), err
 }
 
-// complete has lists where JSON would otherwise show null.
-func complete(s store.Settings) store.Settings {
+// viewSettings has lists where JSON would otherwise show null.
+func (a *API) viewSettings(s store.Settings) SettingsView {
 	if s.OutsideSenders == nil {
 		s.OutsideSenders = []mailaddr.Address{}
 	}
@@ -143,69 +65,165 @@ func complete(s store.Settings) store.Settings {
 	if s.NoGrantNetworks == nil {
 		s.NoGrantNetworks = []netip.Prefix{}
 	}
-	return s
+	return SettingsView{Settings: s, AuthRequired: s.AuthRequired(a.now())}
 }
 
-// changeSettings takes an object of settings by name, and the version that they were read at.
+// changeSettings takes an object of settings by name. Beside them it may hold version (that of the settings as they were read),
+// require_auth_for (how long require_auth=false is to last, such as "2h" or "7d") and confirm, which a change that loosens needs.
 func (a *API) changeSettings(r *http.Request) (any, error) {
-	var body map[string]json.RawMessage
-	if err := decode(r, &body); err != nil {
-		return nil, err
-	}
-	before, err := a.store.Settings(r.Context())
+	request, err := readSettings(r)
 	if err != nil {
 		return nil, err
 	}
-	wanted, err := applySettings(before, body)
+	ctx := r.Context()
+	stored, err := a.store.Settings(ctx)
 	if err != nil {
 		return nil, err
 	}
-	after, err := a.store.UpdateSettings(r.Context(), wanted)
+	before := settled(stored, a.now())
+	wanted, err := applySettings(before, request, a.now())
 	if err != nil {
 		return nil, err
 	}
-	if err := a.audit(r.Context(), "settings.change", after.Domain, before, after); err != nil {
+	if err := a.confirmed(ctx, before, wanted, request.confirm); err != nil {
 		return nil, err
 	}
-	return complete(after), nil
+	if wanted.POPBeforeSMTP && !before.POPBeforeSMTP {
+		// What a crash left when it was switched off must not count again.
+		if _, err := a.revokeAll(ctx, store.GrantSwitchedOff); err != nil {
+			return nil, err
+		}
+	}
+	after, err := a.store.UpdateSettings(ctx, wanted)
+	if err != nil {
+		return nil, err
+	}
+	audited := a.audit(ctx, "settings.change", after.Domain, stored, after)
+	ended, err := a.endGrants(ctx, after)
+	a.notify(ctx, before, after)
+	if err = errors.Join(audited, err); err != nil {
+		return nil, err
+	}
+	return SettingsChanged{SettingsView: a.viewSettings(after), GrantsEnded: ended}, nil
+}
+
+// endGrants ends the grants that the settings do not allow, once those are durable, even if whoever changed them has gone. While POP
+// before SMTP is off, the setting itself keeps grants from counting, whatever happens here.
+func (a *API) endGrants(ctx context.Context, s store.Settings) (int, error) {
+	ctx = context.WithoutCancel(ctx)
+	var revoked GrantsRevoked
+	var err error
+	if s.POPBeforeSMTP {
+		revoked, err = a.revokeForbidden(ctx, s)
+	} else {
+		revoked, err = a.revokeAll(ctx, store.GrantSwitchedOff)
+	}
+	if err != nil {
+		a.log.Error("grants of POP before SMTP are left that the settings do not allow", "err", err)
+		return revoked.Revoked, &Error{Code: errorFor(err).Code, Message: "the settings were changed, but grants of POP before SMTP are left " +
+			"that they do not allow; they end when the server starts or the settings are changed again, or by latchkey grant revoke --all"}
+	}
+	return revoked.Revoked, nil
+}
+
+// readSettings takes a body apart; what is wrong in it is reported by applySettings, all at once.
+func readSettings(r *http.Request) (settingsRequest, error) {
+	request := settingsRequest{}
+	if err := decode(r, &request.values); err != nil {
+		return request, err
+	}
+	var wrong []Field
+	take := func(name string, into any, mistake string) {
+		if value, ok := request.values[name]; ok && json.Unmarshal(value, into) != nil {
+			wrong = append(wrong, Field{name, mistake})
+		}
+		delete(request.values, name)
+	}
+	var duration string
+	take("confirm", &request.confirm, "is a text")
+	take("require_auth_for", &duration, "is a text such as 2h or 7d")
+	take("version", &request.version, "is a whole number")
+	if duration != "" {
+		off, err := readDuration(duration)
+		if err != nil || off < MinAuthOff || off > MaxAuthOff {
+			wrong = append(wrong, Field{"require_auth_for", "is 1m to 30d, such as 90m, 2h or 7d"})
+		}
+		request.off = off
+	}
+	request.wrong = wrong
+	return request, nil
+}
+
+// readDuration is time.ParseDuration that also knows whole days.
+func readDuration(text string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		return time.Duration(n) * 24 * time.Hour, err
+	}
+	return time.ParseDuration(text)
+}
+
+// settled is the settings with require_auth on again if its time has come.
+func settled(s store.Settings, now time.Time) store.Settings {
+	if s.AuthRequired(now) {
+		s.RequireAuth, s.RequireAuthAt = true, time.Time{}
+	}
+	return s
 }
 
 // applySettings returns the settings as they are to be, or every mistake. Each value is also judged alone, so that the store's
 // sentence about it can be put beside its name.
-func applySettings(before store.Settings, body map[string]json.RawMessage) (store.Settings, error) {
+func applySettings(before store.Settings, request settingsRequest, now time.Time) (store.Settings, error) {
 	known := map[string]Setting{}
 	for _, s := range Settings() {
 		known[s.Name] = s
 	}
 	wanted := before.Clone()
-	var wrong []Field
-	for _, name := range slices.Sorted(maps.Keys(body)) {
-		if name == "version" {
-			if json.Unmarshal(body[name], &wanted.Version) != nil {
-				wrong = append(wrong, Field{name, "is a whole number"})
-			}
-			continue
-		}
+	wrong := request.wrong
+	for _, name := range slices.Sorted(maps.Keys(request.values)) {
 		setting, ok := known[name]
 		if !ok {
 			wrong = append(wrong, Field{name, "is not a setting"})
 			continue
 		}
 		alone := before.Clone()
-		mistakes := setting.apply(&alone, body[name])
+		mistakes := setting.apply(&alone, request.values[name])
 		if len(mistakes) == 0 {
 			if err := alone.Validate(); err != nil {
 				mistakes = []Field{{name, plain(err)}}
 			}
 		}
 		wrong = append(wrong, mistakes...)
-		setting.apply(&wanted, body[name])
+		setting.apply(&wanted, request.values[name])
 	}
+	wrong = append(wrong, request.setTimer(before, &wanted, now)...)
+	slices.SortStableFunc(wrong, func(x, y Field) int { return strings.Compare(x.Field, y.Field) })
 	switch {
 	case len(wrong) > 0:
 		return store.Settings{}, invalid(wrong...)
-	case wanted.Version != before.Version:
+	case request.version != 0 && request.version != before.Version:
 		return store.Settings{}, store.ErrConflict
 	}
 	return wanted, nil
+}
+
+// setTimer decides when authentication, if it is to be off, is on again.
+func (r settingsRequest) setTimer(before store.Settings, wanted *store.Settings, now time.Time) []Field {
+	_, given := r.values["require_auth_at"]
+	at := wanted.RequireAuthAt
+	switch {
+	case r.off > 0 && given:
+		return []Field{{"require_auth_for", "and require_auth_at exclude each other"}}
+	case wanted.RequireAuth && r.off > 0:
+		return []Field{{"require_auth_for", "is for require_auth off"}}
+	case wanted.RequireAuth && given && !at.IsZero():
+		return []Field{{"require_auth_at", "is for require_auth off"}}
+	case wanted.RequireAuth:
+		wanted.RequireAuthAt = time.Time{}
+	case r.off > 0:
+		wanted.RequireAuthAt = now.Add(r.off).UTC().Round(time.Second)
+	case !at.IsZero() && !at.Equal(before.RequireAuthAt) && (at.Before(now.Add(MinAuthOff)) || at.After(now.Add(MaxAuthOff))):
+		return []Field{{"require_auth_at", "is a minute to 30 days from now"}}
+	}
+	return nil
 }

@@ -1,0 +1,150 @@
+package webmanager
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"latchkey/internal/mailaddr"
+	"latchkey/store"
+)
+
+const (
+	// noticeTime bounds the delivery of one notice.
+	noticeTime = 30 * time.Second
+	// noticeWidth is where its lines are broken, in octets; RFC 5322 §2.1.1 allows 998 and prefers 78. No word in it is nearly as long.
+	noticeWidth = 76
+)
+
+// worthNotice reports whether postmaster is told of a change: it allows more than before, or AUTH is wanted again.
+func worthNotice(before, after store.Settings) bool {
+	return loosens(before, after) || before.RequireAuth != after.RequireAuth
+}
+
+// notify puts a notice of a change into the maildrops that postmaster leads to, so that nobody who may change the settings can do so
+// unseen. The change stands if that fails, and the audit log has it in any case.
+func (a *API) notify(ctx context.Context, before, after store.Settings) {
+	if !worthNotice(before, after) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noticeTime)
+	defer cancel()
+	if err := a.deliverNotice(ctx, before, after); err != nil {
+		a.log.Error("postmaster was not told of a change of settings", "err", err)
+	}
+}
+
+func (a *API) deliverNotice(ctx context.Context, before, after store.Settings) error {
+	postmaster, err := mailaddr.New("postmaster", after.Domain)
+	if err != nil {
+		return err
+	}
+	route, err := a.store.Resolve(ctx, postmaster)
+	if err != nil {
+		return err
+	}
+	p, err := a.preview(ctx, before, after)
+	if err != nil {
+		return err
+	}
+	actor, _ := ctx.Value(actorKey{}).(Actor) // answer and Run saw to it
+	id := "<settings." + rand.Text() + "@" + after.Domain + ">"
+	header, body := notice(postmaster, actor.Name, id, a.now(), p)
+	draft, err := a.store.NewDraft(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = draft.Abort() }() // nothing to do after Commit
+	if _, err := draft.Write(append(header, body...)); err != nil {
+		return err
+	}
+	e := store.Envelope{
+		Received: a.now(), HeaderLen: int64(len(header)), HeaderID: id, EightBit: true, Origin: store.Origin{Door: "local"},
+	}
+	for _, account := range route.Local {
+		// RFC 5321 §4.4: final delivery adds the Return-Path; a notice has the null one.
+		prefix := []byte("Return-Path: <>\r\nDelivered-To: " + postmaster.String() + "\r\n")
+		e.Recipients = append(e.Recipients, store.Recipient{Address: postmaster, Account: account, Prefix: prefix})
+	}
+	if len(e.Recipients) == 0 {
+		return errors.New("webmanager: postmaster leads nowhere")
+	}
+	_, err = draft.Commit(ctx, e)
+	return err
+}
+
+// notice writes the message; both parts end with CRLF.
+func notice(to mailaddr.Address, actor, id string, now time.Time, p SettingsPreview) (header, body []byte) {
+	var h, b bytes.Buffer
+	line := func(w *bytes.Buffer, format string, args ...any) {
+		w.WriteString(fmt.Sprintf(format, args...) + "\r\n")
+	}
+	line(&h, "From: Latchkey <%s>", to)
+	line(&h, "To: <%s>", to)
+	line(&h, "Subject: The settings of %s were changed", to.Domain())
+	line(&h, "Date: %s", now.Format(time.RFC1123Z))
+	line(&h, "Message-ID: %s", id)
+	line(&h, "Auto-Submitted: auto-generated") // RFC 3834 §5
+	line(&h, "MIME-Version: 1.0")
+	line(&h, "Content-Type: text/plain; charset=utf-8")
+	line(&h, "Content-Transfer-Encoding: 8bit")
+	line(&h, "")
+	wrap := func(text, indent string) {
+		for _, l := range broken(text, noticeWidth-len(indent)) {
+			line(&b, "%s%s", indent, l)
+			indent = strings.Repeat(" ", len(indent))
+		}
+	}
+	wrap(fmt.Sprintf("%s changed the settings of %s at %s.", plainText(actor), to.Domain(), now.UTC().Format(time.RFC3339)), "")
+	line(&b, "")
+	for _, c := range p.Changes {
+		wrap(fmt.Sprintf("%s: %s, before: %s", c.Name, orNothing(c.After), orNothing(c.Before)), "  ")
+	}
+	line(&b, "")
+	for _, sentence := range p.Consequences {
+		wrap(sentence, "- ")
+	}
+	line(&b, "")
+	wrap("If that was not meant to be, look at latchkey audit and latchkey settings.", "")
+	return h.Bytes(), b.Bytes()
+}
+
+func orNothing(text string) string {
+	if text == "" {
+		return "nothing"
+	}
+	return plainText(text)
+}
+
+// plainText is text that fits into a line of a message.
+func plainText(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7F || r == utf8.RuneError {
+			return '?'
+		}
+		return r
+	}, text)
+}
+
+// broken breaks text between words, and behind commas, into lines of at most width octets; a longer word stays whole.
+func broken(text string, width int) []string {
+	var lines []string
+	current := ""
+	for _, word := range strings.Fields(strings.ReplaceAll(text, ",", ", ")) {
+		switch {
+		case current == "":
+			current = word
+		case len(current)+1+len(word) > width:
+			lines = append(lines, current)
+			current = word
+		default:
+			current += " " + word
+		}
+	}
+	return append(lines, current)
+}

@@ -1,0 +1,202 @@
+package webmanager
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"latchkey/store"
+)
+
+// sent counts messages that went out some days ago, as the doors do.
+func (f *fixture) sent(daysAgo int, way store.SentWay, mailbox, address string, n int64) {
+	f.Helper()
+	day := store.DayOf(noon.AddDate(0, 0, -daysAgo))
+	if mailbox != "" {
+		if err := f.store.AddStat(f.Context(), day, store.SentByMailbox(way, f.account(mailbox).ID), n); err != nil {
+			f.Fatal(err)
+		}
+	}
+	if address != "" {
+		if err := f.store.AddStat(f.Context(), day, store.SentFromAddress(way, netip.MustParseAddr(address)), n); err != nil {
+			f.Fatal(err)
+		}
+	}
+}
+
+func (f *fixture) preview(body map[string]any) SettingsPreview {
+	f.Helper()
+	var p SettingsPreview
+	f.do("POST", "/v1/settings/preview", body, &p)
+	return p
+}
+
+// TestPreview: what is said of a change comes from the domain's own figures of 30 days, and nothing is changed.
+func TestPreview(t *testing.T) {
+	f := newFixture(t)
+	f.add("anna", "bert", "carl")
+	f.sent(29, store.SentGrant, "anna", "192.0.2.7", 200)
+	f.sent(0, store.SentGrant, "anna", "192.0.2.7", 5)
+	f.sent(1, store.SentGrant, "bert", "192.0.2.7", 9)
+	f.sent(30, store.SentGrant, "carl", "198.51.100.1", 1000) // too long ago
+	f.sent(2, store.SentAuth, "carl", "192.0.2.8", 3)
+	f.sent(2, store.SentTrusted, "", "192.0.2.9", 40)
+	f.sent(2, store.SentTrusted, "carl", "203.0.113.1", 2)
+	if err := f.store.AddStat(t.Context(), store.DayOf(noon), "sent/odd", 7); err != nil {
+		t.Fatal(err)
+	}
+	before := settingsOf(t, f.store)
+	for _, tt := range []struct {
+		name    string
+		body    map[string]any
+		loosens bool
+		want    []string
+	}{
+		{"nothing", map[string]any{"recipients": 1000}, false, nil},
+		{"POP before SMTP off", map[string]any{"pop_before_smtp": false}, false, []string{
+			"a POP3 login lets nobody send without AUTH any more",
+			"2 mailboxes and 1 address sent 214 messages by POP before SMTP in the last 30 days; they will have to turn on AUTH: anna, bert",
+		}},
+		{"outgoing mail off", map[string]any{"outgoing_mail": false}, false, []string{
+			"nobody can send to other domains any more",
+			"3 mailboxes and 4 addresses sent 259 messages to other domains in the last 30 days; they cannot any more: anna, bert, carl",
+		}},
+		{"authentication off", map[string]any{"require_auth": false, "require_auth_for": "2h", "trusted_networks": []string{"192.0.2.0/24", "198.51.100.7"}}, true, []string{
+			"whoever is in 192.0.2.0/24, 198.51.100.7/32 can send to other domains without AUTH, as any address of the domain that exists, to 100 recipients an hour for each address",
+			"3 addresses sent 257 messages from 192.0.2.0/24 in the last 30 days: 192.0.2.7, 192.0.2.9, 192.0.2.8",
+			"nobody sent from 198.51.100.7/32 in the last 30 days",
+			"require_auth is on again by itself at 2026-04-01T14:00:00Z",
+		}},
+		{"authentication off without networks", map[string]any{"require_auth": false}, true, []string{
+			"require_auth off lets nobody in until a network is named in trusted_networks",
+			"require_auth stays off until somebody switches it on",
+		}},
+		{"networks while it is on", map[string]any{"trusted_networks": []string{"192.0.2.0/24"}}, false,
+			[]string{"trusted_networks count only while require_auth is off"}},
+		{"no grants there", map[string]any{"no_grant_networks": []string{"192.0.2.0/24"}}, false, []string{
+			"a POP3 login from 192.0.2.0/24 lets nobody send without AUTH any more",
+			"1 address sent 214 messages by POP before SMTP from there in the last 30 days; they will have to turn on AUTH: 192.0.2.7",
+		}},
+		{"the rest", map[string]any{"cleartext_login": true, "auth_on_mx": false, "grant_ipv6_bits": 128, "daily_recipients": 1,
+			"trusted_recipients": 200, "outside_senders": []string{"news@example.com"}}, true, []string{
+			"a POP3 login over IPv6 lets its mailbox send from the same /128, before from the same /64",
+			"passwords are taken without TLS from anywhere, and anybody on the way can read them",
+			"clients that send on port 25 cannot log in there any more",
+			"a mailbox can name 1 recipient at other domains a day, before 2000",
+			"an address in trusted_networks can name 200 recipients at other domains an hour, before 100",
+			"mail from outside that claims to be from news@example.com is taken without proof",
+		}},
+	} {
+		got := f.preview(tt.body)
+		if !slices.Equal(got.Consequences, tt.want) || got.Loosens != tt.loosens || (len(got.Changes) == 0) != (tt.want == nil) {
+			t.Errorf("%s: got %v\n%s\nwant\n%s", tt.name, got.Loosens, strings.Join(got.Consequences, "\n"), strings.Join(tt.want, "\n"))
+		}
+	}
+	if now := settingsOf(t, f.store); now.Version != before.Version {
+		t.Errorf("settings after previews: got %+v", now)
+	}
+	for _, e := range f.audit() {
+		if e.Action == "settings.change" {
+			t.Errorf("a preview was audited: %+v", e)
+		}
+	}
+}
+
+// TestPreviewOfTheWayBack: authentication on again names those who sent without it.
+func TestPreviewOfTheWayBack(t *testing.T) {
+	f := newFixture(t)
+	f.add("carl")
+	f.sent(29, store.SentTrusted, "", "192.0.2.9", 40)
+	f.sent(2, store.SentTrusted, "carl", "198.51.100.1", 2)
+	f.do("PATCH", "/v1/settings", map[string]any{"require_auth": false, "trusted_networks": []string{"192.0.2.0/24", "198.51.100.0/24"}, "confirm": domain}, nil)
+	for _, tt := range []struct {
+		body map[string]any
+		want string
+	}{
+		{map[string]any{"require_auth": true},
+			"1 mailbox and 2 addresses sent 42 messages without AUTH from trusted networks in the last 30 days; they will have to turn on AUTH: carl"},
+		{map[string]any{"trusted_networks": []string{"198.51.100.0/24"}},
+			"1 address sent 40 messages without AUTH from 192.0.2.0/24 in the last 30 days; they will have to turn on AUTH: 192.0.2.9"},
+		{map[string]any{"trusted_networks": []string{}}, "require_auth off lets nobody in until a network is named in trusted_networks|" +
+			"2 addresses sent 42 messages without AUTH from 192.0.2.0/24, 198.51.100.0/24 in the last 30 days; they will have to turn on AUTH: 192.0.2.9, 198.51.100.1"},
+		{map[string]any{"trusted_networks": []string{"192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"}},
+			"whoever is in 203.0.113.0/24 can send to other domains without AUTH, as any address of the domain that exists, to 100 recipients an hour for each address|" +
+				"nobody sent from 203.0.113.0/24 in the last 30 days"},
+		{map[string]any{"require_auth_at": noon.Add(time.Hour)}, "require_auth is on again by itself at 2026-04-01T13:00:00Z"},
+	} {
+		if got := strings.Join(f.preview(tt.body).Consequences, "|"); got != tt.want {
+			t.Errorf("%v: got\n%s\nwant\n%s", tt.body, got, tt.want)
+		}
+	}
+}
+
+// TestPreviewIsHonest: it says since when there are figures, and when there are none.
+func TestPreviewIsHonest(t *testing.T) {
+	f := newFixture(t)
+	f.add("anna")
+	last := func() string {
+		consequences := f.preview(map[string]any{"pop_before_smtp": false}).Consequences
+		return consequences[len(consequences)-1]
+	}
+	if got := last(); got != "nothing was counted yet, so nobody can be named whom this concerns" {
+		t.Errorf("without figures: got %q", got)
+	}
+	if got := f.preview(map[string]any{"pop_before_smtp": false}).Consequences; len(got) != 2 {
+		t.Errorf("without figures: got %q", got) // nobody was counted, which is not to say that nobody sent
+	}
+	for _, tt := range []struct {
+		started int // days ago
+		want    string
+	}{
+		{0, "counting began on 2026-04-01: the figures are not of 30 whole days"},
+		{28, "counting began on 2026-03-04: the figures are not of 30 whole days"},
+		{29, "nobody sent by POP before SMTP in the last 30 days"},
+		{30, "nobody sent by POP before SMTP in the last 30 days"},
+		{store.MaxStatDays - 1, "nobody sent by POP before SMTP in the last 30 days"},
+	} {
+		if err := f.store.AddStat(t.Context(), store.DayOf(noon.AddDate(0, 0, -tt.started)), statStarts, 1); err != nil {
+			t.Fatal(err)
+		}
+		if got := last(); got != tt.want {
+			t.Errorf("started %d days ago: got %q, want %q", tt.started, got, tt.want)
+		}
+	}
+}
+
+// TestPreviewIsBounded: ten are named, the others counted; removed mailboxes keep their figures.
+func TestPreviewIsBounded(t *testing.T) {
+	for n := maxNamed - 1; n <= maxNamed+1; n++ {
+		f := newFixture(t)
+		for i := range n {
+			name := fmt.Sprintf("m%02d", i)
+			f.add(name)
+			f.sent(0, store.SentGrant, name, "192.0.2.7", int64(100-i))
+		}
+		f.do("DELETE", "/v1/accounts/m00", nil, nil)
+		got := f.preview(map[string]any{"pop_before_smtp": false}).Consequences[1]
+		want := fmt.Sprintf("%d mailboxes and 1 address sent ", n)
+		if !strings.HasPrefix(got, want) || !strings.Contains(got, ": removed mailbox 1, m01, ") ||
+			strings.HasSuffix(got, ", and 1 more") != (n > maxNamed) {
+			t.Errorf("%d mailboxes: got %q", n, got)
+		}
+	}
+}
+
+// TestPreviewOfFullDays: a day with as many figures as are kept may miss some.
+func TestPreviewOfFullDays(t *testing.T) {
+	for n := store.MaxStatNames - 1; n <= store.MaxStatNames; n++ {
+		f := newFixture(t)
+		for i := range n {
+			if err := f.store.AddStat(t.Context(), store.DayOf(noon), fmt.Sprintf("sent/grant/mailbox/%d", i+1), 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := f.preview(map[string]any{"pop_before_smtp": false}).Consequences
+		if slices.Contains(got, "on some days there were more senders than are counted") != (n == store.MaxStatNames) {
+			t.Errorf("%d figures: got %q", n, got)
+		}
+	}
+}
