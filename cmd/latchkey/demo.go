@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"latchkey/cli"
 	"latchkey/config"
@@ -58,7 +59,7 @@ func demo(stop, abort context.Context, env cli.Env, d cli.Demo) (err error) {
 	}
 	log := newLogger(env.Stderr, config.Log{})
 	for _, u := range users {
-		if err := u.ensure(stop, newAPI(st, newAuthenticator(st, log), log)); err != nil {
+		if err := u.ensure(stop, newAPI(st, newAuthenticator(st, nil, log, time.Now), log, time.Now)); err != nil {
 			return err
 		}
 	}
@@ -66,7 +67,7 @@ func demo(stop, abort context.Context, env cli.Env, d cli.Demo) (err error) {
 	if err != nil {
 		return err
 	}
-	p, err := wire(stop, c, st, log)
+	p, err := wire(stop, c, st, log, time.Now)
 	if err != nil {
 		return fmt.Errorf("%w; --port-base chooses other ports", err)
 	}

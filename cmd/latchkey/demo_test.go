@@ -297,11 +297,11 @@ func TestDemoPrintsWhatWorks(t *testing.T) {
 		}
 		ran++
 		out, err := exec.Command("sh", "-c", command).CombinedOutput()
-		if err != nil || strings.HasPrefix(command, "curl ") && !strings.Contains(string(out), "One key, both doors.") {
+		if err != nil || strings.Contains(command, "/1 -u ") && !strings.Contains(string(out), "One key, both doors.") {
 			t.Errorf("$ %s\n%s%v", command, out, err)
 		}
 	}
-	if ran != 4 {
-		t.Errorf("ran %d of the lines, want 4:\n%s", ran, text)
+	if ran != 6 {
+		t.Errorf("ran %d of the lines, want 6:\n%s", ran, text)
 	}
 }

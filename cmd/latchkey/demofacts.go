@@ -153,6 +153,11 @@ The same with swaks, and as a stranger's server would deliver it:
     --from {USER1} --to {USER2}
   swaks --server {HOST}:{SMTP_PORT} --from stranger@other.example --to {USER2}
 
+POP before SMTP: look for mail, and for 20 minutes the same address may send without a password:
+
+  curl -sS --cacert {CA_FILE} pop3s://{HOST}:{POP3S_PORT}/ -u {USER1}:{PASS1}
+  swaks --server {HOST}:{SMTP_PORT} --from {USER1} --to {USER2}
+
 For a mail program (accept the certificate, SHA-256 {FINGERPRINT}):
 
   incoming  POP3  {HOST}  port {POP3S_PORT} with TLS, or {POP3_PORT} with STARTTLS or none
@@ -163,6 +168,8 @@ Look after it:
 
   {LATCHKEY} account list --data {DIR}
   {LATCHKEY} trail {USER1} --data {DIR}
+  {LATCHKEY} grant list --data {DIR}
+  {LATCHKEY} settings preview pop_before_smtp=off --data {DIR}
 
 Scripts find all this in {DIR}/demo.env. Ctrl-C stops it; the next start goes on with the same mail.
 

@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/smtp"
 	"net/textproto"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,6 +74,8 @@ type testServer struct {
 	config config.Config
 	env    cli.Env
 	log    *logBuffer
+	// ahead is how much the server's clock is ahead of the real one, in nanoseconds.
+	ahead atomic.Int64
 
 	process *process
 	cancel  context.CancelFunc // the first signal
@@ -106,6 +110,7 @@ func newTestServer(t testing.TB, domain string) *testServer {
 			MX: []string{loopback}, Submission: []string{loopback}, SMTPS: []string{loopback},
 		},
 		Limits: config.Limits{Connections: 1000, ConnectionsPerAddress: 1000},
+		Relay:  config.Relay{Nameservers: []netip.AddrPort{labDNS(t).Addr()}, Port: 25},
 	}
 	if err := guard.SelfSigned(s.config.TLS.Cert, s.config.TLS.Key, []string{"127.0.0.1", "localhost"}); err != nil {
 		t.Fatal(err)
@@ -121,7 +126,7 @@ func (s *testServer) start() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	p, err := wire(context.Background(), s.config, st, slog.New(slog.NewTextHandler(s.log, nil)))
+	p, err := wire(context.Background(), s.config, st, slog.New(slog.NewTextHandler(s.log, nil)), s.now)
 	if err != nil {
 		s.t.Fatal(errors.Join(err, st.Close()))
 	}
@@ -205,6 +210,16 @@ func (s *testServer) addr(door string) string {
 	}
 	s.t.Fatalf("no door %s", door)
 	return ""
+}
+
+// addrs are all addresses of a door, in the order of the configuration.
+func (s *testServer) addrs(door string) (list []string) {
+	for _, d := range s.process.doors {
+		if d.name == door {
+			list = append(list, d.listener.Addr().String())
+		}
+	}
+	return list
 }
 
 // latchkey runs a command against the server, as the command line does.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,9 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/term"
 
@@ -20,6 +23,9 @@ import (
 	"latchkey/store/boltstore"
 	"latchkey/webmanager"
 )
+
+// maxLine bounds a line that is typed at the terminal, in octets.
+const maxLine = 4 << 10
 
 // version is set by the linker (-X main.version=...); without that the build information says what was built.
 var version string
@@ -57,6 +63,7 @@ func newEnv(stop, abort context.Context) cli.Env {
 	}
 	if fd := int(os.Stdin.Fd()); term.IsTerminal(fd) {
 		env.ReadPassword = func(prompt string) (string, error) { return readPassword(stop, fd, prompt) }
+		env.ReadLine = func(prompt string) (string, error) { return readLine(stop, prompt) }
 	}
 	env.Serve = func(ctx context.Context, c config.Config) error {
 		return serve(ctx, abort, c, newLogger(os.Stderr, c.Log))
@@ -90,6 +97,26 @@ func readPassword(stop context.Context, fd int, prompt string) (string, error) {
 	}
 }
 
+// readLine asks on a terminal. A signal ends it.
+func readLine(stop context.Context, prompt string) (string, error) {
+	fmt.Fprint(os.Stderr, prompt)
+	type answer struct {
+		line string
+		err  error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		line, err := bufio.NewReader(io.LimitReader(os.Stdin, maxLine)).ReadString('\n')
+		answered <- answer{strings.TrimSpace(line), err}
+	}()
+	select {
+	case a := <-answered:
+		return a.line, a.err
+	case <-stop.Done():
+		return "", stop.Err() // the reader ends with the process
+	}
+}
+
 // openStore opens the store of a data directory, with the errors that package cli explains.
 func openStore(ctx context.Context, dir string) (*boltstore.Store, error) {
 	st, err := boltstore.Open(ctx, dir, boltstore.Options{})
@@ -106,7 +133,7 @@ func openOffline(ctx context.Context, dir string) (*webmanager.API, io.Closer, e
 		return nil, nil, err
 	}
 	log := slog.New(slog.DiscardHandler) // the command reports; the audit log remembers
-	return newAPI(st, newAuthenticator(st, log), log), st, nil
+	return newAPI(st, newAuthenticator(st, nil, log, time.Now), log, time.Now), st, nil
 }
 
 func newLogger(w io.Writer, c config.Log) *slog.Logger {

@@ -29,7 +29,7 @@ func serve(stop, abort context.Context, c config.Config, log *slog.Logger) (err 
 	if err := checkRoles(stop, st); err != nil {
 		return err
 	}
-	p, err := wire(stop, c, st, log)
+	p, err := wire(stop, c, st, log, time.Now)
 	if err != nil {
 		return err
 	}
@@ -76,12 +76,16 @@ func checkRoles(ctx context.Context, st store.Store) error {
 	return nil
 }
 
-// run opens the doors, calls ready, and serves until stop ends or a door fails. Then, in this order: the doors close; idle sessions
-// are told; running transactions finish, for at most drainTime and not beyond abort; what is left is cut off; the management socket
-// closes. When it returns nothing uses the store any more.
+// run opens the doors, calls ready, and serves until stop ends or a door fails. Then, in this order: the doors close and the runner begins
+// nothing new; idle sessions are told; running transactions finish, in and out, for at most drainTime and not beyond abort; what is left is
+// cut off, and what was leased is given back; the management socket closes. When it returns nothing uses the store any more.
 func (p *process) run(stop, abort context.Context, ready func() error) error {
 	var running sync.WaitGroup
-	failed := make(chan error, len(p.doors)+1)
+	failed := make(chan error, len(p.doors)+3)
+	ending, end := context.WithCancel(context.Background())
+	cutting, cut := context.WithCancel(context.Background())
+	defer cut()
+	defer end()
 	for _, d := range p.doors {
 		running.Go(func() {
 			if err := d.server.Serve(d.listener); err != nil && stop.Err() == nil {
@@ -94,6 +98,16 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 			failed <- fmt.Errorf("management socket: %w", err)
 		}
 	})
+	running.Go(func() {
+		if err := p.runner.Run(ending, cutting); err != nil {
+			failed <- fmt.Errorf("relay: %w", err)
+		}
+	})
+	running.Go(func() {
+		if err := p.api.Run(ending); err != nil {
+			failed <- fmt.Errorf("timers of the settings: %w", err)
+		}
+	})
 	err := ready()
 	if err == nil {
 		select {
@@ -103,16 +117,18 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 	}
 	p.log.Info("stopping")
 	_ = notify(os.Getenv("NOTIFY_SOCKET"), "STOPPING=1") // only news
-	p.shutdown(abort)
+	end()
+	drain, cancel := context.WithTimeout(abort, drainTime)
+	defer cancel()
+	defer context.AfterFunc(drain, cut)()
+	p.shutdown(drain)
 	running.Wait()
 	p.log.Info("stopped")
 	return err
 }
 
-// shutdown is the stop in two stages. It ends what run started.
-func (p *process) shutdown(abort context.Context) {
-	drain, cancel := context.WithTimeout(abort, drainTime)
-	defer cancel()
+// shutdown closes the doors: sessions may finish until drain ends.
+func (p *process) shutdown(drain context.Context) {
 	var stopping sync.WaitGroup
 	for _, d := range p.doors {
 		stopping.Go(func() {

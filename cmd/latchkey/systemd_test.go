@@ -33,3 +33,16 @@ func TestSystemdUnit(t *testing.T) {
 		t.Errorf("%s verify: %v\n%s", tool, err, out)
 	}
 }
+
+// TestUnitShowsOwnAddresses: guard must be able to ask for them, or it takes no address for a client's own.
+func TestUnitShowsOwnAddresses(t *testing.T) {
+	unit, err := os.ReadFile(filepath.Join("..", "..", "deploy", "systemd", "latchkey@.service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(unit)) {
+		if families, ok := strings.CutPrefix(line, "RestrictAddressFamilies="); ok && !strings.Contains(families, "AF_NETLINK") {
+			t.Errorf("the unit forbids netlink: %s", line)
+		}
+	}
+}

@@ -37,9 +37,11 @@ type victim struct {
 	t         testing.TB
 	dir       string
 	cert, key string
-	cmd       *exec.Cmd
-	doors     map[string]string
-	drained   chan struct{}
+	// flags are further ones for serve.
+	flags   []string
+	cmd     *exec.Cmd
+	doors   map[string]string
+	drained chan struct{}
 }
 
 const victimPassword = "victim's password"
@@ -58,7 +60,10 @@ func newVictim(t testing.TB, dir string) *victim {
 		t.Fatalf("account add: status %d", status)
 	}
 	keys := t.TempDir()
-	v := &victim{t: t, dir: dir, cert: filepath.Join(keys, "cert.pem"), key: filepath.Join(keys, "key.pem")}
+	v := &victim{
+		t: t, dir: dir, cert: filepath.Join(keys, "cert.pem"), key: filepath.Join(keys, "key.pem"),
+		flags: []string{"--relay-nameservers", labDNS(t).Addr().String()},
+	}
 	if err := guard.SelfSigned(v.cert, v.key, []string{"127.0.0.1"}); err != nil {
 		t.Fatal(err)
 	}
@@ -74,9 +79,11 @@ func (v *victim) begin() *bufio.Scanner {
 		v.t.Fatal(err)
 	}
 	const loopback = "127.0.0.1:0"
-	v.cmd = exec.Command(self, "serve", "--data", v.dir, "--tls-cert", v.cert, "--tls-key", v.key, "--hostname", "mail.example.com",
+	v.cmd = exec.Command(self, append([]string{
+		"serve", "--data", v.dir, "--tls-cert", v.cert, "--tls-key", v.key, "--hostname", "mail.example.com",
 		"--listen-pop3", loopback, "--listen-pop3s", loopback, "--listen-mx", loopback, "--listen-submission", loopback, "--listen-smtps", loopback,
-		"--limits-connections-per-address", "5000", "--limits-connections", "5000")
+		"--limits-connections-per-address", "5000", "--limits-connections", "5000",
+	}, v.flags...)...)
 	v.cmd.Env = append(os.Environ(), runMainVariable+"=1")
 	log, err := v.cmd.StderrPipe()
 	if err != nil {
@@ -196,6 +203,32 @@ func (v *victim) deliver(l *ledger, name string, limit, size int) error {
 		l.note(token, true)
 	}
 	return nil
+}
+
+// command runs a command on the victim's data, and returns what it printed.
+func (v *victim) command(args ...string) string {
+	v.t.Helper()
+	env := newEnv(v.t.Context(), v.t.Context())
+	var out, errs strings.Builder
+	env.Stdin, env.Stdout, env.Stderr = strings.NewReader(""), &out, &errs
+	env.LookupEnv = func(string) (string, bool) { return "", false }
+	if status := cli.Run(context.Background(), env, append(args, "--data", v.dir)); status != 0 {
+		v.t.Fatalf("%s: status %d: %s", strings.Join(args, " "), status, errs.String())
+	}
+	return out.String()
+}
+
+// mail reads every message of bert's maildrop.
+func (v *victim) mail() []string {
+	v.t.Helper()
+	conn, r := v.login()
+	defer func() { _ = conn.Close() }()
+	messages := make([]string, len(v.multi(conn, r, "LIST")))
+	for i := range messages {
+		messages[i] = strings.Join(v.multi(conn, r, fmt.Sprintf("RETR %d", i+1)), "\n")
+	}
+	v.ask(conn, r, "QUIT")
+	return messages
 }
 
 // fetched is what a maildrop held.

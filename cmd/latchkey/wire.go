@@ -8,24 +8,28 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"time"
 
 	"latchkey/auth"
 	"latchkey/config"
 	"latchkey/guard"
 	"latchkey/internal/mailaddr"
 	"latchkey/pop3/maildrop"
+	"latchkey/relay"
 	"latchkey/smtp"
 	"latchkey/store"
 	"latchkey/webmanager"
 )
 
-// process is one running domain: doors over one store, and the management socket beside them.
+// process is one running domain: doors over one store, the runner that sends what they queue, and the management socket beside them.
 type process struct {
 	log         *slog.Logger
 	domain      string
 	hostname    string
 	fingerprint string
 	doors       []door
+	runner      *relay.Runner
+	api         *webmanager.API
 	control     *webmanager.Control
 }
 
@@ -44,14 +48,17 @@ type server interface {
 }
 
 // wire builds everything, top to bottom as in docs/architecture.md, and takes the listening addresses. Nothing runs yet. The store
-// stays the caller's.
-func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger) (*process, error) {
+// stays the caller's; now is the clock of everything that is not a connection.
+func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger, now func() time.Time) (*process, error) {
 	settings, err := st.Settings(ctx)
 	if err != nil {
 		return nil, err
 	}
 	p := &process{log: log, domain: settings.Domain, hostname: hostname(c, settings.Domain)}
-	authenticator := newAuthenticator(st, log)
+	hosts := guard.NewHosts(guard.HostsOptions{Proxies: c.Proxies, Now: now, Logger: log})
+	grants := guard.NewGrants(guard.GrantOptions{Grants: st, Accounts: st, Settings: st, Hosts: hosts, Now: now, Logger: log})
+	sending := guard.NewSending(st, now)
+	authenticator := newAuthenticator(st, grants, log, now)
 	var tlsConfig *tls.Config
 	if c.TLS.Cert != "" {
 		certificate, err := guard.LoadCertificate(c.TLS.Cert, c.TLS.Key, log)
@@ -62,26 +69,26 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 		p.fingerprint = certificate.Fingerprint()
 	}
 	connections := guard.ConnLimits{Total: c.Limits.Connections, PerPrefix: c.Limits.ConnectionsPerAddress}
-	pop := func(implicit bool) func() server {
-		return func() server {
+	pop := func(implicit bool) func(net.Listener) server {
+		return func(l net.Listener) server {
 			return maildrop.New(maildrop.Options{
-				Store: st, Auth: authenticator, Hostname: p.hostname, TLSConfig: tlsConfig, ImplicitTLS: implicit, Logger: log,
-				Connections: connections, Implementation: "Latchkey",
+				Store: st, Auth: authenticator, Grants: grants, Loopback: onLoopback(l), Hostname: p.hostname, TLSConfig: tlsConfig,
+				ImplicitTLS: implicit, Logger: log, Connections: connections, Implementation: "Latchkey",
 			})
 		}
 	}
-	mail := func(side smtp.Door, implicit bool) func() server {
-		return func() server {
+	mail := func(side smtp.Door, implicit bool) func(net.Listener) server {
+		return func(l net.Listener) server {
 			return smtp.New(smtp.Options{
-				Door: side, Store: st, Auth: authenticator, Hostname: p.hostname, TLSConfig: tlsConfig, ImplicitTLS: implicit, Logger: log,
-				Connections: connections,
+				Door: side, Store: st, Auth: authenticator, Sending: sending, Grants: grants, Hosts: hosts, Loopback: onLoopback(l),
+				Hostname: p.hostname, TLSConfig: tlsConfig, ImplicitTLS: implicit, Logger: log, Now: now, Connections: connections,
 			})
 		}
 	}
 	for _, d := range []struct {
 		name      string
 		addresses []string
-		build     func() server
+		build     func(net.Listener) server
 	}{
 		{"pop3", c.Listen.POP3, pop(false)},
 		{"pop3s", c.Listen.POP3S, pop(true)},
@@ -95,10 +102,15 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 				p.release()
 				return nil, fmt.Errorf("listen.%s: %w", d.name, err)
 			}
-			p.doors = append(p.doors, door{name: d.name, listener: listener, server: d.build()})
+			p.doors = append(p.doors, door{name: d.name, listener: listener, server: d.build(listener)})
 		}
 	}
-	if p.control, err = webmanager.ListenControl(c.Data, newAPI(st, authenticator, log), log); err != nil {
+	if p.runner, err = newRunner(c, st, p, log, now); err != nil {
+		p.release()
+		return nil, err
+	}
+	p.api = newAPI(st, authenticator, log, now)
+	if p.control, err = webmanager.ListenControl(c.Data, p.api, log); err != nil {
 		p.release()
 		return nil, fmt.Errorf("management socket: %w", err)
 	}
@@ -112,12 +124,20 @@ func (p *process) release() {
 	}
 }
 
-func newAuthenticator(st store.Store, log *slog.Logger) *auth.Authenticator {
-	return auth.New(auth.Options{Accounts: st, Settings: st, Guard: guard.NewLogins(guard.LoginLimits{}), Logger: log})
+// onLoopback reports whether only this machine can connect to a listener.
+func onLoopback(l net.Listener) bool { return guard.Unmap(l.Addr()).IsLoopback() }
+
+// newAuthenticator makes the one place where passwords are checked; guesses is nil where nobody logs in.
+func newAuthenticator(st store.Store, guesses auth.Guesses, log *slog.Logger, now func() time.Time) *auth.Authenticator {
+	return auth.New(auth.Options{
+		Accounts: st, Settings: st, Guard: guard.NewLogins(guard.LoginLimits{}), Guesses: guesses, Logger: log, Now: now,
+	})
 }
 
-func newAPI(st store.Store, authenticator *auth.Authenticator, log *slog.Logger) *webmanager.API {
-	return webmanager.New(webmanager.Options{Store: st, Hasher: authenticator, Logger: log, Version: buildVersion(), Go: runtime.Version()})
+func newAPI(st store.Store, authenticator *auth.Authenticator, log *slog.Logger, now func() time.Time) *webmanager.API {
+	return webmanager.New(webmanager.Options{
+		Store: st, Hasher: authenticator, Logger: log, Now: now, Version: buildVersion(), Go: runtime.Version(),
+	})
 }
 
 // hostname is the configured name, else the machine's, else the domain's.

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"latchkey/config"
+	"latchkey/guard"
+	"latchkey/internal/resolver"
+	"latchkey/relay"
+	"latchkey/store"
+)
+
+// maxPasswordFile bounds the smarthost's password, in octets.
+const maxPasswordFile = 4 << 10
+
+// newRunner builds the way out of the domain.
+func newRunner(c config.Config, st store.Store, p *process, log *slog.Logger, now func() time.Time) (*relay.Runner, error) {
+	names, err := resolver.New(resolver.Options{Servers: c.Relay.Nameservers, Now: now, Logger: log})
+	if err != nil {
+		return nil, fmt.Errorf("relay.nameservers: %w", err)
+	}
+	o := relay.Options{
+		Store: st, Resolver: names, Hostname: p.hostname, AllowNetworks: c.Relay.AllowNetworks, Own: p.listensAt, Port: uint16(c.Relay.Port),
+		Logger: log, Now: now,
+	}
+	if c.Relay.Smarthost != "" {
+		o.Smarthost = &relay.Smarthost{Addr: c.Relay.Smarthost, User: c.Relay.SmarthostUser, TLS: relay.TLSMode(c.Relay.SmarthostTLS)}
+		if c.Relay.SmarthostPasswordFile != "" {
+			o.Smarthost.Password = func() (string, error) { return firstLine(c.Relay.SmarthostPasswordFile) }
+		}
+	}
+	runner, err := relay.New(o)
+	if err != nil {
+		return nil, fmt.Errorf("relay.smarthost: %w", err)
+	}
+	return runner, nil
+}
+
+// listensAt reports whether one of our doors answers at an address: a door on the unspecified address does at every address of this host.
+func (p *process) listensAt(target netip.AddrPort) bool {
+	for _, d := range p.doors {
+		own, ok := d.listener.Addr().(*net.TCPAddr)
+		if !ok || own.AddrPort().Port() != target.Port() {
+			continue
+		}
+		at := guard.Unmap(own)
+		if at == target.Addr().Unmap().WithZone("") || at.IsUnspecified() && isHere(target.Addr()) {
+			return true
+		}
+	}
+	return false
+}
+
+// isHere reports whether an address is one of this host. If the host cannot say, every address might be.
+func isHere(a netip.Addr) bool {
+	a = a.Unmap().WithZone("")
+	if a.IsLoopback() {
+		return true
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return true
+	}
+	for _, one := range addrs {
+		if network, ok := one.(*net.IPNet); ok {
+			if own, ok := netip.AddrFromSlice(network.IP); ok && own.Unmap() == a {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// firstLine reads a password from a file.
+func firstLine(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = f.Close() }() // only read from
+	text, err := io.ReadAll(io.LimitReader(f, maxPasswordFile+1))
+	line, _, _ := strings.Cut(string(text), "\n")
+	line = strings.TrimRight(line, "\r")
+	switch {
+	case err != nil:
+	case line == "":
+		err = errors.New("its first line is empty")
+	case len(line) > maxPasswordFile:
+		err = fmt.Errorf("its first line is longer than %d octets", maxPasswordFile)
+	default:
+		return line, nil
+	}
+	return "", fmt.Errorf("%s: %w", path, err)
+}
