@@ -83,6 +83,30 @@ func refuser() *server {
 	}}
 }
 
+// A bounce has the international form only if something in it needs that, whatever the client declared.
+func TestBounceForm(t *testing.T) {
+	const international = "From: alice@example.org\r\nSubject: gr\u00fc\u00dfe\r\n\r\nbody\r\n"
+	for _, tt := range []struct{ name, body, to, kind string }{
+		{"declared only", usualBody, "bob@remote.example", "text/rfc822-headers"},
+		{"header", international, "bob@remote.example", "message/global-headers"},
+		{"recipient", usualBody, "b\u00f6b@remote.example", "message/global-headers"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			r.site("remote.example", "192.0.2.1", refuser())
+			r.queue(post{utf8: true, eightBit: true, body: tt.body}, tt.to)
+			r.runFor(time.Second)
+			all := r.mail()
+			if len(all) != 1 {
+				t.Fatalf("%s: %d bounces\n%s", tt.name, len(all), r.logged)
+			}
+			if b := readReport(t, all[0]); b.kind != tt.kind {
+				t.Errorf("%s: returned as %s, want %s", tt.name, b.kind, tt.kind)
+			}
+		})
+	}
+}
+
 // TestBounce reads the report on a failure: who, to whom, what and how much of the message.
 func TestBounce(t *testing.T) {
 	header := usualBody[:strings.Index(usualBody, "\r\n\r\n")+2]

@@ -36,7 +36,7 @@ func defaultLimits() Limits {
 		Connecting: min(1000, openFiles()/4), Transferring: 64, PerDestination: 2,
 		Probe: 10, Batch: 100, PerConnection: 100, Hosts: 5, Addresses: 8, Page: 100,
 		Dial: 30 * time.Second, Greeting: 2 * time.Minute, Hello: 2 * time.Minute, Handshake: 30 * time.Second, Connect: 10 * time.Minute,
-		DialPressed: 5 * time.Second, GreetingPressed: 30 * time.Second,
+		DialPressed: 5 * time.Second, GreetingPressed: 10 * time.Second,
 		Command: 5 * time.Minute, Data: 2 * time.Minute, Block: 3 * time.Minute, End: 10 * time.Minute, Quit: 2 * time.Second,
 		Transaction: 2 * time.Hour,
 		Rescan:      100 * time.Millisecond,

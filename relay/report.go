@@ -27,6 +27,11 @@ func (r *Runner) commitReport(abort context.Context, group []ending) error {
 		return err
 	}
 	b := r.newReport(group, settings.Domain)
+	if !b.UTF8 && first.UTF8 {
+		// Many programs declare SMTPUTF8 whatever they send. The plain form is the one that every mail program can show.
+		plain, err := onlyASCII(r.body(ctx, first.ID), first.HeaderLen)
+		b.UTF8 = err == nil && !plain
+	}
 	// What cannot be read, or finds no room, is left out: the sender is owed the news rather than the copy.
 	for _, form := range returnedForms(first, b.Report) {
 		err = r.commitForm(ctx, b, form, route, group)
@@ -63,7 +68,7 @@ func (r *Runner) newReport(group []ending, domain string) *message.Bounce {
 	b := &message.Bounce{
 		Report: group[0].report, Hostname: r.opts.Hostname, Domain: domain, To: first.ReversePath, Date: r.opts.Now(),
 		Arrived: first.Received, EnvelopeID: first.EnvelopeID, ID: randomID(),
-		UTF8: first.UTF8 || !first.ReversePath.IsASCII(),
+		UTF8: !first.ReversePath.IsASCII(),
 	}
 	if b.Report == message.ReportDelayed {
 		b.RetryUntil = first.Received.Add(GiveUpAge)

@@ -393,6 +393,13 @@ func (s *session) served(ctx context.Context, addr mailaddr.Address, copies []st
 	return err == nil && slices.ContainsFunc(copies, func(c store.Copy) bool { return slices.Contains(route.Local, c.Account) })
 }
 
+// needsUTF8 reports whether a bounce needs the international form (RFC 6533). Many programs declare SMTPUTF8 whatever they send, and the
+// plain form is the one that every mail program can show.
+func needsUTF8(tx *transaction, h *message.Header, report []message.FailedRecipient) bool {
+	return !tx.reversePath.IsASCII() || slices.ContainsFunc(h.Octets(), func(c byte) bool { return c >= 0x80 }) ||
+		slices.ContainsFunc(report, func(f message.FailedRecipient) bool { return !f.Address.IsASCII() })
+}
+
 // bounceTime bounds the commit of one bounce.
 const bounceTime = 30 * time.Second
 
@@ -407,7 +414,8 @@ func (s *session) bounce(ctx context.Context, tx *transaction, h *message.Header
 	}
 	b := message.Bounce{
 		Hostname: s.srv.opts.Hostname, Domain: tx.settings.Domain, To: tx.reversePath, Date: s.srv.opts.Now(), Arrived: s.srv.opts.Now(),
-		EnvelopeID: tx.envelopeID, ID: randomID() + randomID(), Failed: report, UTF8: tx.utf8,
+		EnvelopeID: tx.envelopeID, ID: randomID() + randomID(), Failed: report,
+		UTF8: tx.utf8 && needsUTF8(tx, h, report),
 	}
 	draft, err := s.srv.opts.Store.NewDraft(ctx)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	gosmtp "github.com/emersion/go-smtp"
 
 	"latchkey/internal/mailaddr"
+	"latchkey/internal/message"
 	"latchkey/store"
 )
 
@@ -285,6 +286,28 @@ func TestLeftOutIsBounced(t *testing.T) {
 	}
 	if n := len(f.jobs()); n != 1 {
 		t.Errorf("%d jobs, want the other recipient's", n)
+	}
+}
+
+// A bounce has the international form only if something in it needs that, whatever the client declared.
+func TestBounceNeedsUTF8(t *testing.T) {
+	for _, tt := range []struct {
+		name, from, rcpt, header string
+		want                     bool
+	}{
+		{"declared only", "alice@example.com", "bob@example.com", "Subject: x\r\n\r\n", false},
+		{"header", "alice@example.com", "bob@example.com", "Subject: \u00fc\r\n\r\n", true},
+		{"sender", "\u00e4lice@example.com", "bob@example.com", "Subject: x\r\n\r\n", true},
+		{"recipient", "alice@example.com", "b\u00f6b@example.com", "Subject: x\r\n\r\n", true},
+	} {
+		h, _, err := message.ReadHeader(strings.NewReader(tt.header))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tx := &transaction{reversePath: address(tt.from)}
+		if got := needsUTF8(tx, h, []message.FailedRecipient{{Address: address(tt.rcpt)}}); got != tt.want {
+			t.Errorf("%s: %t, want %t", tt.name, got, tt.want)
+		}
 	}
 }
 
