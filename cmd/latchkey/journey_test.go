@@ -6,12 +6,15 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"latchkey/internal/resolver/resolvertest"
 )
 
 // journeyServer has the mailboxes anna and bert, the doors on both families of loopback, a clock that tests turn, and the way to a sink that
@@ -216,5 +219,22 @@ func TestInteropAuthenticationOff(t *testing.T) {
 	}
 	if got := world.all(); len(got) != 1 {
 		t.Errorf("%d messages left the domain, want 1", len(got))
+	}
+}
+
+// A name server that does not answer costs time and nothing else: the next one is asked.
+func TestInteropSilentNameServer(t *testing.T) {
+	world := newSink(t)
+	s := newTestServer(t, "example.com")
+	s.sendsTo(world.port(), "other.example")
+	silent := labDNS(t)
+	silent.Behave("", "", resolvertest.Drop)
+	s.config.Relay.Nameservers = []netip.AddrPort{silent.Addr(), s.config.Relay.Nameservers[0]}
+	s.start()
+	s.addAccount("anna", annasPassword)
+	s.send("anna", annasPassword, []string{"friend@other.example"}, message("patience"))
+	world.wait(1)
+	if silent.Count("other.example", "MX", "") == 0 {
+		t.Error("the silent server was not asked")
 	}
 }
