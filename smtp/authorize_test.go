@@ -18,7 +18,7 @@ func verdict(r *refused) string {
 	if r == nil {
 		return "ok"
 	}
-	reply := r.row.SMTP
+	reply := r.row().SMTP
 	return fmt.Sprintf("%d %d.%d.%d", reply.Code, reply.Status[0], reply.Status[1], reply.Status[2])
 }
 

@@ -375,7 +375,7 @@ func (s *session) leftOut(tx *transaction, h *message.Header, receipt store.Rece
 		v, _ := verdictOn(f.Err)
 		report = append(report, message.FailedRecipient{
 			Address: tx.addresses[i], Original: r.Original,
-			Status: fmt.Sprintf("5.%d.%d", v.row.SMTP.Status[1], v.row.SMTP.Status[2]), Diagnostic: v.text(),
+			Status: fmt.Sprintf("5.%d.%d", v.row().SMTP.Status[1], v.row().SMTP.Status[2]), Diagnostic: v.text(),
 		})
 	}
 	// RFC 5321 §4.5.5: never to the null reverse-path.

@@ -30,6 +30,6 @@ func logReject(ctx context.Context, log *slog.Logger, command string, r *refused
 	if ours {
 		level = slog.LevelError
 	}
-	log.LogAttrs(ctx, level, "command refused", slog.String("command", command), slog.Int("code", r.row.SMTP.Code),
-		slog.String("refusal", string(r.row.Name)), slog.String("reply", r.text()), slog.Any("err", err))
+	log.LogAttrs(ctx, level, "command refused", slog.String("command", command), slog.Int("code", r.row().SMTP.Code),
+		slog.String("refusal", string(r.name)), slog.String("reply", r.text()), slog.Any("err", err))
 }

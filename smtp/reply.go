@@ -25,19 +25,22 @@ type status = gosmtp.EnhancedCode
 // refused is why a command is refused: a row of the table for the client, a cause for the log. Only refuse makes one, so nothing that is
 // not in the table is ever said, and nothing that a client sent gets into a text but the facts of [refusal.Facts].
 type refused struct {
-	row   refusal.Refusal
+	name  refusal.Name
 	facts refusal.Facts
 	cause error
 }
 
 // refuse makes the refusal of a name.
-func refuse(name refusal.Name) *refused { return &refused{row: refusal.Of(name)} }
+func refuse(name refusal.Name) *refused { return &refused{name: name} }
+
+// row is what the table says. It is looked up when it is needed, so that no stack of a connection has to hold rows.
+func (r *refused) row() refusal.Refusal { return refusal.Of(r.name) }
 
 func (r *refused) Error() string {
 	if r.cause != nil {
-		return "smtp: " + string(r.row.Name) + ": " + r.cause.Error()
+		return "smtp: " + string(r.name) + ": " + r.cause.Error()
 	}
-	return "smtp: " + string(r.row.Name)
+	return "smtp: " + string(r.name)
 }
 
 // Unwrap returns the cause.
@@ -56,7 +59,7 @@ func (r refused) with(f refusal.Facts) *refused {
 }
 
 // text is what the client reads.
-func (r *refused) text() string { return refusal.Fill(r.row.SMTP.Text, r.facts) }
+func (r *refused) text() string { return refusal.Fill(r.row().SMTP.Text, r.facts) }
 
 // outcome says which refusal a sentinel is for a client.
 type outcome struct {
@@ -130,8 +133,8 @@ func replyFor(err error) *gosmtp.SMTPError {
 		return nil
 	}
 	r, _ := verdictOn(err)
-	if r.row.SMTP.Code == 0 { // a refusal of POP3
+	if r.row().SMTP.Code == 0 { // a refusal of POP3
 		r = refuse(refusal.TemporaryFailure)
 	}
-	return &gosmtp.SMTPError{Code: r.row.SMTP.Code, EnhancedCode: status(r.row.SMTP.Status), Message: r.text()}
+	return &gosmtp.SMTPError{Code: r.row().SMTP.Code, EnhancedCode: status(r.row().SMTP.Status), Message: r.text()}
 }

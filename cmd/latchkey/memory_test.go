@@ -134,6 +134,9 @@ func (v *victim) readSlowly(token string, rate int, long time.Duration) {
 	}
 }
 
+// maxPerConnection is what one connection in the clear may take, up to DATA, in octets.
+const maxPerConnection = 36 << 10
+
 // TestTortureManyDrafts holds 2,000 messages of 100 kB open at once, all but their last line sent. What the process holds of them stays
 // within the budget of drafts; what each connection costs by itself is measured before, with as many connections that send nothing.
 func TestTortureManyDrafts(t *testing.T) {
@@ -185,6 +188,9 @@ func TestTortureManyDrafts(t *testing.T) {
 	}
 	full := v.rssAnon()
 	t.Logf("RssAnon %.1f MiB with %d connections, %.1f MiB with as many drafts of %d octets", float64(idle)/(1<<20), drafts, float64(full)/(1<<20), size)
+	if idle > drafts*maxPerConnection {
+		t.Errorf("a connection takes %.1f KiB", float64(idle)/drafts/(1<<10))
+	}
 	const budget, perConn = 16 << 20, 24 << 10 // the drafts' own, and the buffers of one transfer
 	if full-idle > budget+drafts*perConn {
 		t.Errorf("the drafts take %.1f MiB", float64(full-idle)/(1<<20))

@@ -133,9 +133,10 @@ func Of(name Name) Refusal {
 
 // Lookup finds a row by a name that somebody typed.
 func Lookup(name Name) (r Refusal, ok bool) {
-	for _, r := range rows {
-		if r.Name == name {
-			return r, true
+	// By index: to range over the array's values would copy all of it to the stack of every connection.
+	for i := range rows {
+		if rows[i].Name == name {
+			return rows[i], true
 		}
 	}
 	return Refusal{}, false
