@@ -248,6 +248,20 @@ func fetchCurl(t *testing.T, s *testServer, sec security, mechanism, _ string, _
 	return got
 }
 
+// runFetchmail runs fetchmail with a configuration, and returns what it said. What it remembers is in dir.
+func runFetchmail(t *testing.T, rc, dir string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "fetchmail", "-f", rc, "-i", filepath.Join(dir, "ids"), "--nodetach", "--nosyslog", "-v")
+	cmd.Env = append(os.Environ(), "FETCHMAILHOME="+dir, "HOME="+dir)
+	said, err := cmd.CombinedOutput()
+	if code := cmd.ProcessState.ExitCode(); code > 1 { // 1: no mail
+		t.Fatalf("fetchmail: %v\n%s", err, said)
+	}
+	return string(said)
+}
+
 func fetchFetchmail(t *testing.T, s *testServer, sec security, mechanism, dir string, keep bool) string {
 	out := filepath.Join(dir, "mail")
 	options := map[security]string{
@@ -260,15 +274,8 @@ func fetchFetchmail(t *testing.T, s *testServer, sec security, mechanism, dir st
 	}
 	rc := file(t, "fetchmailrc", fmt.Sprintf("set no bouncemail\npoll localhost protocol pop3 port %s%s auth %s\n  user \"bert@example.com\" password \"%s\" %s %s\n  mda \"cat >>%s\"\n",
 		s.port(sec, "pop3", "pop3s"), uidl, mechanism, bertsPassword, options, how, out))
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "fetchmail", "-f", rc, "-i", filepath.Join(dir, "ids"), "--nodetach", "--nosyslog", "-v")
-	cmd.Env = append(os.Environ(), "FETCHMAILHOME="+dir, "HOME="+dir)
-	said, err := cmd.CombinedOutput()
-	if code := cmd.ProcessState.ExitCode(); code > 1 { // 1: no mail
-		t.Fatalf("fetchmail: %v\n%s", err, said)
-	}
-	if wantTLS := sec != cleartext; strings.Contains(string(said), "TLS") != wantTLS && strings.Contains(string(said), "SSL/TLS: using protocol") != wantTLS {
+	said := runFetchmail(t, rc, dir)
+	if wantTLS := sec != cleartext; strings.Contains(said, "TLS") != wantTLS && strings.Contains(said, "SSL/TLS: using protocol") != wantTLS {
 		t.Errorf("TLS: want %v\n%s", wantTLS, said)
 	}
 	got, err := os.ReadFile(out)

@@ -39,14 +39,7 @@ func (s *testServer) pollFetchmail(t *testing.T, address, user, password string)
 	host, port := hostPort(t, address)
 	rc := file(t, "fetchmailrc", fmt.Sprintf("set no bouncemail\npoll %q protocol pop3 port %s auth password\n  user %q password %q sslproto \"\" keep\n  mda \"cat >>%s\"\n",
 		host, port, user, password, filepath.Join(dir, "mail")))
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "fetchmail", "-f", rc, "-i", filepath.Join(dir, "ids"), "--nodetach", "--nosyslog", "-v")
-	cmd.Env = append(os.Environ(), "FETCHMAILHOME="+dir, "HOME="+dir)
-	said, err := cmd.CombinedOutput()
-	if code := cmd.ProcessState.ExitCode(); code > 1 { // 1: no mail
-		t.Fatalf("fetchmail: %v\n%s", err, said)
-	}
+	runFetchmail(t, rc, dir)
 }
 
 // postMsmtp sends without AUTH from an address of this machine, and returns what the server said when it refused; "" when it did not.

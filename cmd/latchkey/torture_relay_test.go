@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -81,24 +80,7 @@ func (r *relayTorture) submit(round, count int) error {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
-	in := bufio.NewReader(conn)
-	ask := func(text, want string) error {
-		if _, err := io.WriteString(conn, text); err != nil {
-			return err
-		}
-		for {
-			line, err := in.ReadString('\n')
-			switch {
-			case err != nil:
-				return err
-			case len(line) > 3 && line[3] == '-':
-			case !strings.HasPrefix(line, want):
-				return fmt.Errorf("%.10q: got %q", text, line)
-			default:
-				return nil
-			}
-		}
-	}
+	ask := smtpDialogue(conn)
 	login := base64.StdEncoding.EncodeToString([]byte("\x00bert@example.com\x00" + victimPassword))
 	if err := errors.Join(ask("", "220"), ask("EHLO torture.example\r\n", "250"), ask("AUTH PLAIN "+login+"\r\n", "235")); err != nil {
 		return err

@@ -153,18 +153,10 @@ func (l *ledger) note(token string, acked bool) {
 	}
 }
 
-// deliver sends messages until the connection breaks or limit is reached. Every attempt has its own token.
-func (v *victim) deliver(l *ledger, name string, limit, size int) error {
-	conn, err := net.DialTimeout("tcp", v.doors["mx"], patience)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
-	if err := conn.SetDeadline(time.Now().Add(2 * patience)); err != nil {
-		return err
-	}
+// smtpDialogue returns a function that sends a text, unless it is empty, and wants a reply that begins in a certain way.
+func smtpDialogue(conn net.Conn) (ask func(text, want string) error) {
 	r := bufio.NewReader(conn)
-	ask := func(text, want string) error {
+	return func(text, want string) error {
 		if _, err := io.WriteString(conn, text); err != nil {
 			return err
 		}
@@ -181,6 +173,19 @@ func (v *victim) deliver(l *ledger, name string, limit, size int) error {
 			}
 		}
 	}
+}
+
+// deliver sends messages until the connection breaks or limit is reached. Every attempt has its own token.
+func (v *victim) deliver(l *ledger, name string, limit, size int) error {
+	conn, err := net.DialTimeout("tcp", v.doors["mx"], patience)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetDeadline(time.Now().Add(2 * patience)); err != nil {
+		return err
+	}
+	ask := smtpDialogue(conn)
 	if err := errors.Join(ask("", "220"), ask("EHLO torture.example\r\n", "250")); err != nil {
 		return err
 	}
