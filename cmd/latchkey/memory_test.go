@@ -135,7 +135,7 @@ func (v *victim) readSlowly(token string, rate int, long time.Duration) {
 }
 
 // maxPerConnection is what one connection in the clear may take, up to DATA, in octets.
-const maxPerConnection = 36 << 10
+const maxPerConnection = 40 << 10
 
 // TestTortureManyDrafts holds 2,000 messages of 100 kB open at once, all but their last line sent. What the process holds of them stays
 // within the budget of drafts; what each connection costs by itself is measured before, with as many connections that send nothing.
