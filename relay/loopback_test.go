@@ -83,6 +83,8 @@ func TestLoopback(t *testing.T) {
 	}
 	r.start()
 	deadline := time.Now().Add(20 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
 	for domain, words := range want {
 		for {
 			trail := r.trail(messages[domain])
@@ -95,7 +97,7 @@ func TestLoopback(t *testing.T) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s: nothing became of it\n%s", domain, r.logged)
 			}
-			time.Sleep(time.Millisecond)
+			<-tick.C
 		}
 	}
 	r.stop()

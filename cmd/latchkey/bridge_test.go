@@ -26,10 +26,7 @@ const (
 // labNetwork makes the two namespaces and returns their names.
 func labNetwork(t *testing.T) (host, container string) {
 	t.Helper()
-	need(t, "ip", "curl", "swaks")
-	if os.Getuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
+	needRoot(t, "ip", "curl", "swaks")
 	host, container = fmt.Sprintf("lk-host-%d", os.Getpid()), fmt.Sprintf("lk-box-%d", os.Getpid())
 	ip := func(args ...string) {
 		t.Helper()

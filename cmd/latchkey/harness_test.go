@@ -59,6 +59,19 @@ func need(t testing.TB, programs ...string) {
 	}
 }
 
+// needRoot is need for a test of what only root may do: mounting, namespaces, users of other programs.
+func needRoot(t testing.TB, programs ...string) {
+	t.Helper()
+	need(t, programs...)
+	if os.Getuid() == 0 {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatal("CI runs this as root")
+	}
+	t.Skip("only root may do this")
+}
+
 // testServer is a whole domain in this process: the real store in a directory of the test, the real doors on loopback ports that the
 // kernel chooses, and the management socket.
 //

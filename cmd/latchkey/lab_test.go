@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -45,3 +46,15 @@ func (s *testServer) turnClock(d time.Duration) { s.ahead.Add(int64(d)) }
 
 // now is the server's clock.
 func (s *testServer) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
+
+// freePort is a port of 127.0.0.1 that was free a moment ago.
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }() // it was never used
+	addr, _ := l.Addr().(*net.TCPAddr)
+	return addr.Port
+}

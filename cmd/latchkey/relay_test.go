@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"net"
 	"net/netip"
 	"net/textproto"
 	"strconv"
@@ -178,25 +179,33 @@ func checkBounce(t *testing.T, text, rcpt, status, words string) {
 	}
 }
 
-// TestNoLoopHome: mail never goes to this server's own doors, nor to loopback without the operator's word.
+// TestNoLoopHome: mail never goes to this server's own doors, though the operator named the network.
 func TestNoLoopHome(t *testing.T) {
 	s := newTestServer(t, "example.com")
-	s.start()
-	s.addAccount("anna", "password of anna")
-	port := s.portOf("mx")
-	s.stop()
-	s.config.Listen.MX = []string{s.config.Listen.MX[0][:len("127.0.0.1:")] + strconv.Itoa(port)}
+	port := freePort(t)
+	s.config.Listen.MX = []string{net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
 	s.sendsTo(port, "other.example")
 	s.start()
+	s.addAccount("anna", "password of anna")
 	s.send("anna", "password of anna", []string{"x@other.example"}, message("to ourselves"))
 	if bounce := s.arrived("anna", "password of anna", 1)[0]; !strings.Contains(bounce, "Status: 5.4.6") {
 		t.Errorf("bounce: %s", bounce)
 	}
-	s.stop()
+}
+
+// TestNoWayIn: an MX record that names an address of this host's own network is not followed without the operator's word.
+func TestNoWayIn(t *testing.T) {
+	inside := newSink(t)
+	s := newTestServer(t, "example.com")
+	s.sendsTo(inside.port(), "other.example")
 	s.config.Relay.AllowNetworks = nil
 	s.start()
+	s.addAccount("anna", "password of anna")
 	s.send("anna", "password of anna", []string{"x@other.example"}, message("to loopback"))
-	if bounce := s.arrived("anna", "password of anna", 2)[1]; !strings.Contains(bounce, "Status: 5.4.6") {
+	if bounce := s.arrived("anna", "password of anna", 1)[0]; !strings.Contains(bounce, "Status: 5.4.6") {
 		t.Errorf("bounce: %s", bounce)
+	}
+	if got := inside.all(); len(got) != 0 {
+		t.Errorf("delivered inside: %+v", got)
 	}
 }

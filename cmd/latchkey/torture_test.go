@@ -482,18 +482,6 @@ func TestTortureRetr(t *testing.T) {
 	}
 }
 
-// needRoot skips a test that mounts file systems where that is not possible, and fails it in CI.
-func needRoot(t *testing.T, programs ...string) {
-	t.Helper()
-	need(t, programs...)
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("CI runs this as root")
-		}
-		t.Skip("mounting needs root")
-	}
-}
-
 func command(t testing.TB, args ...string) {
 	t.Helper()
 	if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
