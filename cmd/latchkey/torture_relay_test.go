@@ -143,12 +143,16 @@ func TestTortureRelay(t *testing.T) {
 
 // awaitKill waits until the process is killed, or has nothing left to send: then it is killed idle.
 func (r *relayTorture) awaitKill(killed <-chan struct{}) {
+	r.t.Helper()
+	over := time.After(patience)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
 		case <-killed:
 			return
+		case <-over:
+			r.t.Fatal("the process is neither killed nor idle")
 		case <-tick.C:
 			r.mu.Lock()
 			armed := r.shot != nil
@@ -314,6 +318,7 @@ func silentServer(t *testing.T, address string) (count func() int64) {
 	}
 	var n atomic.Int64
 	var work sync.WaitGroup
+	over := make(chan struct{})
 	work.Go(func() {
 		for {
 			c, err := l.Accept()
@@ -322,16 +327,17 @@ func silentServer(t *testing.T, address string) (count func() int64) {
 			}
 			n.Add(1)
 			work.Go(func() {
-				_, _ = io.Copy(io.Discard, c) // until the client goes
-				_ = c.Close()
+				<-over
+				_ = c.Close() // it has served
 			})
 		}
 	})
 	t.Cleanup(func() {
-		v := l.Close()
+		err := l.Close()
+		close(over)
 		work.Wait()
-		if v != nil {
-			t.Error(v)
+		if err != nil {
+			t.Error(err)
 		}
 	})
 	return n.Load
