@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"latchkey/internal/vfs"
 	"latchkey/store"
 )
 
@@ -58,7 +59,7 @@ func (s *summer) trailer() []byte {
 // bodies is where octets lie. The index knows them by bodyRef only, so that small bodies can get another place without the verbs
 // noticing.
 type bodies struct {
-	fs    fileSystem
+	fs    vfs.FS
 	dir   string        // the data directory
 	syncs chan struct{} // bounds the syncs, each of which holds a thread
 	pool  *sync.Pool    // of *[blockSize]byte, for readers
@@ -92,7 +93,7 @@ func (b *bodies) tmp(t token) string   { return filepath.Join(b.dir, tmpName, t.
 
 // seal makes a complete file of tmp/ durable and gives it its place in large/. The entry there is durable after the next SyncDir,
 // which the committer does once for a whole group. The caller says landed when the body is in the index, or gone.
-func (b *bodies) seal(f file, t token, s *summer) (ref bodyRef, err error) {
+func (b *bodies) seal(f vfs.File, t token, s *summer) (ref bodyRef, err error) {
 	trailer := s.trailer()
 	if len(trailer) > 0 {
 		_, err = f.Write(trailer)
@@ -100,7 +101,7 @@ func (b *bodies) seal(f file, t token, s *summer) (ref bodyRef, err error) {
 	if err == nil {
 		b.syncs <- struct{}{}
 		if err = f.Sync(); err != nil {
-			err = &syncError{err}
+			err = &vfs.SyncError{Err: err}
 		}
 		<-b.syncs
 	}
@@ -132,7 +133,7 @@ func (b *bodies) open(ref bodyRef) (*bodyReader, error) {
 
 // bodyReader yields a body block by block, each only after its checksum held. It keeps at most one block in memory.
 type bodyReader struct {
-	f     file
+	f     vfs.File
 	ref   bodyRef
 	sums  []byte
 	next  int    // the block to be read next

@@ -228,7 +228,7 @@ func (s *Store) commit(t *txn) error {
 		s.bodies.launch(freed)
 	}
 	s.gate.Lock()
-	err := s.fs.Commit(t.tx.Commit)
+	err := s.fs.Commit(s.indexPath(), t.tx.Commit)
 	s.gate.Unlock()
 	if err != nil {
 		for _, kept := range t.freed {

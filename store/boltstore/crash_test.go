@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"latchkey/internal/vfs"
 	"latchkey/store"
 )
 
@@ -122,7 +123,7 @@ func faultAt(t *testing.T, template string, f *faulty, fault error) (ended bool)
 			t.Errorf("%s failed, and nobody noticed", f.hit)
 		}
 		if poisoned := s.poisoned(); poisoned != nil {
-			if isNoSpace(fault) && !isSync && f.last {
+			if vfs.IsNoSpace(fault) && !isSync && f.last {
 				t.Errorf("%s: a full device ended all writing: %v", f.hit, poisoned)
 			}
 			_, addErr := s.AddAccount(t.Context(), store.Account{Name: "late"})

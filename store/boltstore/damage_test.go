@@ -11,6 +11,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"latchkey/internal/vfs"
 	"latchkey/store"
 )
 
@@ -72,7 +73,7 @@ func flip(off int) func(string) error {
 			return err
 		}
 		b[off] ^= 4
-		return os.WriteFile(path, b, fileMode)
+		return os.WriteFile(path, b, vfs.FileMode)
 	}
 }
 
@@ -221,7 +222,7 @@ func TestCheckFindsOrphan(t *testing.T) {
 	s := openData(t, dir, Options{})
 	defer closeData(t, s)
 	orphan := newToken().String()
-	if err := os.WriteFile(filepath.Join(dir, largeName, orphan), nil, fileMode); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, largeName, orphan), nil, vfs.FileMode); err != nil {
 		t.Fatal(err)
 	}
 	problems, err := s.Check(t.Context())

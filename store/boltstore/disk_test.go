@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"latchkey/internal/vfs"
 )
 
 // errCrashed is what every operation answers after the power went.
@@ -38,10 +40,10 @@ type entry struct {
 	file *inode
 }
 
-// disk is a fileSystem on a real directory that also keeps what a power cut would leave: synced content only, and of unsynced
+// disk is a vfs.FS on a real directory that also keeps what a power cut would leave: synced content only, and of unsynced
 // writes and directory entries any part. After the chosen step the power is gone and every operation fails.
 type disk struct {
-	osFS
+	vfs.OS
 	mu      sync.Mutex
 	dir     string
 	rng     *rand.Rand
@@ -150,12 +152,12 @@ func (d *disk) survives(f *inode) []byte {
 func (d *disk) restore(t *testing.T, dir string) {
 	t.Helper()
 	for _, sub := range []string{dir, filepath.Join(dir, largeName), filepath.Join(dir, tmpName)} {
-		if err := os.MkdirAll(sub, dirMode); err != nil {
+		if err := os.MkdirAll(sub, vfs.DirMode); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for rel, data := range d.image {
-		if err := os.WriteFile(filepath.Join(dir, rel), data, fileMode); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, rel), data, vfs.FileMode); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -163,26 +165,26 @@ func (d *disk) restore(t *testing.T, dir string) {
 
 // diskFile is an open file of a disk.
 type diskFile struct {
-	file
+	vfs.File
 	d    *disk
 	node *inode
 	off  int64
 }
 
-func (d *disk) Create(name string) (file, error) {
+func (d *disk) Create(name string) (vfs.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.step(); err != nil {
 		return nil, err
 	}
-	f, err := d.osFS.Create(name)
+	f, err := d.OS.Create(name)
 	if err != nil {
 		return nil, err
 	}
 	node := &inode{}
 	d.live[name] = node
 	d.enter(name, node)
-	return &diskFile{file: f, d: d, node: node}, nil
+	return &diskFile{File: f, d: d, node: node}, nil
 }
 
 func (d *disk) enter(name string, node *inode) {
@@ -196,7 +198,7 @@ func (d *disk) Rename(from, to string) error {
 	if err := d.step(); err != nil {
 		return err
 	}
-	if err := d.osFS.Rename(from, to); err != nil {
+	if err := d.OS.Rename(from, to); err != nil {
 		return err
 	}
 	node := d.live[from]
@@ -213,7 +215,7 @@ func (d *disk) Remove(name string) error {
 	if err := d.step(); err != nil {
 		return err
 	}
-	if err := d.osFS.Remove(name); err != nil {
+	if err := d.OS.Remove(name); err != nil {
 		return err
 	}
 	delete(d.live, name)
@@ -241,7 +243,7 @@ func (d *disk) SyncDir(dir string) error {
 
 // Commit lets bbolt write for real, and on the chosen step leaves a part of it: some of the pages torn or whole and the old meta
 // page, all of the pages and the old meta page, or everything.
-func (d *disk) Commit(commit func() error) error {
+func (d *disk) Commit(name string, commit func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.dead {
@@ -287,7 +289,7 @@ func (f *diskFile) Write(p []byte) (int, error) {
 	if err := f.d.step(); err != nil {
 		return 0, err
 	}
-	n, err := f.file.Write(p)
+	n, err := f.File.Write(p)
 	f.node.pending = append(f.node.pending, write{f.off, slices.Clone(p[:n])})
 	f.off += int64(n)
 	return n, err
@@ -310,9 +312,9 @@ func (f *diskFile) Sync() error {
 	return nil
 }
 
-// faulty is a fileSystem of which one operation, or every one from it on, fails.
+// faulty is a vfs.FS of which one operation, or every one from it on, fails.
 type faulty struct {
-	osFS
+	vfs.OS
 	mu    sync.Mutex
 	n, at int
 	last  bool // only this one fails
@@ -335,15 +337,15 @@ func (f *faulty) step(op string) error {
 }
 
 type faultyFile struct {
-	file
+	vfs.File
 	f *faulty
 }
 
-func (f *faulty) Create(name string) (file, error) {
+func (f *faulty) Create(name string) (vfs.File, error) {
 	if err := f.step("open"); err != nil {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
-	inner, err := f.osFS.Create(name)
+	inner, err := f.OS.Create(name)
 	if err != nil {
 		return nil, err
 	}
@@ -354,25 +356,25 @@ func (f *faulty) Rename(from, to string) error {
 	if err := f.step("rename"); err != nil {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 	}
-	return f.osFS.Rename(from, to)
+	return f.OS.Rename(from, to)
 }
 
 func (f *faulty) Remove(name string) error {
 	if err := f.step("remove"); err != nil {
 		return &os.PathError{Op: "remove", Path: name, Err: err}
 	}
-	return f.osFS.Remove(name)
+	return f.OS.Remove(name)
 }
 
 func (f *faulty) SyncDir(dir string) error {
 	if err := f.step("syncdir"); err != nil {
 		return &os.PathError{Op: "sync", Path: dir, Err: err}
 	}
-	return f.osFS.SyncDir(dir)
+	return f.OS.SyncDir(dir)
 }
 
 // Commit fails where bbolt would: in the write of a page, with nothing changed, or in a sync, with an outcome that nobody knows.
-func (f *faulty) Commit(commit func() error) error {
+func (f *faulty) Commit(name string, commit func() error) error {
 	if err := f.step("indexwrite"); err != nil {
 		return &os.PathError{Op: "write", Path: indexName, Err: err}
 	}
@@ -384,15 +386,15 @@ func (f *faulty) Commit(commit func() error) error {
 
 func (f faultyFile) Write(p []byte) (int, error) {
 	if err := f.f.step("write"); err != nil {
-		n, _ := f.file.Write(p[:len(p)/2])
+		n, _ := f.File.Write(p[:len(p)/2])
 		return n, &os.PathError{Op: "write", Err: err}
 	}
-	return f.file.Write(p)
+	return f.File.Write(p)
 }
 
 func (f faultyFile) Sync() error {
 	if err := f.f.step("sync"); err != nil {
 		return &os.PathError{Op: "sync", Err: err}
 	}
-	return f.file.Sync()
+	return f.File.Sync()
 }

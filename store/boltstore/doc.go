@@ -5,7 +5,7 @@
 //
 // How it works, in the order of the files:
 //
-//   - fs.go is the seam to the file system, through which tests make every step fail or lose power.
+//   - failure.go says what an error of the file system (package vfs) means for the store.
 //   - body.go and draft.go keep octets: a body is written, checksummed and synced once, and named by a random token.
 //   - schema.go, codec.go and txn.go are the index: what is in which bucket, and typed access to it.
 //   - committer.go is the only writer. It takes everything that waits, applies it in one bbolt transaction and wakes the waiters

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"latchkey/internal/vfs"
 	"latchkey/store"
 )
 
@@ -46,7 +47,7 @@ type draft struct {
 	chunks [][]byte
 	held   int64 // of the budget
 	token  token
-	file   file
+	file   vfs.File
 	err    error // what ended it
 	done   bool
 }

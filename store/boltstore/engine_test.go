@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"latchkey/internal/vfs"
 	"latchkey/store"
 )
 
@@ -184,9 +185,9 @@ func TestPins(t *testing.T) {
 	}
 }
 
-// valve is a fileSystem whose commits wait for the test.
+// valve is a vfs.FS whose commits wait for the test.
 type valve struct {
-	osFS
+	vfs.OS
 	mu      sync.Mutex
 	entered chan struct{} // one value for each commit that waits
 	open    chan struct{} // one value lets one commit go
@@ -196,7 +197,7 @@ type valve struct {
 	files   int
 }
 
-func (v *valve) Commit(commit func() error) error {
+func (v *valve) Commit(name string, commit func() error) error {
 	v.mu.Lock()
 	entered, after := v.entered, v.after
 	v.commits++
@@ -216,16 +217,16 @@ func (v *valve) SyncDir(dir string) error {
 	v.mu.Lock()
 	v.dirs++
 	v.mu.Unlock()
-	return v.osFS.SyncDir(dir)
+	return v.OS.SyncDir(dir)
 }
 
-func (v *valve) Create(name string) (file, error) {
-	f, err := v.osFS.Create(name)
+func (v *valve) Create(name string) (vfs.File, error) {
+	f, err := v.OS.Create(name)
 	return valveFile{f, v}, err
 }
 
 type valveFile struct {
-	file
+	vfs.File
 	v *valve
 }
 
@@ -233,7 +234,7 @@ func (f valveFile) Sync() error {
 	f.v.mu.Lock()
 	f.v.files++
 	f.v.mu.Unlock()
-	return f.file.Sync()
+	return f.File.Sync()
 }
 
 // TestGroupCommit: what arrives while a transaction is on its way shares the next one, and one sync of the directory.
@@ -334,7 +335,7 @@ func TestInvisibleUntilDurable(t *testing.T) {
 
 // full is a device without room: writes of the index and of files fail until room is made, or the reserve is given up.
 type full struct {
-	osFS
+	vfs.OS
 	mu   sync.Mutex
 	free int // octets
 	on   bool
@@ -356,7 +357,7 @@ func (f *full) set(on bool, free int) {
 	f.on, f.free = on, free
 }
 
-func (f *full) Commit(commit func() error) error {
+func (f *full) Commit(name string, commit func() error) error {
 	if err := f.take(16 << 10); err != nil {
 		return err
 	}
@@ -369,16 +370,16 @@ func (f *full) Remove(name string) error {
 		f.free += reserveSize
 		f.mu.Unlock()
 	}
-	return f.osFS.Remove(name)
+	return f.OS.Remove(name)
 }
 
-func (f *full) Create(name string) (file, error) {
-	inner, err := f.osFS.Create(name)
+func (f *full) Create(name string) (vfs.File, error) {
+	inner, err := f.OS.Create(name)
 	return fullFile{inner, f}, err
 }
 
 type fullFile struct {
-	file
+	vfs.File
 	f *full
 }
 
@@ -386,7 +387,7 @@ func (f fullFile) Write(p []byte) (int, error) {
 	if err := f.f.take(len(p)); err != nil {
 		return 0, err
 	}
-	return f.file.Write(p)
+	return f.File.Write(p)
 }
 
 // TestFullDevice: mail is refused for now, mail can be deleted, and when there is room mail is taken again.

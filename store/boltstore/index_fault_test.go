@@ -11,18 +11,19 @@ import (
 	"testing"
 	"time"
 
+	"latchkey/internal/vfs"
 	"latchkey/store"
 )
 
-// swap is a fileSystem that hands out the index's real file, whose descriptor a test can turn into that of a device.
+// swap is a vfs.FS that hands out the index's real file, whose descriptor a test can turn into that of a device.
 type swap struct {
-	osFS
+	vfs.OS
 	mu    sync.Mutex
 	index *os.File
 }
 
 func (s *swap) OpenIndex(name string, flag int, mode os.FileMode) (*os.File, error) {
-	f, err := s.osFS.OpenIndex(name, flag, mode)
+	f, err := s.OS.OpenIndex(name, flag, mode)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.index = f

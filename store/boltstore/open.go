@@ -14,6 +14,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"latchkey/internal/vfs"
 	"latchkey/store"
 )
 
@@ -26,7 +27,7 @@ const (
 )
 
 func openIndex(path string, o Options) (*bolt.DB, error) {
-	db, err := bolt.Open(path, fileMode, &bolt.Options{
+	db, err := bolt.Open(path, vfs.FileMode, &bolt.Options{
 		Timeout:         o.LockTimeout,
 		FreelistType:    bolt.FreelistMapType,
 		NoFreelistSync:  true,
@@ -92,7 +93,7 @@ func Init(_ context.Context, dir string, settings store.Settings, o Options) err
 }
 
 // newAncestors returns the directories that get a new entry when dir is made: its parent, and every one above that is made too.
-func newAncestors(dir string, fsys fileSystem) (dirs []string) {
+func newAncestors(dir string, fsys vfs.FS) (dirs []string) {
 	for parent := filepath.Dir(dir); ; parent = filepath.Dir(parent) {
 		dirs = append(dirs, parent)
 		if _, err := fsys.List(parent); err == nil || parent == filepath.Dir(parent) {
@@ -124,7 +125,7 @@ func writeIndex(path string, settings store.Settings, o Options) (err error) {
 	if err := errors.Join(t.putSettings(settings), t.err); err != nil {
 		return errors.Join(err, tx.Rollback())
 	}
-	if err := o.fs.Commit(tx.Commit); err != nil {
+	if err := o.fs.Commit(path, tx.Commit); err != nil {
 		_ = tx.Rollback() // says only that the failed commit rolled back already
 		return fmt.Errorf("index commit: %w", err)
 	}
@@ -188,7 +189,7 @@ func newStore(dir string, db *bolt.DB, o Options) *Store {
 // which is whole after any crash; it gives back space.
 func (s *Store) recover(ctx context.Context) error {
 	// A process that was killed may have left a transaction that everybody can read and a power cut would still undo.
-	if err := s.fs.Commit(s.db.Sync); err != nil {
+	if err := s.fs.Commit(s.indexPath(), s.db.Sync); err != nil {
 		return fmt.Errorf("index: %w", err)
 	}
 	err := s.read(ctx, func(v *view) error {

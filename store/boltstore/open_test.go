@@ -10,6 +10,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"latchkey/internal/vfs"
 	"latchkey/store"
 )
 
@@ -39,9 +40,9 @@ func TestInit(t *testing.T) {
 			return err
 		}
 		info, err := e.Info()
-		want := os.FileMode(fileMode)
+		want := os.FileMode(vfs.FileMode)
 		if e.IsDir() {
-			want = dirMode
+			want = vfs.DirMode
 		}
 		if err == nil && info.Mode().Perm() != want {
 			t.Errorf("%s has mode %o, want %o", path, info.Mode().Perm(), want)
@@ -97,19 +98,19 @@ func TestInitIsDurable(t *testing.T) {
 	}
 }
 
-// recorder is a fileSystem that counts.
+// recorder is a vfs.FS that counts.
 type recorder struct {
-	osFS
+	vfs.OS
 	dirs    []string
 	commits int
 }
 
 func (r *recorder) SyncDir(dir string) error {
 	r.dirs = append(r.dirs, dir)
-	return r.osFS.SyncDir(dir)
+	return r.OS.SyncDir(dir)
 }
 
-func (r *recorder) Commit(commit func() error) error {
+func (r *recorder) Commit(name string, commit func() error) error {
 	r.commits++
 	return commit()
 }
@@ -136,7 +137,7 @@ func TestNewerFormat(t *testing.T) {
 		t.Error("a newer format was opened")
 	}
 	for _, content := range []string{"", "not a database, but longer than nothing"} {
-		if err := os.WriteFile(filepath.Join(dir, indexName), []byte(content), fileMode); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, indexName), []byte(content), vfs.FileMode); err != nil {
 			t.Fatal(err)
 		}
 		if s, err := Open(t.Context(), dir, Options{}); !errors.Is(err, store.ErrDamaged) {
@@ -151,7 +152,7 @@ func TestNewerFormat(t *testing.T) {
 // change edits the index of a closed store behind its back.
 func change(t *testing.T, dir string, edit func(*bolt.Tx) error) {
 	t.Helper()
-	db, err := bolt.Open(filepath.Join(dir, indexName), fileMode, nil)
+	db, err := bolt.Open(filepath.Join(dir, indexName), vfs.FileMode, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +184,7 @@ func TestOpenCleansUp(t *testing.T) {
 		t.Fatalf("%d bodies, want 2: one of them is of a deleted copy", n)
 	}
 	for _, name := range []string{filepath.Join(tmpName, newToken().String()), filepath.Join(largeName, newToken().String())} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("left over"), fileMode); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("left over"), vfs.FileMode); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"latchkey/internal/vfs"
 	"latchkey/store"
 )
 
@@ -32,7 +33,7 @@ type Options struct {
 	// LockTimeout is how long Open waits for another process to give the data directory up. 0 is a quarter of a second.
 	LockTimeout time.Duration
 
-	fs     fileSystem
+	fs     vfs.FS
 	bounds bounds
 }
 
@@ -53,7 +54,7 @@ func (o Options) withDefaults() Options {
 		o.LockTimeout = lockTimeout
 	}
 	if o.fs == nil {
-		o.fs = osFS{}
+		o.fs = vfs.OS{}
 	}
 	if o.bounds == (bounds{}) {
 		o.bounds = bounds{
@@ -67,7 +68,7 @@ func (o Options) withDefaults() Options {
 // Store is an open data directory. All methods may be called from any goroutine; after Close they return store.ErrClosed.
 type Store struct {
 	dir    string
-	fs     fileSystem
+	fs     vfs.FS
 	log    *slog.Logger
 	now    func() time.Time
 	bounds bounds
@@ -217,7 +218,7 @@ func (s *Store) makeReserve() error {
 	_, err = f.Write(make([]byte, reserveSize))
 	if err == nil {
 		if err = f.Sync(); err != nil {
-			err = &syncError{err}
+			err = &vfs.SyncError{Err: err}
 		}
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
@@ -225,3 +226,5 @@ func (s *Store) makeReserve() error {
 	}
 	return nil
 }
+
+func (s *Store) indexPath() string { return filepath.Join(s.dir, indexName) }
