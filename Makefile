@@ -6,6 +6,8 @@ PORT_BASE ?= 2000
 FUZZTIME  ?= 60s
 REF       ?= HEAD~1
 BENCHTIME ?= 3s
+ROUNDS    ?= 3
+SCALE     ?= 1
 
 GOLANGCI    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -23,7 +25,10 @@ else
 RACE :=
 endif
 
-.PHONY: help build run test race check lint fuzz bench bench-compare cover interop torture vuln clean
+# Mounts in a name space of their own go with it, also when a torture is itself killed.
+PRIVATE = $(shell unshare -m true 2>/dev/null && echo unshare -m)
+
+.PHONY: help build run test race check lint fuzz bench growth bench-compare cover interop torture vuln clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' Makefile
@@ -63,11 +68,16 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s)
 	  done; \
 	done
 
-bench: ## Benchmarks; with BENCH_TOOLS=dir also beside Postfix and Dovecot
+bench: ## Go benchmarks; with BENCH_TOOLS=dir beside Postfix and Dovecot instead (ROUNDS, PARTS, SCALE, DOCS)
+ifeq ($(BENCH_TOOLS),)
 	@echo "machine: $$(nproc) cores, $$(awk -F': ' '/model name/{print $$2; exit}' /proc/cpuinfo), $$(awk '/MemTotal/{printf "%.0f GiB", $$2/1048576}' /proc/meminfo), $$(uname -sr)"
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
-	@if [ -n "$(BENCH_TOOLS)" ]; then BENCH_TOOLS="$(BENCH_TOOLS)" bash cmd/latchkey/testdata/bench/compare.sh; \
-	else echo "set BENCH_TOOLS to the folder of the side-by-side tools to compare with Postfix and Dovecot"; fi
+else
+	$(GO) run ./cmd/latchkey/bench -tools "$(BENCH_TOOLS)" -parts "$(or $(PARTS),a b c d)" -rounds $(ROUNDS) -scale $(SCALE) -docs "$(DOCS)"
+endif
+
+growth: ## Latency, start and disk with ever more messages (LATCHKEY_GROWTH=1000000, PARTS="e f", DOCS)
+	$(GO) run ./cmd/latchkey/bench -parts "$(or $(PARTS),e f)" -tools "$(BENCH_TOOLS)" -rounds 1 -scale $(SCALE) -docs "$(DOCS)"
 
 bench-compare: ## Compare the benchmarks of this tree with those of REF (HEAD~1)
 	@tmp=$$(mktemp -d); trap 'git worktree remove --force "$$tmp/ref" 2>/dev/null; rm -rf "$$tmp"' EXIT; \
@@ -84,7 +94,7 @@ interop: ## Real mail clients against the demo (Debian packages: .ci/interop-pac
 	$(GO) test -tags interop -count=1 -timeout 15m -run Interop ./cmd/latchkey
 
 torture: ## Kills, power cuts, failing syscalls, memory (root; LATCHKEY_TORTURE=short for less)
-	$(GO) test -tags torture -count=1 -timeout 60m -run Torture -v ./cmd/latchkey
+	$(PRIVATE) $(GO) test -tags torture -count=1 -timeout 60m -run Torture -v ./cmd/latchkey
 
 vuln: ## Known vulnerabilities of the dependencies
 	@$(GO) run $(GOVULNCHECK) ./... || echo "make vuln: not run, or it found something: see above (its database must be within reach)"

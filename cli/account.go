@@ -13,8 +13,8 @@ import (
 )
 
 func newAccount(env *Env) *cobra.Command {
-	return addDataFlags(group("account", "Mailboxes: add, list, show, change, suspend, remove",
-		newAccountAdd(env), newAccountList(env), newAccountShow(env), newAccountChange(env), newAccountPassword(env),
+	return addDataFlags(group("account", "Mailboxes: add, list, show, change, suspend, remove; what all of them hold",
+		newAccountAdd(env), newAccountList(env), newAccountShow(env), newAccountUsage(env), newAccountChange(env), newAccountPassword(env),
 		newSuspend(env, "suspend NAME", "Close POP3 and SMTP to a mailbox; its incoming mail waits at the senders", true, "suspended"),
 		newSuspend(env, "resume NAME", "Open a suspended mailbox again", false, "open again"),
 		newAccountRemove(env),
@@ -122,6 +122,25 @@ func newAccountShow(env *Env) *cobra.Command {
 			{"octets", strconv.FormatInt(a.Usage.Octets, 10) + of(a.Quota.Octets)},
 			{"send-as", orDash(sendAs)},
 			{"created", timestamp(a.Created)},
+		})
+	}
+	return cmd
+}
+
+func newAccountUsage(env *Env) *cobra.Command {
+	cmd := &cobra.Command{Use: "usage", Short: "Show what all mailboxes together hold, and the quota of the domain", Args: wants(0, 0)}
+	asJSON := addJSONFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		var u webmanager.DomainUsage
+		if err := env.get(cmd, webmanager.Path("usage"), &u); err != nil {
+			return err
+		}
+		if *asJSON {
+			return env.printJSON(u)
+		}
+		return env.printTable([]string{"domain", u.Domain}, [][]string{
+			{"messages", strconv.FormatInt(u.Usage.Messages, 10) + of(u.Quota.Messages)},
+			{"octets", strconv.FormatInt(u.Usage.Octets, 10) + of(u.Quota.Octets)},
 		})
 	}
 	return cmd

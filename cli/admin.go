@@ -12,43 +12,6 @@ import (
 	"latchkey/webmanager"
 )
 
-func newCheck(env *Env) *cobra.Command {
-	cmd := addDataFlags(&cobra.Command{
-		Use: "check", Short: "Read everything that the domain keeps, and report what does not hold together",
-		Long: "Read everything that the domain keeps, and report what does not hold together. It may run beside the server.\n" +
-			"The exit status is 1 when something was found.",
-		Args: wants(0, 0),
-	})
-	asJSON := addJSONFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		var result webmanager.CheckResult
-		if err := env.get(cmd, webmanager.Path("check"), &result); err != nil {
-			return err
-		}
-		switch {
-		case *asJSON:
-			if err := env.printJSON(result.Problems); err != nil {
-				return err
-			}
-		case len(result.Problems) == 0:
-			env.say("no problems")
-		default:
-			rows := make([][]string, len(result.Problems))
-			for i, p := range result.Problems {
-				rows[i] = []string{p.Kind, p.Object, p.Detail}
-			}
-			if err := env.printTable([]string{"PROBLEM", "WHERE", "DETAIL"}, rows); err != nil {
-				return err
-			}
-		}
-		if len(result.Problems) > 0 {
-			return errProblems
-		}
-		return nil
-	}
-	return cmd
-}
-
 func newAudit(env *Env) *cobra.Command {
 	cmd := addDataFlags(&cobra.Command{Use: "audit", Short: "Who changed what, newest first", Args: wants(0, 0)})
 	asJSON := addJSONFlag(cmd)

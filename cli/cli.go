@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey/config"
+	"latchkey/internal/archive"
 	"latchkey/store"
 	"latchkey/webmanager"
 )
@@ -48,6 +49,14 @@ type Env struct {
 	Init func(ctx context.Context, dir, domain string) error
 	// Open opens the store of a data directory, with the API over it. ErrLocked, store.ErrNotInitialised.
 	Open func(ctx context.Context, dir string) (*webmanager.API, io.Closer, error)
+	// Restore makes a data directory of a backup; store.ErrExists if it holds something. hold puts the queue on hold.
+	Restore func(ctx context.Context, dir string, from archive.Source, hold bool) (Restored, error)
+	// Diagnose says what keeps a data directory, which nobody has open, from being opened, if anything does.
+	Diagnose func(ctx context.Context, dir string) ([]store.Problem, error)
+	// Repair mends a data directory that nobody has open, and tells whoever lost mail in it. What it returns beside an error was done.
+	Repair func(ctx context.Context, dir string) (store.Repaired, error)
+	// Verify reads a backup and everything in it.
+	Verify func(ctx context.Context, dir archive.Dir) (archive.Header, []store.Problem, error)
 }
 
 // Demo is what the demo command was asked for.
@@ -112,7 +121,8 @@ func newRoot(env *Env) *cobra.Command {
 	root.AddCommand(
 		newServe(env), newInit(env), newDemo(env),
 		newAccount(env), newAlias(env), newSettings(env), newGrant(env), newQueue(env), newTrail(env),
-		newCheck(env), newAudit(env), newVersion(env),
+		newBackup(env), newVerify(env), newRestore(env), newCheck(env), newCompact(env),
+		newMetrics(env), newAudit(env), newVersion(env),
 	)
 	return root
 }

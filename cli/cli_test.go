@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -51,6 +52,10 @@ type world struct {
 	vars    map[string]string
 	served  []config.Config
 	demos   []Demo
+	// adapt changes what a command sees; nil changes nothing.
+	adapt func(*Env)
+	// real does in real data what a script asks for; nil in a world of memory.
+	real func(action []string)
 }
 
 func newWorld(t *testing.T) *world {
@@ -80,6 +85,16 @@ func (w *world) open(_ context.Context, dir string) (*webmanager.API, io.Closer,
 	}
 }
 
+func (w *world) diagnose(_ context.Context, dir string) ([]store.Problem, error) {
+	switch {
+	case w.locked:
+		return nil, fmt.Errorf("open: %w", ErrLocked)
+	case w.stores[dir] == nil:
+		return nil, fmt.Errorf("open: %w", store.ErrNotInitialised)
+	}
+	return nil, nil
+}
+
 // run runs one command line.
 func (w *world) run(stdin string, args ...string) (status int, stdout, stderr string) {
 	w.t.Helper()
@@ -90,7 +105,10 @@ func (w *world) run(stdin string, args ...string) (status int, stdout, stderr st
 		Version:   "v1.2.3", Go: "go1.26",
 		Serve: func(_ context.Context, c config.Config) error { w.served = append(w.served, c); return nil },
 		Demo:  func(_ context.Context, d Demo) error { w.demos = append(w.demos, d); return nil },
-		Init:  w.init, Open: w.open,
+		Init:  w.init, Open: w.open, Diagnose: w.diagnose,
+	}
+	if w.adapt != nil {
+		w.adapt(&env)
 	}
 	if w.prompts != nil {
 		env.ReadPassword = func(prompt string) (string, error) {
@@ -241,12 +259,16 @@ func (w *world) play(file, script string) {
 		}
 	}
 	for _, s := range steps {
+		if s.action != nil && w.real != nil {
+			w.real(s.action)
+			continue
+		}
 		if s.action != nil {
 			w.happen(s.action)
 			continue
 		}
-		args := words(s.command)
-		if args[0] != "version" && args[0] != "demo" && !strings.Contains(s.command, "--help") {
+		args := words(strings.ReplaceAll(s.command, "{tmp}", filepath.Dir(w.dir)))
+		if args[0] != "version" && args[0] != "demo" && args[0] != "verify" && !slices.Contains(args, "--data") && !strings.Contains(s.command, "--help") {
 			args = append(args, "--data", w.dir)
 		}
 		status, stdout, stderr := w.run(s.stdin, args...)

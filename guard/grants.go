@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -193,28 +194,37 @@ func (g *Grants) give(ctx context.Context, p Place, account store.AccountID, ver
 	return grant, "", err
 }
 
-// Live returns the grants that are good for a client now, in order of id: POP before SMTP and outgoing mail are on, nothing is known
-// against the place, the grant is live and covers the address, and its account exists, is not suspended and has the same credential.
-// Grants with nothing left to spend are among them: their mailboxes have proved themselves, and [Grants.Spend] says no.
-func (g *Grants) Live(ctx context.Context, p Place) ([]store.Grant, error) {
+// Live returns the grants of some accounts that are good for a client now, in order of id: POP before SMTP and outgoing mail are on,
+// nothing is known against the place, the grant is live and covers the address, and its account exists, is not suspended and has the same
+// credential. Grants with nothing left to spend are among them: their mailboxes have proved themselves, and [Grants.Spend] says no.
+func (g *Grants) Live(ctx context.Context, p Place, accounts []store.AccountID) ([]store.Grant, error) {
 	t, err := g.terms(ctx, p)
 	if err != nil || !t.open() {
 		return nil, err
 	}
 	var live []store.Grant
-	err = g.each(ctx, store.GrantFilter{Remote: t.remote, LiveAt: t.now}, func(page []store.Grant) error {
-		for _, grant := range page {
-			a, err := g.account(ctx, grant.Account)
-			if err != nil {
-				return err
-			}
-			if grant.Live(t.now) && t.covers(grant) && valid(grant, a) {
-				live = append(live, grant)
-			}
+	for _, id := range accounts {
+		if id == 0 {
+			continue // which would match every account's
 		}
-		return nil
-	})
-	return live, err
+		err = g.each(ctx, store.GrantFilter{Account: id, Remote: t.remote, LiveAt: t.now}, func(page []store.Grant) error {
+			for _, grant := range page {
+				a, err := g.account(ctx, grant.Account)
+				if err != nil {
+					return err
+				}
+				if grant.Live(t.now) && t.covers(grant) && valid(grant, a) {
+					live = append(live, grant)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(live, func(a, b store.Grant) int { return cmp.Compare(a.ID, b.ID) })
+	return live, nil
 }
 
 // each calls visit with the grants that match, a page at a time.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -107,10 +108,19 @@ func (d *domain) login(p Place, a store.Account) string {
 	return d.log.String()
 }
 
+// everybody is every account that a test has, and some that it has not; none is 0.
+func everybody() []store.AccountID {
+	var ids []store.AccountID
+	for id := range store.AccountID(500) {
+		ids = append(ids, 500-1-id) // Live puts its grants in order
+	}
+	return ids
+}
+
 // live returns the grants that are good for a client, as names of their mailboxes.
 func (d *domain) live(p Place) string {
 	d.t.Helper()
-	grants, err := d.g.Live(d.t.Context(), p)
+	grants, err := d.g.Live(d.t.Context(), p, everybody())
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -138,7 +148,7 @@ func (d *domain) wantLive(p Place, want string) {
 // only returns the one grant that is good for a client.
 func (d *domain) only(p Place) store.Grant {
 	d.t.Helper()
-	grants, err := d.g.Live(d.t.Context(), p)
+	grants, err := d.g.Live(d.t.Context(), p, everybody())
 	if err != nil || len(grants) != 1 {
 		d.t.Fatalf("%d live grants at %v (%v), want 1", len(grants), p.Remote, err)
 	}
@@ -601,7 +611,7 @@ func TestGrantStoreFails(t *testing.T) {
 			return nil
 		}
 		check("login", logged(d.login(p, d.alice)), false)
-		live, err := d.g.Live(t.Context(), p)
+		live, err := d.g.Live(t.Context(), p, everybody())
 		check("live", err, len(live) > 0)
 		ok, err := d.g.Current(t.Context(), p, grant)
 		check("current", err, ok)
@@ -615,6 +625,32 @@ func TestGrantStoreFails(t *testing.T) {
 			d.g.Guessed(t.Context(), home, "alice")
 		}
 		check("guessed", logged(d.log.String()), false)
+	}
+}
+
+// Grants of other mailboxes at the same address are not asked for, and not counted, and an unknown account has none.
+func TestLiveOfSome(t *testing.T) {
+	d := newDomain(t)
+	p := Place{Remote: home}
+	d.login(p, d.bob)
+	d.login(p, d.alice)
+	for name, tt := range map[string]struct {
+		accounts, want []store.AccountID
+	}{
+		"nobody":   {nil, nil},
+		"zero":     {[]store.AccountID{0}, nil},
+		"unknown":  {[]store.AccountID{77}, nil},
+		"alice":    {[]store.AccountID{d.alice.ID}, []store.AccountID{d.alice.ID}},
+		"in order": {[]store.AccountID{d.alice.ID, 77, d.bob.ID}, []store.AccountID{d.bob.ID, d.alice.ID}},
+	} {
+		grants, err := d.g.Live(t.Context(), p, tt.accounts)
+		var got []store.AccountID
+		for _, g := range grants {
+			got = append(got, g.Account)
+		}
+		if err != nil || !slices.Equal(got, tt.want) {
+			t.Errorf("%s: grants of %v (%v), want %v", name, got, err, tt.want)
+		}
 	}
 }
 
@@ -633,7 +669,7 @@ func TestGrantsAtOnce(t *testing.T) {
 			for j := range 50 {
 				d.g.LoggedIn(t.Context(), p, d.alice.ID, "alice", d.alice.CredentialVersion)
 				d.g.Guessed(t.Context(), cafe, fmt.Sprint("mailbox", i*j))
-				if _, err := d.g.Live(t.Context(), p); err != nil {
+				if _, err := d.g.Live(t.Context(), p, everybody()); err != nil {
 					t.Error(err)
 				}
 				if _, err := d.g.Why(t.Context(), p, d.bob.ID); err != nil {

@@ -59,7 +59,7 @@ func TestGrantsSurviveRestart(t *testing.T) {
 			for range GuessBurst {
 				g.Guessed(t.Context(), cafe, "alice")
 			}
-			before, err := g.Live(t.Context(), at)
+			before, err := g.Live(t.Context(), at, everybody())
 			if err != nil || len(before) != 1 {
 				t.Fatalf("before: %v (%v)", before, err)
 			}
@@ -77,21 +77,21 @@ func TestGrantsSurviveRestart(t *testing.T) {
 			}()
 			g = over(again)
 			d.at(GrantWindow - 1)
-			after, err := g.Live(t.Context(), at)
+			after, err := g.Live(t.Context(), at, everybody())
 			if err != nil || len(after) != 1 || after[0].ID != before[0].ID || after[0].Left != GrantRecipients-20 {
 				t.Errorf("after: %v (%v)", after, err)
 			}
 			if ok, err := g.Current(t.Context(), at, before[0]); !ok || err != nil {
 				t.Errorf("not current: %v (%v)", ok, err)
 			}
-			if after, err := g.Live(t.Context(), lost); len(after) != 0 || err != nil {
+			if after, err := g.Live(t.Context(), lost, everybody()); len(after) != 0 || err != nil {
 				t.Errorf("what was revoked lives again: %v (%v)", after, err)
 			}
 			if why, err := g.Why(t.Context(), lost, alice.ID); why.Kind != NoGrantRevoked || why.Cause != string(store.GrantGuessed) || err != nil {
 				t.Errorf("why: %+v (%v)", why, err)
 			}
 			d.at(GrantWindow)
-			if after, err := g.Live(t.Context(), at); len(after) != 0 || err != nil {
+			if after, err := g.Live(t.Context(), at, everybody()); len(after) != 0 || err != nil {
 				t.Errorf("live past its window: %v (%v)", after, err)
 			}
 		})

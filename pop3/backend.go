@@ -49,7 +49,7 @@ type Maildrop interface {
 	Messages() []Message
 	// Retrieve yields message n with CRLF line ends and without dot-stuffing: all Size octets if lines < 0 (RETR), else the header, the
 	// empty line and that many lines of the body (TOP; not a fetch). An implementation may yield more than lines: the connection stops
-	// by itself. The connection closes the reader.
+	// by itself. The connection closes the reader. One that implements io.WriterTo is asked for all Size octets by that.
 	Retrieve(ctx context.Context, n, lines int) (io.ReadCloser, error)
 	// Update deletes messages, all or none, durably. It is called at most once, only for QUIT in the TRANSACTION state, with the message
 	// numbers in ascending order, possibly none.

@@ -27,14 +27,14 @@ type Conn struct {
 
 	mu       sync.Mutex // protects the fields below
 	net      net.Conn   // replaced by STLS
+	deadline deadline   // of reading
 	draining bool
 	killed   bool
 
 	// The rest belongs to the serving goroutine.
 	in        *source
 	r         *bufio.Reader
-	w         *bufio.Writer
-	out       *pacer
+	out       output
 	session   Session
 	timestamp string // of the greeting, for APOP
 	state     state
@@ -59,10 +59,10 @@ func newConn(s *Server, nc net.Conn, id uint64) *Conn {
 
 // use makes nc what is read from and written to; whatever was read ahead is forgotten.
 func (c *Conn) use(nc net.Conn) {
+	c.deadline = deadline{}
 	c.in = &source{Conn: nc}
 	c.r = bufio.NewReaderSize(c.in, readBuffer)
-	c.out = &pacer{Conn: nc}
-	c.w = bufio.NewWriterSize(c.out, writeBuffer)
+	c.out = output{to: newPacer(nc), writers: &c.server.writers}
 }
 
 // RemoteAddr returns the client's address.
@@ -146,7 +146,7 @@ func (c *Conn) greet() error {
 
 // step reads one command and answers it.
 func (c *Conn) step() error {
-	line, err := c.readLine(maxCommandLine, c.wait())
+	line, err := c.readLine(maxCommandLine)
 	switch {
 	case errors.Is(err, errLineTooLong):
 		return c.answer(bad("command line too long"))
@@ -179,7 +179,7 @@ func (c *Conn) unknown(name string) reply {
 // answer sends a reply and draws the consequences. It is the only way for a command to speak.
 func (c *Conn) answer(r reply) error {
 	if r.release != nil {
-		defer c.guarded("giving a message back", r.release)
+		defer c.guarded("giving a message back", r.release.Close)
 	}
 	c.logCause(r)
 	if r.bad {
@@ -206,12 +206,12 @@ func (c *Conn) answer(r reply) error {
 
 // say writes a reply. What the client pipelined is answered in one write (RFC 2449 §6.6).
 func (c *Conn) say(r reply) error {
-	c.out.begin()
-	if _, err := c.w.WriteString(r.line()); err != nil {
+	w := c.out.begin()
+	if _, err := w.Write(r.appendLine(w.AvailableBuffer())); err != nil {
 		return err
 	}
 	if r.body != nil {
-		d := &dotWriter{w: c.w}
+		d := &dotWriter{w: w}
 		if err := r.body(d); err != nil {
 			return err
 		}
@@ -219,10 +219,10 @@ func (c *Conn) say(r reply) error {
 			return err
 		}
 	}
-	if c.r.Buffered() > 0 && !r.closing && r.then == nil {
+	if c.asked() && !r.closing && r.then == nil {
 		return nil
 	}
-	return c.w.Flush()
+	return c.out.Flush()
 }
 
 func (c *Conn) logCause(r reply) {
@@ -249,7 +249,7 @@ func (c *Conn) finish(err error) {
 	if c.session != nil {
 		c.guarded("ending a session", c.session.Logout)
 	}
-	_ = c.w.Flush() // what was said before the end; the connection may be gone
+	_ = c.out.Flush() // what was said before the end; the connection may be gone
 	c.mu.Lock()
 	_ = c.net.Close() // ours or already closed
 	c.mu.Unlock()

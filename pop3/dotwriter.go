@@ -17,37 +17,49 @@ type dotWriter struct {
 
 var dot, crlf = []byte("."), []byte("\r\n")
 
+// Write looks for dots and not for lines: attachments have none, and a message is mostly attachments.
 func (d *dotWriter) Write(p []byte) (int, error) {
 	written := 0
-	for len(p) > 0 {
-		if !d.middle && p[0] == '.' {
-			if _, err := d.w.Write(dot); err != nil {
-				return written, err
-			}
-		}
-		line := p
-		if i := bytes.IndexByte(p, '\n'); i >= 0 {
-			line = p[:i+1]
-		}
-		n, err := d.w.Write(line)
+	put := func(end int) error {
+		n, err := d.w.Write(p[written:end])
 		written += n
-		if err != nil {
+		return err
+	}
+	for at := 0; at < len(p); {
+		i := bytes.IndexByte(p[at:], '.')
+		if i < 0 {
+			break
+		}
+		i += at
+		for at = i + 1; at < len(p) && p[at] == '.'; { // these begin no line
+			at++
+		}
+		if i == 0 && d.middle || i > 0 && p[i-1] != '\n' {
+			continue
+		}
+		if err := put(i); err != nil {
 			return written, err
 		}
-		d.note(line)
-		p = p[len(line):]
+		if _, err := d.w.Write(dot); err != nil {
+			return written, err
+		}
 	}
-	return written, nil
+	if len(p) == 0 {
+		return 0, nil
+	}
+	err := put(len(p))
+	d.note(p)
+	return written, err
 }
 
-func (d *dotWriter) note(line []byte) {
-	d.middle = line[len(line)-1] != '\n'
-	if len(line) == 1 {
-		d.tail = [2]byte{d.tail[1], line[0]}
+func (d *dotWriter) note(piece []byte) {
+	d.middle = piece[len(piece)-1] != '\n'
+	if len(piece) == 1 {
+		d.tail = [2]byte{d.tail[1], piece[0]}
 	} else {
-		d.tail = [2]byte(line[len(line)-2:])
+		d.tail = [2]byte(piece[len(piece)-2:])
 	}
-	d.n += int64(len(line))
+	d.n += int64(len(piece))
 }
 
 // end writes the terminating line. It must begin after a CRLF: content without one at its end gets one, as framing.
@@ -79,22 +91,33 @@ func (t *topReader) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n, err := t.r.Read(p)
-	for i, c := range p[:n] {
-		if c != '\n' {
-			t.blank = t.blank && c == '\r'
-			continue
+	for at := 0; at < n; {
+		lf := bytes.IndexByte(p[at:n], '\n')
+		if lf < 0 {
+			t.blank = t.blank && onlyCR(p[at:n])
+			break
 		}
 		switch {
 		case t.inBody:
 			t.lines--
-		case t.blank:
+		case t.blank && onlyCR(p[at:at+lf]):
 			t.inBody = true
 		}
 		t.blank = true
+		at += lf + 1
 		if t.inBody && t.lines <= 0 {
 			t.done = true
-			return i + 1, nil
+			return at, nil
 		}
 	}
 	return n, err
+}
+
+func onlyCR(line []byte) bool {
+	for _, c := range line {
+		if c != '\r' {
+			return false
+		}
+	}
+	return true
 }

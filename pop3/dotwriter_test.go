@@ -117,21 +117,35 @@ func TestTopReader(t *testing.T) {
 	}
 }
 
-// TestCopyExactly: one octet too few or too many is an error, and never sent beyond the promise.
+// TestCopyExactly: one octet too few or too many is an error, and never sent beyond the promise, whether the message is read or writes
+// itself.
 func TestCopyExactly(t *testing.T) {
+	lent := 0
+	lend := func() []byte {
+		lent++
+		return make([]byte, 16)
+	}
 	for _, tt := range []struct {
 		size int64
 		want error
 	}{{9, errShort}, {10, nil}, {11, errShort}} {
-		var b bytes.Buffer
-		err := copyExactly(&dotWriter{w: &b}, strings.NewReader("12345678\r\n"), tt.size, make([]byte, 16))
-		if !errors.Is(err, tt.want) || int64(b.Len()) > tt.size {
-			t.Errorf("size %d: got %v after %d octets, want %v", tt.size, err, b.Len(), tt.want)
+		for _, pieces := range []io.Reader{iotest.OneByteReader(strings.NewReader("12345678\r\n")), iotest.HalfReader(strings.NewReader("12345678\r\n")), strings.NewReader("12345678\r\n")} {
+			var b bytes.Buffer
+			err := copyExactly(&dotWriter{w: &b}, pieces, tt.size, lend)
+			if !errors.Is(err, tt.want) || int64(b.Len()) > tt.size || err == nil && b.String() != "12345678\r\n" {
+				t.Errorf("size %d: got %v after %q, want %v", tt.size, err, b.String(), tt.want)
+			}
 		}
 	}
+	if lent != 6 {
+		t.Errorf("lent %d buffers, want none where a message writes itself", lent)
+	}
 	boom := errors.New("boom")
-	if err := copyExactly(&dotWriter{w: io.Discard}, io.MultiReader(strings.NewReader("123"), iotest.ErrReader(boom)), 3, make([]byte, 16)); !errors.Is(err, boom) {
+	if err := copyExactly(&dotWriter{w: io.Discard}, io.MultiReader(strings.NewReader("123"), iotest.ErrReader(boom)), 3, lend); !errors.Is(err, boom) {
 		t.Errorf("an error right after the last octet: got %v", err)
+	}
+	if err := copyExactly(&dotWriter{w: iotestErrWriter{}}, strings.NewReader("123"), 3, lend); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("a client that went away: got %v", err)
 	}
 }
 
@@ -180,7 +194,7 @@ func FuzzCommandLine(f *testing.F) {
 			}
 		}
 		r := reply{text: line, code: ResponseCode(arg)}
-		if got := r.line(); len(got) > maxReplyLine || strings.Count(got, "\n") != 1 || !strings.HasSuffix(got, "\r\n") {
+		if got := string(r.appendLine(nil)); len(got) > maxReplyLine || strings.Count(got, "\n") != 1 || !strings.HasSuffix(got, "\r\n") {
 			t.Fatalf("reply %q", got)
 		}
 	})

@@ -10,6 +10,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,9 +47,27 @@ func (l *pipeListener) Close() error {
 func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 func (l *pipeListener) dial(t testing.TB) *client {
+	c, _ := l.dialCounted(t)
+	return c
+}
+
+// dialCounted is dial, with the server's end.
+func (l *pipeListener) dialCounted(t testing.TB) (*client, *countedConn) {
 	ours, theirs := net.Pipe()
-	l.conns <- theirs
-	return newClient(t, ours)
+	server := &countedConn{Conn: theirs}
+	l.conns <- server
+	return newClient(t, ours), server
+}
+
+// countedConn counts writes.
+type countedConn struct {
+	net.Conn
+	writes atomic.Int64
+}
+
+func (c *countedConn) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
 }
 
 // bubble serves in fake time.
@@ -111,6 +130,63 @@ func TestDribbledLine(t *testing.T) {
 		}
 		if err == nil {
 			t.Error("a line of one octet now and then kept the connection open")
+		}
+	})
+}
+
+// TestRepliesAreHeld: a reply is one write, with the message that belongs to it, and so are the replies to commands that came together.
+func TestRepliesAreHeld(t *testing.T) {
+	bubble(t, newBackend(), func(t *testing.T, _ *pop3.Server, l *pipeListener) {
+		c, server := l.dialCounted(t)
+		c.login()
+		body := func() {
+			for c.line() != "." {
+			}
+		}
+		for _, tt := range []struct {
+			send    string
+			replies []bool // whether each has a body
+		}{
+			{"STAT", []bool{false}},
+			{"RETR 1", []bool{true}},
+			{"UIDL", []bool{true}},
+			{"TOP 2 1", []bool{true}},
+			{"RETR 1\r\nRETR 2\r\nDELE 1\r\nRETR 3\r\nNOOP", []bool{true, true, false, true, false}},
+		} {
+			before := server.writes.Load()
+			if _, err := io.WriteString(c, tt.send+"\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			for _, multi := range tt.replies {
+				if got := c.line(); !strings.HasPrefix(got, "+OK") {
+					t.Fatalf("%q: got %q", tt.send, got)
+				}
+				if multi {
+					body()
+				}
+			}
+			synctest.Wait()
+			if n := server.writes.Load() - before; n != 1 {
+				t.Errorf("%q was answered in %d writes, want 1", tt.send, n)
+			}
+		}
+	})
+}
+
+// TestHalfACommandHoldsNothing: replies do not wait for a command whose end is not there yet: its client may be waiting for them.
+func TestHalfACommandHoldsNothing(t *testing.T) {
+	bubble(t, newBackend(), func(t *testing.T, _ *pop3.Server, l *pipeListener) {
+		c := l.dial(t)
+		c.login()
+		for _, part := range []string{"RETR 1\r\nNO", "OP\r\nSTA", "T\r\n"} {
+			if _, err := io.WriteString(c, part); err != nil {
+				t.Fatal(err)
+			}
+			if got := c.line(); !strings.HasPrefix(got, "+OK") {
+				t.Errorf("%q: got %q", part, got)
+			}
+			for part[0] == 'R' && c.line() != "." {
+			}
 		}
 	})
 }

@@ -15,9 +15,10 @@ const (
 	// maxFailedLogins is how many logins of one connection may fail.
 	maxFailedLogins = 5
 
-	readBuffer  = 1 << 10
-	writeBuffer = 4 << 10
-	bodyBuffer  = 32 << 10
+	readBuffer = 1 << 10
+	// writeBuffer and bodyBuffer are lent: while there is something to send, and while a message is sent.
+	writeBuffer = 32 << 10
+	bodyBuffer  = 64 << 10
 )
 
 // Default times of Limits.
@@ -37,6 +38,8 @@ const (
 	// hostile: 100 octets a second on average.
 	transferWindow = 2 * time.Minute
 	transferFloor  = 12_000
+	// tlsRecord is the largest record of TLS (RFC 8446 §5.1).
+	tlsRecord = 16 << 10
 )
 
 // Limits are the times that a Server keeps. A zero field is its default.

@@ -15,7 +15,7 @@ type reply struct {
 	body func(w *dotWriter) error
 	// then runs after the reply was sent; release runs last, sent or not.
 	then    func() error
-	release func() error
+	release io.Closer
 	// bad counts the command as a strike, failed as a failed login, closing ends the connection.
 	bad, failed, closing bool
 	// cause is for the log.
@@ -43,22 +43,22 @@ func refusal(err error) reply {
 	return reply{code: e.Code, text: e.Text, closing: e.Close, cause: e.Err}
 }
 
-// line is the first line with its CRLF: printable ASCII, at most maxReplyLine octets.
-func (r reply) line() string {
-	var b strings.Builder
+// appendLine appends the first line with its CRLF: printable ASCII, at most maxReplyLine octets.
+func (r reply) appendLine(b []byte) []byte {
+	start := len(b)
 	if r.ok {
-		b.WriteString("+OK")
+		b = append(b, "+OK"...)
 	} else {
-		b.WriteString("-ERR")
+		b = append(b, "-ERR"...)
 	}
 	if r.code != CodeNone {
-		b.WriteString(" [" + printable(string(r.code)) + "]")
+		b = append(append(append(b, " ["...), printable(string(r.code))...), ']')
 	}
 	if text := printable(r.text); text != "" {
-		b.WriteString(" " + text)
+		b = append(append(b, ' '), text...)
 	}
-	line := b.String()
-	return line[:min(len(line), maxReplyLine-2)] + "\r\n"
+	b = b[:min(len(b), start+maxReplyLine-len(crlf))]
+	return append(b, crlf...)
 }
 
 // printable drops what is not printable ASCII, so that nothing can end a line early.
@@ -74,21 +74,33 @@ func printable(s string) string {
 // errShort: a message did not have the octets that the snapshot promised.
 var errShort = errors.New("pop3: message is not as long as listed")
 
-// copyExactly sends size octets, no more and no fewer.
-func copyExactly(w *dotWriter, r io.Reader, size int64, buf []byte) error {
-	n, err := io.CopyBuffer(w, io.LimitReader(r, size), buf)
-	if err != nil {
+// copyExactly sends size octets, no more and no fewer. lend is asked for a buffer if r needs one.
+func copyExactly(w *dotWriter, r io.Reader, size int64, lend func() []byte) error {
+	e := &exactWriter{w: w, left: size}
+	if from, ok := r.(io.WriterTo); ok {
+		if _, err := from.WriteTo(e); err != nil {
+			return err
+		}
+	} else if _, err := io.CopyBuffer(e, r, lend()); err != nil {
 		return err
 	}
-	if n < size {
+	if e.left > 0 {
 		return errShort
 	}
-	switch n, err := io.ReadFull(r, buf[:1]); {
-	case n > 0:
-		return errShort
-	case errors.Is(err, io.EOF):
-		return nil
-	default:
-		return err
+	return nil
+}
+
+// exactWriter passes on as many octets as are left, and fails rather than take more.
+type exactWriter struct {
+	w    io.Writer
+	left int64
+}
+
+func (e *exactWriter) Write(p []byte) (int, error) {
+	if int64(len(p)) > e.left {
+		return 0, errShort
 	}
+	n, err := e.w.Write(p)
+	e.left -= int64(n)
+	return n, err
 }

@@ -98,14 +98,13 @@ func exchangeText(err error) string {
 
 // ask sends a challenge and reads the response. The mark is "+ " and never "+OK" (RFC 5034 §4).
 func (c *Conn) ask(challenge []byte) ([]byte, error) {
-	c.out.begin()
-	if _, err := c.w.WriteString("+ " + base64.StdEncoding.EncodeToString(challenge) + "\r\n"); err != nil {
+	if _, err := c.out.begin().WriteString("+ " + base64.StdEncoding.EncodeToString(challenge) + "\r\n"); err != nil {
 		return nil, err
 	}
-	if err := c.w.Flush(); err != nil {
+	if err := c.out.Flush(); err != nil {
 		return nil, err
 	}
-	line, err := c.readLine(maxResponseLine, c.wait())
+	line, err := c.readLine(maxResponseLine)
 	if err != nil {
 		return nil, err
 	}

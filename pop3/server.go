@@ -1,7 +1,6 @@
 package pop3
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -31,7 +30,8 @@ type Server struct {
 	// Logger gets an event for each session; nil discards them.
 	Logger *slog.Logger
 
-	buffers sync.Pool // of *buffers
+	writers sync.Pool // of *bufio.Writer
+	buffers sync.Pool // of *[bodyBuffer]byte
 
 	mu        sync.Mutex // protects the fields below
 	listeners map[net.Listener]struct{}
@@ -181,19 +181,10 @@ func (s *Server) logger() *slog.Logger {
 	return s.Logger
 }
 
-// buffers are what sending one message needs; a connection has them only for that long.
-type buffers struct {
-	in  [bodyBuffer]byte
-	out *bufio.Writer
-}
-
-func (s *Server) lend() (b *buffers, giveBack func()) {
-	b, ok := s.buffers.Get().(*buffers)
-	if !ok {
-		b = &buffers{out: bufio.NewWriterSize(nil, bodyBuffer)}
+// lend gives a buffer, which goes back to s.buffers.
+func (s *Server) lend() *[bodyBuffer]byte {
+	if b, ok := s.buffers.Get().(*[bodyBuffer]byte); ok {
+		return b
 	}
-	return b, func() {
-		b.out.Reset(nil)
-		s.buffers.Put(b)
-	}
+	return new([bodyBuffer]byte)
 }

@@ -4,13 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 )
 
 // transaction is the TRANSACTION state (RFC 1939 §5). Deletes are marks in here until QUIT; the maildrop learns of none before.
 type transaction struct {
 	maildrop Maildrop
 	messages []Message // i from 0
-	deleted  map[int]struct{}
+	deleted  []bool    // by i; nil if none is
 	// count and octets are those of the messages that are not marked.
 	count  int
 	octets int64
@@ -27,7 +28,7 @@ func (*transaction) commands() map[string]command { return transactionCommands }
 func (*transaction) elsewhere() string { return "you are logged in already" }
 
 func (t *transaction) reset() {
-	t.deleted, t.count, t.octets = map[int]struct{}{}, len(t.messages), 0
+	t.deleted, t.count, t.octets = nil, len(t.messages), 0
 	for i := range t.messages {
 		t.octets += t.messages[i].Size
 	}
@@ -37,10 +38,7 @@ func (t *transaction) summary() string {
 	return fmt.Sprintf("%d messages (%d octets)", t.count, t.octets)
 }
 
-func (t *transaction) isDeleted(n int) bool {
-	_, is := t.deleted[n]
-	return is
-}
+func (t *transaction) isDeleted(n int) bool { return t.deleted != nil && t.deleted[n-1] }
 
 // message reads a message number; refused is set if there is no such message.
 func (t *transaction) message(arg string) (n int, refused *reply) {
@@ -70,25 +68,30 @@ func cmdStat(c *Conn, arg string) reply {
 
 // cmdList answers with one scan listing, or with all (RFC 1939 §5).
 func cmdList(c *Conn, arg string) reply {
-	return c.listing("LIST", arg, func(n int, m Message) string { return fmt.Sprintf("%d %d", n, m.Size) })
+	return c.listing("LIST", arg, func(b []byte, m *Message) []byte { return strconv.AppendInt(b, m.Size, 10) })
 }
 
 // cmdUidl answers with one unique-id listing, or with all (RFC 1939 §7).
 func cmdUidl(c *Conn, arg string) reply {
-	return c.listing("UIDL", arg, func(n int, m Message) string { return fmt.Sprintf("%d %s", n, m.UID) })
+	return c.listing("UIDL", arg, func(b []byte, m *Message) []byte { return append(b, m.UID...) })
 }
 
-func (c *Conn) listing(name, arg string, line func(n int, m Message) string) reply {
+func (c *Conn) listing(name, arg string, what func(b []byte, m *Message) []byte) reply {
 	t := c.state.(*transaction)
+	line := func(b []byte, n int) []byte {
+		return what(append(strconv.AppendInt(b, int64(n), 10), ' '), &t.messages[n-1])
+	}
 	args := fields(arg)
 	switch len(args) {
 	case 0:
 		return list(t.summary(), func(w *dotWriter) error {
-			for i := range t.messages {
-				if t.isDeleted(i + 1) {
+			var b []byte
+			for n := 1; n <= len(t.messages); n++ {
+				if t.isDeleted(n) {
 					continue
 				}
-				if _, err := io.WriteString(w, line(i+1, t.messages[i])+"\r\n"); err != nil {
+				b = append(line(b[:0], n), crlf...)
+				if _, err := w.Write(b); err != nil {
 					return err
 				}
 			}
@@ -99,7 +102,7 @@ func (c *Conn) listing(name, arg string, line func(n int, m Message) string) rep
 		if refused != nil {
 			return *refused
 		}
-		return ok(line(n, t.messages[n-1]))
+		return ok(string(line(nil, n)))
 	default:
 		return bad(name + " has at most one argument")
 	}
@@ -116,10 +119,7 @@ func cmdRetr(c *Conn, arg string) reply {
 	if refused != nil {
 		return *refused
 	}
-	size := t.messages[n-1].Size
-	return c.send(t, n, -1, fmt.Sprintf("%d octets", size), func(w *dotWriter, r io.Reader, buf []byte) error {
-		return copyExactly(w, r, size, buf)
-	})
+	return c.send(t, &sending{n: n, size: t.messages[n-1].Size, lines: -1})
 }
 
 // cmdTop sends the header and some lines (RFC 1939 §7). More lines than there are is the whole message: fetchmail asks for 99999999.
@@ -137,48 +137,56 @@ func cmdTop(c *Conn, arg string) reply {
 	if !isNumber {
 		return bad("a number of lines is a whole number from 0")
 	}
-	return c.send(t, n, lines, "top of message follows", func(w *dotWriter, r io.Reader, buf []byte) error {
-		_, err := io.CopyBuffer(w, newTopReader(r, lines), buf)
-		return err
-	})
+	return c.send(t, &sending{n: n, lines: lines})
 }
 
-// send answers with octets of message n. An error after the first line ends the connection without the terminating dot: a client must
+// sending is a message on its way out.
+type sending struct {
+	conn *Conn
+	n    int
+	r    io.ReadCloser
+	// lines is what TOP was asked for, negative for all size octets.
+	lines int
+	size  int64
+}
+
+// send answers with octets of a message. An error after the first line ends the connection without the terminating dot: a client must
 // not take part of a message for all of it.
-func (c *Conn) send(t *transaction, n, lines int, text string, transfer func(w *dotWriter, r io.Reader, buf []byte) error) reply {
-	r, err := t.maildrop.Retrieve(c.ctx, n, lines)
+func (c *Conn) send(t *transaction, m *sending) reply {
+	r, err := t.maildrop.Retrieve(c.ctx, m.n, m.lines)
 	if err != nil {
 		return refusal(err)
 	}
-	answer := list(text, func(w *dotWriter) error {
-		err := c.transfer(w, r, transfer)
-		if err != nil {
-			c.log.Warn("message not sent to its end", "n", n, "octets", w.n, "err", err)
+	m.conn, m.r = c, r
+	text := "top of message follows"
+	if m.lines < 0 {
+		text = strconv.FormatInt(m.size, 10) + " octets"
+	}
+	return reply{ok: true, text: text, body: m.transfer, release: r}
+}
+
+// transfer has a larger buffer for the time of one message, unless the message comes with its own.
+func (m *sending) transfer(w *dotWriter) (err error) {
+	var lent *[bodyBuffer]byte
+	defer func() {
+		if lent != nil {
+			m.conn.server.buffers.Put(lent)
 		}
-		return err
-	})
-	answer.release = r.Close
-	return answer
-}
-
-// transfer lends the larger buffers for the time of one message.
-func (c *Conn) transfer(w *dotWriter, r io.Reader, transfer func(w *dotWriter, r io.Reader, buf []byte) error) error {
-	b, giveBack := c.server.lend()
-	defer giveBack()
-	if err := c.w.Flush(); err != nil {
-		return err
+	}()
+	lend := func() []byte {
+		lent = m.conn.server.lend()
+		return lent[:]
 	}
-	b.out.Reset(c.out)
-	w.w = b.out
-	defer func() { w.w = c.w }()
-	if err := transfer(w, onlyReader{r}, b.in[:]); err != nil {
-		return err
+	if m.lines < 0 {
+		err = copyExactly(w, m.r, m.size, lend)
+	} else {
+		_, err = io.CopyBuffer(w, newTopReader(m.r, m.lines), lend())
 	}
-	return b.out.Flush()
+	if err != nil {
+		m.conn.log.Warn("message not sent to its end", "n", m.n, "octets", w.n, "err", err)
+	}
+	return err
 }
-
-// onlyReader hides other methods, so that io.Copy uses the buffer that it is given.
-type onlyReader struct{ io.Reader }
 
 // cmdDele marks a message (RFC 1939 §5).
 func cmdDele(c *Conn, arg string) reply {
@@ -191,10 +199,13 @@ func cmdDele(c *Conn, arg string) reply {
 	if refused != nil {
 		return *refused
 	}
-	t.deleted[n] = struct{}{}
+	if t.deleted == nil {
+		t.deleted = make([]bool, len(t.messages))
+	}
+	t.deleted[n-1] = true
 	t.count--
 	t.octets -= t.messages[n-1].Size
-	return ok(fmt.Sprintf("message %d marked as deleted", n))
+	return ok("message " + strconv.Itoa(n) + " marked as deleted")
 }
 
 // cmdNoop does nothing (RFC 1939 §5).
@@ -222,10 +233,10 @@ func cmdQuit(c *Conn, arg string) reply {
 	if len(fields(arg)) > 0 {
 		return bad("QUIT has no arguments")
 	}
-	deleted := make([]int, 0, len(t.deleted))
-	for n := 1; n <= len(t.messages) && len(deleted) < len(t.deleted); n++ {
-		if t.isDeleted(n) {
-			deleted = append(deleted, n)
+	deleted := make([]int, 0, len(t.messages)-t.count)
+	for i, is := range t.deleted {
+		if is {
+			deleted = append(deleted, i+1)
 		}
 	}
 	if err := t.maildrop.Update(context.WithoutCancel(c.ctx), deleted); err != nil {

@@ -2,8 +2,8 @@ package pop3
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
-	"io"
 	"net"
 	"strings"
 	"time"
@@ -17,13 +17,8 @@ var (
 // readLine reads a line and returns it without its end. A line over limit octets (its end included) is read to its end and reported
 // as errLineTooLong, so that no part of it is taken for a command. A line without an end, cut off by the connection's, is no line:
 // a QUIT that lost its line end is a lost connection. The wait is for the whole line.
-func (c *Conn) readLine(limit int, wait time.Duration) (string, error) {
-	if c.r.Buffered() == 0 {
-		if err := c.w.Flush(); err != nil {
-			return "", err
-		}
-	}
-	if err := c.setReadDeadline(wait); err != nil {
+func (c *Conn) readLine(limit int) (string, error) {
+	if err := c.beginRead(); err != nil {
 		return "", err
 	}
 	var long []byte
@@ -52,13 +47,39 @@ func chomp(line []byte) string {
 	return strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r")
 }
 
+// asked reports whether a whole line is there already.
+func (c *Conn) asked() bool {
+	ahead, _ := c.r.Peek(c.r.Buffered()) // cannot fail: it is there
+	return bytes.IndexByte(ahead, '\n') >= 0
+}
+
+// beginRead prepares for a line: if it is not there yet, what was said goes out, and a time begins.
+func (c *Conn) beginRead() error {
+	if c.asked() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.draining {
+			return errDrained
+		}
+		return nil
+	}
+	if err := c.out.Flush(); err != nil {
+		return err
+	}
+	return c.setReadDeadline(c.wait())
+}
+
 func (c *Conn) setReadDeadline(wait time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.draining {
 		return errDrained
 	}
-	return c.net.SetReadDeadline(time.Now().Add(wait))
+	at, needed := c.deadline.move(time.Now().Add(wait))
+	if !needed {
+		return nil
+	}
+	return c.net.SetReadDeadline(at)
 }
 
 func (c *Conn) readFailed(err error) error {
@@ -95,6 +116,7 @@ func (c *Conn) watch(cancel func()) (stop func()) {
 	}()
 	return func() {
 		c.mu.Lock()
+		c.deadline = deadline{}
 		_ = c.net.SetReadDeadline(time.Unix(1, 0)) // ends the watching read
 		c.mu.Unlock()
 		<-done
@@ -119,39 +141,3 @@ func (s *source) Read(p []byte) (int, error) {
 	}
 	return s.Conn.Read(p)
 }
-
-// pacer gives every write a deadline that rolls with progress: transferFloor octets in each transferWindow.
-type pacer struct {
-	net.Conn
-	window time.Time
-	sent   int
-}
-
-// begin starts a window: the client is not late yet.
-func (p *pacer) begin() { p.window, p.sent = time.Now(), 0 }
-
-func (p *pacer) Write(b []byte) (int, error) {
-	written := 0
-	for len(b) > 0 {
-		if p.sent >= transferFloor {
-			p.begin()
-		}
-		if err := p.SetWriteDeadline(p.window.Add(transferWindow)); err != nil {
-			return written, err
-		}
-		n, err := p.Conn.Write(b[:min(len(b), transferFloor)])
-		written += n
-		p.sent += n
-		b = b[n:]
-		var timeout net.Error
-		if errors.As(err, &timeout) && timeout.Timeout() {
-			return written, errTooSlow
-		}
-		if err != nil {
-			return written, err
-		}
-	}
-	return written, nil
-}
-
-var _ io.Writer = (*pacer)(nil)

@@ -223,25 +223,35 @@ func TestBounceToNowhere(t *testing.T) {
 	}
 }
 
-// TestFullReturnWithoutRoom: where the whole message does not fit into the sender's mailbox any more, the bounce comes with its header.
+// TestFullReturnWithoutRoom: where the whole message does not fit into the sender's mailbox any more, or into the domain, the bounce comes
+// with its header.
 func TestFullReturnWithoutRoom(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		r.site("remote.example", "192.0.2.1", refuser())
-		r.queue(post{ret: store.ReturnFull, body: "Subject: x\r\n\r\n" + strings.Repeat("a line\r\n", 10_000)}, "bob@remote.example")
-		a, err := r.store.Account(t.Context(), r.alice)
-		if err != nil {
-			t.Fatal(err)
-		}
-		a.Quota.Octets = 10_000
-		if _, err := r.store.UpdateAccount(t.Context(), a); err != nil {
-			t.Fatal(err)
-		}
-		r.runFor(time.Second)
-		if mail := r.mail(); len(mail) != 1 || readReport(t, mail[0]).kind != "text/rfc822-headers" {
-			t.Errorf("bounces %q\n%s", mail, r.logged)
-		}
-	})
+	for _, of := range []string{"mailbox", "domain"} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			r.site("remote.example", "192.0.2.1", refuser())
+			r.queue(post{ret: store.ReturnFull, body: "Subject: x\r\n\r\n" + strings.Repeat("a line\r\n", 10_000)}, "bob@remote.example")
+			a, err := r.store.Account(t.Context(), r.alice)
+			s, errSettings := r.store.Settings(t.Context())
+			if err := errors.Join(err, errSettings); err != nil {
+				t.Fatal(err)
+			}
+			if of == "mailbox" {
+				a.Quota.Octets = 10_000
+				_, err = r.store.UpdateAccount(t.Context(), a)
+			} else {
+				s.DomainOctets = 10_000
+				_, err = r.store.UpdateSettings(t.Context(), s)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.runFor(time.Second)
+			if mail := r.mail(); len(mail) != 1 || readReport(t, mail[0]).kind != "text/rfc822-headers" {
+				t.Errorf("%s: bounces %q\n%s", of, mail, r.logged)
+			}
+		})
+	}
 }
 
 // TestRelayedReport: who asked to be told of success is told by us where the host gives no reports (RFC 3461 §5.2.2), and by nobody else.

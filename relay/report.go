@@ -38,7 +38,7 @@ func (r *Runner) commitReport(abort context.Context, group []ending) error {
 		switch {
 		case errors.Is(err, errBody):
 			logBody(ctx, r.log, first, err)
-		case form != withMessage || !errors.Is(err, store.ErrMaildropFull):
+		case form != withMessage || !errors.Is(err, store.ErrMaildropFull) && !errors.Is(err, store.ErrDomainFull):
 			return err
 		}
 	}

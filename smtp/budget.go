@@ -3,16 +3,19 @@ package smtp
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"latchkey/guard"
 	"latchkey/internal/refusal"
+	"latchkey/store"
 )
 
 // refundTime bounds giving back what a transaction had reserved.
 const refundTime = 5 * time.Second
 
-// phase is what became of a transaction's reservation. It goes from open to one of the others, and from sealed to settled.
+// phase is what became of a transaction's reservations: recipients in budgets and room in maildrops. It goes from open to one of the others, and from sealed to settled.
 type phase int
 
 const (
@@ -128,29 +131,31 @@ func (s *session) refundGrant(who granted, n int) error {
 // goroutine, at any time and any number of times: what is being committed, or was, is left alone.
 func (s *session) forget() {
 	if tx := s.tx.Swap(nil); tx != nil {
-		s.refund(tx, tx.settle(open))
+		n, rooms := tx.settle(open)
+		s.srv.opts.Store.Unreserve(rooms...)
+		s.refund(tx, n)
 	}
 }
 
-// seal makes the transaction one that is committed: from here on nothing but the outcome of the commit settles it. False means that it
-// was given up meanwhile.
-func (tx *transaction) seal() bool {
+// seal makes the transaction one that is committed, and returns the room that goes with it: from here on nothing but the outcome of the
+// commit settles it. False means that it was given up meanwhile.
+func (tx *transaction) seal() (rooms []store.ReservationID, ok bool) {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
 	if tx.phase != open {
-		return false
+		return nil, false
 	}
 	tx.phase = sealed
-	return true
+	return slices.Collect(maps.Values(tx.rooms)), true
 }
 
-// settle ends the reservation if it is in a phase, and returns what it held; 0 if it is in another.
-func (tx *transaction) settle(from phase) int {
+// settle ends the reservations if they are in a phase, and returns what was held; nothing if they are in another.
+func (tx *transaction) settle(from phase) (recipients int, rooms []store.ReservationID) {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
 	if tx.phase != from {
-		return 0
+		return 0, nil
 	}
 	tx.phase = settled
-	return tx.reserved
+	return tx.reserved, slices.Collect(maps.Values(tx.rooms))
 }

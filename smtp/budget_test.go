@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -429,26 +430,35 @@ func (f *fixture) version(name string) uint64 {
 	return a.CredentialVersion
 }
 
-// The phases: whoever comes first decides, and gets the recipients to give back.
+// The phases: whoever comes first decides, and gets the recipients and the room to give back.
 func TestReservationPhases(t *testing.T) {
-	tx := &transaction{reserved: 3}
-	if !tx.seal() || tx.seal() {
-		t.Error("sealed twice, or not at all")
+	begin := func() *transaction {
+		tx := &transaction{reserved: 3}
+		if !tx.hold(places{{account: 1, id: 7}}) || !tx.holds(1) || tx.holds(2) {
+			t.Error("room is not held")
+		}
+		return tx
 	}
-	if n := tx.settle(open); n != 0 {
-		t.Errorf("given back under a commit: %d", n)
+	settles := func(tx *transaction, from phase, want int) {
+		t.Helper()
+		if n, rooms := tx.settle(from); n != want || len(rooms) != min(want, 1) {
+			t.Errorf("given back: %d recipients and room %v, want %d", n, rooms, want)
+		}
 	}
-	if n := tx.settle(sealed); n != 3 {
-		t.Errorf("after the commit: %d", n)
+	tx := begin()
+	if rooms, ok := tx.seal(); !ok || !slices.Equal(rooms, []store.ReservationID{7}) {
+		t.Errorf("sealed: %t with room %v", ok, rooms)
 	}
-	if n := tx.settle(sealed); n != 0 {
-		t.Errorf("after the commit, again: %d", n)
+	if _, ok := tx.seal(); ok || tx.hold(places{{account: 2, id: 8}}) {
+		t.Error("sealed twice, or more room taken under a commit")
 	}
-	tx = &transaction{reserved: 3}
-	if n := tx.settle(open); n != 3 {
-		t.Errorf("given up: %d", n)
-	}
-	if tx.seal() || tx.settle(open) != 0 {
+	settles(tx, open, 0)
+	settles(tx, sealed, 3)
+	settles(tx, sealed, 0)
+	tx = begin()
+	settles(tx, open, 3)
+	if _, ok := tx.seal(); ok || tx.hold(places{{account: 2, id: 8}}) {
 		t.Error("given up, and goes on")
 	}
+	settles(tx, open, 0)
 }

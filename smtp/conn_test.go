@@ -19,6 +19,7 @@ func onPipes(t *testing.T, door Door, test func(t *testing.T, f *fixture, p *pip
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, door, edit...)
+		f.wait = synctest.Wait
 		p := newPipes()
 		f.serveOn(p)
 		test(t, f, p)

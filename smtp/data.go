@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -22,8 +23,8 @@ import (
 const (
 	// maxReceived is the number of Received fields above which a message goes in circles (RFC 5321 §6.3: at least 100).
 	maxReceived = 100
-	// copyBuffer is what a transfer holds of a body, in octets.
-	copyBuffer = 16 << 10
+	// readBuffer is what a transfer holds of a message beside its header, in octets.
+	readBuffer = 16 << 10
 	// maxHello bounds the client's name in a Received line.
 	maxHello = 255
 	// dateForm is how a header writes a time (RFC 5322 §3.3).
@@ -40,8 +41,10 @@ func (s *session) receive(tx *transaction, r io.Reader) (store.MessageID, error)
 		return 0, err
 	}
 	defer func() { _ = draft.Abort() }() // nothing to do after Commit
-	lines := tx.lines(&sizeReader{r: r, left: tx.settings.MessageSize})
-	header, body, err := message.ReadHeader(lines)
+	in := s.srv.intake()
+	defer s.srv.giveBack(in)
+	lines, header := in.begin(tx, r), &in.header
+	body, err := header.Read(in.buf)
 	if err != nil {
 		return 0, err
 	}
@@ -52,7 +55,7 @@ func (s *session) receive(tx *transaction, r io.Reader) (store.MessageID, error)
 	if err != nil {
 		return 0, err
 	}
-	if _, err := io.CopyBuffer(onlyWriter{draft}, onlyReader{body}, make([]byte, copyBuffer)); err != nil {
+	if err := in.copyBody(draft, headerLen, body); err != nil {
 		return 0, err
 	}
 	if s.wire.wasCut() {
@@ -75,11 +78,14 @@ func (s *session) commit(tx *transaction, draft store.Draft, e store.Envelope) (
 	if err := s.still(tx, atCommit); err != nil {
 		return store.Receipt{}, err
 	}
-	if !tx.seal() {
+	rooms, ok := tx.seal()
+	if !ok {
 		return store.Receipt{}, gosmtp.ErrDataReset
 	}
+	defer s.srv.opts.Store.Unreserve(rooms...) // the commit did, unless it panicked
+	e.Reserved = rooms
 	receipt, err := draft.Commit(s.ctx, e)
-	if n := tx.settle(sealed); err != nil {
+	if n, _ := tx.settle(sealed); err != nil {
 		s.refund(tx, n)
 	}
 	return receipt, err
@@ -104,10 +110,59 @@ func (s *session) count(tx *transaction) {
 	}
 }
 
-// onlyReader and onlyWriter keep io.CopyBuffer to the buffer that it is given.
-type onlyReader struct{ io.Reader }
-
+// onlyWriter keeps io.Copy to Write.
 type onlyWriter struct{ io.Writer }
+
+// intake is what receiving one message needs. A connection has one only for that long.
+type intake struct {
+	size   sizeReader
+	strict message.StrictReader
+	repair *message.RepairReader // nil until it is needed
+	buf    *bufio.Reader
+	header message.Header
+}
+
+func (s *Server) intake() *intake {
+	if in, ok := s.intakes.Get().(*intake); ok {
+		return in
+	}
+	return &intake{buf: bufio.NewReaderSize(nil, readBuffer)}
+}
+
+// giveBack keeps the memory, and nothing of the message.
+func (s *Server) giveBack(in *intake) {
+	in.size = sizeReader{}
+	in.strict.Reset(nil)
+	if in.repair != nil {
+		in.repair.Reset(nil)
+	}
+	in.buf.Reset(nil)
+	in.header.Reset()
+	s.intakes.Put(in)
+}
+
+// copyBody writes the body behind the at octets of the header: in pieces of readBuffer that also begin at multiples of it, however the
+// client cuts its packets. A large message is a file, and the kernel keeps one that was written in such pieces in large ones too: it is
+// read at twice the speed.
+func (in *intake) copyBody(w io.Writer, at int64, body io.Reader) error {
+	if body != io.Reader(in.buf) { // a header that a line which is no field ended
+		_, err := io.Copy(onlyWriter{w}, body)
+		return err
+	}
+	for {
+		piece, err := in.buf.Peek(readBuffer - int(at%readBuffer))
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if _, err := w.Write(piece); err != nil || len(piece) == 0 {
+			return err
+		}
+		at += int64(len(piece))
+		if _, err := in.buf.Discard(len(piece)); err != nil {
+			return err
+		}
+	}
+}
 
 // lineReader is the source of a message with CRLF line ends.
 type lineReader interface {
@@ -115,12 +170,21 @@ type lineReader interface {
 	LongLines() int64
 }
 
-// lines refuses bare CR and LF in mail from others, and mends them in mail of our own users, whose programs know no better.
-func (tx *transaction) lines(r io.Reader) lineReader {
-	if submits(tx.who) {
-		return message.NewRepairReader(r)
+// begin puts a message under in.buf. Bare CR and LF are refused in mail from others, and mended in mail of our own users, whose programs
+// know no better.
+func (in *intake) begin(tx *transaction, r io.Reader) lineReader {
+	in.size = sizeReader{r: r, left: tx.settings.MessageSize}
+	if !submits(tx.who) {
+		in.strict.Reset(&in.size)
+		in.buf.Reset(&in.strict)
+		return &in.strict
 	}
-	return message.NewStrictReader(r)
+	if in.repair == nil {
+		in.repair = message.NewRepairReader(nil)
+	}
+	in.repair.Reset(&in.size)
+	in.buf.Reset(in.repair)
+	return in.repair
 }
 
 // sizeReader enforces the exact size limit on the octets as the client sent them (RFC 1870 §3): not one more.

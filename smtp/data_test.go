@@ -128,10 +128,44 @@ func TestMemoryFlat(t *testing.T) {
 	}
 }
 
-// countingStore keeps no bodies.
+// TestLargePieces: a body reaches the store in pieces of readBuffer that begin at multiples of it, however it came.
+func TestLargePieces(t *testing.T) {
+	f := newFixture(t, MX)
+	counter := &countingStore{Store: f.store}
+	f.opts.Store = counter
+	f.serve()
+	body := strings.Repeat(strings.Repeat("x", 76)+"\r\n", 1000)
+	for _, piece := range []int{100, 1000, 30_000, len(body)} {
+		counter.size, counter.ends = 0, nil
+		c := f.greeted()
+		c.ask("MAIL FROM:<x@remote.example>", "250 2.")
+		c.ask("RCPT TO:<bob@example.com>", "250 2.")
+		c.ask("DATA", "354 ")
+		c.send("A: 1\r\n\r\n")
+		for rest := body; rest != ""; {
+			n := min(piece, len(rest))
+			c.send(rest[:n])
+			rest = rest[n:]
+		}
+		c.send(".\r\n")
+		c.expect("250 2.0.0 queued as ")
+		ends := counter.ends
+		if len(ends) != 2+len(body)/readBuffer || ends[len(ends)-1] != ends[0]+int64(len(body)) {
+			t.Fatalf("pieces of %d: the store was given octets up to %v", piece, ends)
+		}
+		for _, end := range ends[1 : len(ends)-1] {
+			if end%readBuffer != 0 {
+				t.Errorf("pieces of %d: a piece ends at %d", piece, end)
+			}
+		}
+	}
+}
+
+// countingStore keeps no bodies, only how long they were after each piece.
 type countingStore struct {
 	Store
 	size int64
+	ends []int64
 }
 
 func (s *countingStore) NewDraft(context.Context) (store.Draft, error) { return &countingDraft{s}, nil }
@@ -139,7 +173,9 @@ func (s *countingStore) NewDraft(context.Context) (store.Draft, error) { return 
 type countingDraft struct{ s *countingStore }
 
 func (d *countingDraft) Write(p []byte) (int, error) {
-	d.s.size += int64(len(p))
+	if d.s.size += int64(len(p)); len(p) > 0 {
+		d.s.ends = append(d.s.ends, d.s.size)
+	}
 	return len(p), nil
 }
 func (d *countingDraft) Size() int64  { return d.s.size }

@@ -8,7 +8,8 @@
 // connections, TLS, grants and budgets are guard's; messages are kept by the store.
 //
 // go-smtp has gaps that cannot be cured through its backend interface. They are cured in wire.go, a net.Conn below TLS, so that
-// go-smtp still sees a bare *tls.Conn. What cannot be cured is listed in docs/rfc.md as a deviation.
+// go-smtp still sees a bare *tls.Conn. What cannot be cured is listed in docs/rfc.md as a deviation. On a connection in the clear a
+// message of DATA is read past go-smtp, in blocks: see detour.go.
 //
 // Three rules for whoever changes a session:
 //

@@ -92,6 +92,8 @@ type fixture struct {
 	addr  string
 	ids   map[string]store.AccountID
 	log   *lockedBuffer
+	// wait is synctest.Wait where the clock is false.
+	wait func()
 }
 
 type lockedBuffer struct {
@@ -148,6 +150,7 @@ func newFixture(t testing.TB, door Door, edit ...func(*Options)) *fixture {
 		e(&f.opts)
 	}
 	t.Cleanup(func() {
+		f.nothingHeld()
 		problems, err := f.store.Check(ctx)
 		if err != nil || len(problems) > 0 {
 			t.Errorf("store check: %v %v", problems, err)

@@ -56,6 +56,7 @@ func FuzzSession(f *testing.F) {
 				o.TLSConfig = nil // a handshake is crypto/tls's matter
 			})
 			fx.auth.fail = store.ErrClosed // nobody logs in
+			fx.wait = synctest.Wait
 			p := newPipes()
 			fx.serveOn(p)
 			c, _ := p.dial(fx)

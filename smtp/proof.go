@@ -3,6 +3,7 @@ package smtp
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"latchkey/guard"
 	"latchkey/internal/mailaddr"
@@ -60,12 +61,27 @@ func (s *session) may(who sender, reversePath mailaddr.Address, right ownership,
 }
 
 // grantedAs looks for a live grant of a mailbox that owns the reverse-path: rather one that owns it than one that it was lent to, and
-// rather one that has something left. It returns nil if there is none.
+// rather one that has something left. It returns nil if there is none. Only mailboxes that may have a right on the address are asked
+// about: an office with hundreds of grants costs a stranger's mail from there nothing.
 func (s *session) grantedAs(reversePath mailaddr.Address, settings store.Settings) (sender, error) {
 	if s.srv.opts.Grants == nil || reversePath.IsZero() {
 		return nil, nil
 	}
-	grants, err := s.srv.opts.Grants.Live(s.ctx, s.place())
+	accounts, err := s.srv.opts.Store.LentTo(s.ctx, reversePath)
+	if err != nil {
+		return nil, err
+	}
+	route, err := s.ownRoute(s.ctx, reversePath, settings.Domain)
+	if err != nil {
+		return nil, err
+	}
+	if len(route.Local) == 1 && !slices.Contains(accounts, route.Local[0]) {
+		accounts = append(accounts, route.Local[0])
+	}
+	if len(accounts) == 0 {
+		return nil, nil
+	}
+	grants, err := s.srv.opts.Grants.Live(s.ctx, s.place(), accounts)
 	if err != nil {
 		return nil, err
 	}

@@ -153,6 +153,7 @@ func TestExpandedRecipientsAreBounded(t *testing.T) {
 	if err := s.rcpt("bob@example.com", &gosmtp.RcptOptions{}); err != nil || len(tx.recipients) != store.MaxRecipients {
 		t.Errorf("one more with room for one: got %v, %d recipients", err, len(tx.recipients))
 	}
+	s.forget()
 }
 
 // Searching for addresses becomes slow and then ends; our own users are not meant.
@@ -300,8 +301,8 @@ func TestBounceNeedsUTF8(t *testing.T) {
 		{"sender", "\u00e4lice@example.com", "bob@example.com", "Subject: x\r\n\r\n", true},
 		{"recipient", "alice@example.com", "b\u00f6b@example.com", "Subject: x\r\n\r\n", true},
 	} {
-		h, _, err := message.ReadHeader(strings.NewReader(tt.header))
-		if err != nil {
+		h := &message.Header{}
+		if _, err := h.Read(strings.NewReader(tt.header)); err != nil {
 			t.Fatal(err)
 		}
 		tx := &transaction{reversePath: address(tt.from)}

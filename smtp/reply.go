@@ -79,6 +79,7 @@ func outcomes() []outcome {
 		{store.ErrClosed, true, refusal.ServerStopping},
 		{store.ErrSuspended, false, refusal.RecipientSuspended},
 		{store.ErrMaildropFull, false, refusal.RecipientFull},
+		{store.ErrDomainFull, false, refusal.DomainFull},
 		{store.ErrNotFound, false, refusal.RecipientUnknown},
 
 		{auth.ErrCredentials, false, refusal.AuthWrongPassword},

@@ -39,6 +39,7 @@ func replies() []replyCase {
 		{store.ErrBound, "451 4.3.0"},
 		{store.ErrSuspended, "450 4.2.1"},
 		{store.ErrMaildropFull, "452 4.2.2"},
+		{store.ErrDomainFull, "452 4.3.1"},
 		{store.ErrNoRecipients, "451 4.3.0"},
 		{store.ErrSettled, "451 4.3.0"},
 		{store.ErrLeaseLost, "451 4.3.0"},

@@ -36,7 +36,9 @@ var ErrServerClosed = errors.New("smtp: server closed")
 type Store interface {
 	Account(ctx context.Context, id store.AccountID) (store.Account, error)
 	Resolve(ctx context.Context, addr mailaddr.Address) (store.Route, error)
-	Usage(ctx context.Context, account store.AccountID) (store.Usage, error)
+	LentTo(ctx context.Context, addr mailaddr.Address) ([]store.AccountID, error)
+	Reserve(ctx context.Context, account store.AccountID, octets int64) (store.ReservationID, error)
+	Unreserve(ids ...store.ReservationID)
 	NewDraft(ctx context.Context) (store.Draft, error)
 	Settings(ctx context.Context) (store.Settings, error)
 	AddStat(ctx context.Context, day store.Day, name string, n int64) error
@@ -51,7 +53,7 @@ type Authenticator interface {
 
 // Grants is what the service needs of POP before SMTP: *guard.Grants.
 type Grants interface {
-	Live(ctx context.Context, p guard.Place) ([]store.Grant, error)
+	Live(ctx context.Context, p guard.Place, accounts []store.AccountID) ([]store.Grant, error)
 	Current(ctx context.Context, p guard.Place, grant store.Grant) (bool, error)
 	Why(ctx context.Context, p guard.Place, account store.AccountID) (guard.NoGrant, error)
 	Spend(ctx context.Context, id store.GrantID, n int) (ok bool, err error)
@@ -110,6 +112,7 @@ type Server struct {
 	conns  atomic.Uint64
 	// serves are the calls of Serve, engines what they hand connections to.
 	serves, engines sync.WaitGroup
+	intakes         sync.Pool // of *intake
 
 	mu        sync.Mutex // protects what follows
 	closed    bool

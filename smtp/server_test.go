@@ -151,11 +151,11 @@ func (s *faulty) Settings(ctx context.Context) (store.Settings, error) {
 	return s.Store.Settings(ctx)
 }
 
-func (s *faulty) Usage(ctx context.Context, id store.AccountID) (store.Usage, error) {
-	if err := s.hit("Usage"); err != nil {
-		return store.Usage{}, err
+func (s *faulty) Reserve(ctx context.Context, id store.AccountID, octets int64) (store.ReservationID, error) {
+	if err := s.hit("Reserve"); err != nil {
+		return 0, err
 	}
-	return s.Store.Usage(ctx, id)
+	return s.Store.Reserve(ctx, id, octets)
 }
 
 func (s *faulty) NewDraft(ctx context.Context) (store.Draft, error) {
@@ -199,7 +199,7 @@ var steps = []struct {
 	rcpt  string
 }{
 	{"Settings", "fault", ""},
-	{"Usage", "250", "fault"},
+	{"Reserve", "250", "fault"},
 	{"NewDraft", "250", "250"},
 	{"Write", "250", "250"},
 	{"Commit", "250", "250"},

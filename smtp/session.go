@@ -76,7 +76,9 @@ type transaction struct {
 	mu sync.Mutex // protects what follows; never held during I/O
 	// reserved is how many recipients were taken from the sender's budgets. It is kept or given back once: see phase.
 	reserved int
-	phase    phase
+	// rooms are what is reserved in maildrops, given back or handed to the commit once: see phase.
+	rooms map[store.AccountID]store.ReservationID
+	phase phase
 }
 
 // newSession is called by go-smtp at the first HELO or EHLO, and at the first one under STARTTLS.
@@ -205,13 +207,10 @@ func (s *session) rcpt(to string, opts *gosmtp.RcptOptions) error {
 	if err := s.authorizeRcpt(tx, addr, route); err != nil {
 		return err
 	}
-	if err := s.room(route, tx.size); err != nil {
-		return err
-	}
 	if !tx.fits(route) {
 		return tooManyRecipients()
 	}
-	if err := s.reserve(tx, tx.news(route)); err != nil {
+	if err := s.admit(tx, route); err != nil {
 		return err
 	}
 	tx.add(addr, route, notify, original)
@@ -224,40 +223,6 @@ func (s *session) authorizeRcpt(tx *transaction, addr mailaddr.Address, route st
 		return s.refusedRelay(tx, r.with(s.facts(tx.reversePath, tx.settings)))
 	}
 	return s.still(tx, atRcpt)
-}
-
-// room refuses an address of which no mailbox can take the message now, so that nobody sends a body in vain.
-func (s *session) room(route store.Route, size int64) error {
-	var refused error
-	for _, id := range route.Local {
-		err := s.roomIn(id, size)
-		if err == nil {
-			return nil
-		}
-		refused = errors.Join(refused, err)
-	}
-	if len(route.Remote) > 0 {
-		return nil
-	}
-	return refused
-}
-
-func (s *session) roomIn(id store.AccountID, size int64) error {
-	account, err := s.srv.opts.Store.Account(s.ctx, id)
-	if err != nil {
-		return err
-	}
-	if account.Suspended {
-		return store.ErrSuspended
-	}
-	usage, err := s.srv.opts.Store.Usage(s.ctx, id)
-	if err != nil {
-		return err
-	}
-	if !account.Quota.Fits(usage, max(size, 1)) {
-		return store.ErrMaildropFull
-	}
-	return nil
 }
 
 // unknownRecipient slows down and then ends a search for addresses. Owners of mailboxes may mistype as often as they like; who is only
@@ -340,6 +305,7 @@ func (tx *transaction) put(r store.Recipient) {
 func (s *session) Reset() {
 	_ = s.safely("RSET", func() error { // a panic is logged, and there is nobody to answer
 		s.forget()
+		s.wire.rejoin()
 		s.wire.endTransfer()
 		s.wire.setBusy(false)
 		return nil
@@ -359,6 +325,10 @@ func (s *session) Logout() error {
 func (s *session) Data(r io.Reader) error {
 	s.srv.reg.hold()
 	defer s.srv.reg.release()
+	r = s.source(r)
+	if d, ok := r.(*dataReader); ok {
+		defer d.finish()
+	}
 	var id store.MessageID
 	err := s.safely("DATA", func() (err error) {
 		id, err = s.take(r)

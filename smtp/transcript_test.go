@@ -17,7 +17,7 @@ import (
 )
 
 // directives are the comments at the head of a transcript that say how it is played: "# door: mx", "# cleartext: off", "# after: bob=1
-// jobs=0", which is what the store must hold in the end, and "# proof: live help", which is what can stand in for AUTH: see prove.
+// jobs=0", which is what the store must hold in the end, "# quota: bob=1000 domain=2000", in octets, and "# proof: live help", which is what can stand in for AUTH: see prove.
 func directives(t *testing.T, file string) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -28,7 +28,7 @@ func directives(t *testing.T, file string) map[string]string {
 	for line := range strings.Lines(string(text)) {
 		if key, value, ok := strings.Cut(strings.TrimPrefix(line, "# "), ": "); ok && strings.HasPrefix(line, "# ") {
 			switch key {
-			case "door", "cleartext", "after", "proof":
+			case "door", "cleartext", "after", "proof", "quota":
 				d[key] = strings.TrimSpace(value)
 			}
 		}
@@ -107,6 +107,7 @@ func TestTranscripts(t *testing.T) {
 					}
 				})
 				f.prove(d["proof"])
+				f.quotas(d["quota"])
 				f.auth.cleartext = d["cleartext"] != "off"
 				f.serve()
 				conn, err := net.Dial("tcp", f.addr)

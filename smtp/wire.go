@@ -16,6 +16,8 @@ import (
 const (
 	// corkSize is how many octets of replies are held back until the next read.
 	corkSize = 16 << 10
+	// keptSize is how many octets of memory for replies are kept between two packets of them.
+	keptSize = 512
 	// sniffSize is how far into the plain text HELO or EHLO is looked for.
 	sniffSize = 1 << 10
 	// closeFlush is how long a closing connection may take for its last reply.
@@ -101,6 +103,10 @@ type wire struct {
 	// sniffed is the beginning of the plain text, until the first greeting is handled.
 	sniffed []byte
 	greeted bool
+	// tail is the last octet that go-smtp has read, ahead what it reads next, detour set while a message goes past it: see detour.go.
+	tail   byte
+	ahead  []byte
+	detour bool
 }
 
 // pace is the speed of a transfer, in the time that we waited for the client only.
@@ -150,11 +156,42 @@ func (w *wire) SetWriteDeadline(t time.Time) error {
 	return w.Conn.SetWriteDeadline(t)
 }
 
-// Read writes what was held back, then waits for the client.
+// Read is how go-smtp reads.
 func (w *wire) Read(p []byte) (int, error) {
 	if !w.adopted.Load() {
 		return w.Conn.Read(p)
 	}
+	n, err := w.readAhead(p)
+	if n == 0 && err == nil {
+		n, err = w.receive(p)
+	}
+	if n > 0 {
+		w.tail = p[n-1]
+	}
+	return n, err
+}
+
+// readAhead hands out what was read already, or turns go-smtp away from a message; nothing and no error mean that it is to wait.
+func (w *wire) readAhead(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.detour:
+		return 0, errDetour
+	case len(w.ahead) == 0:
+		return 0, nil
+	case w.stop(time.Now()) != nil:
+		return 0, w.err
+	}
+	n := copy(p, w.ahead)
+	if w.ahead = w.ahead[n:]; len(w.ahead) == 0 {
+		w.ahead = nil
+	}
+	return n, nil
+}
+
+// receive writes what was held back, then waits for the client.
+func (w *wire) receive(p []byte) (int, error) {
 	if err := w.flush(w.limits.Write); err != nil {
 		return 0, w.fail(err)
 	}
@@ -164,16 +201,15 @@ func (w *wire) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		n, err := w.Conn.Read(p)
-		if err = w.endRead(time.Now(), time.Since(begun), p[:n], err); n > 0 || err != nil {
+		now := time.Now()
+		if err = w.endRead(now, now.Sub(begun), p[:n], err); n > 0 || err != nil {
 			return n, err
 		}
 	}
 }
 
-// beginRead sets the deadline, or says why there is no more reading.
-func (w *wire) beginRead(now time.Time) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// stop says why there is no more reading, or nil. mu is held.
+func (w *wire) stop(now time.Time) error {
 	switch {
 	case w.err != nil:
 	case w.mute:
@@ -185,9 +221,16 @@ func (w *wire) beginRead(now time.Time) error {
 	case w.replies < 0 && w.pace == nil:
 		w.err = errChatter
 	}
-	if w.err != nil {
-		w.cut = true
-		return w.err
+	w.cut = w.cut || w.err != nil
+	return w.err
+}
+
+// beginRead sets the deadline, or says why there is no more reading.
+func (w *wire) beginRead(now time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.stop(now); err != nil {
+		return err
 	}
 	w.waiting = true
 	if err := w.Conn.SetReadDeadline(w.deadline(now)); err != nil {
@@ -230,12 +273,11 @@ func (w *wire) endRead(now time.Time, took time.Duration, b []byte, err error) e
 		w.sniffed = append(w.sniffed, b[:min(len(b), sniffSize-len(w.sniffed))]...)
 	}
 	slow := w.pace != nil && !w.pace.note(took, len(b), w.limits)
-	var timeout net.Error
 	switch {
 	case err == nil && slow:
 		w.err = errSlow
 	case err == nil:
-	case !errors.As(err, &timeout) || !timeout.Timeout():
+	case !timedOut(err):
 		w.err = err
 	case w.draining && !w.busy:
 		w.err = errStopping
@@ -253,6 +295,11 @@ func (w *wire) endRead(now time.Time, took time.Duration, b []byte, err error) e
 	}
 	w.cut = w.err != nil
 	return w.err
+}
+
+func timedOut(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // note counts one read and reports whether the transfer still is fast enough.
@@ -323,6 +370,11 @@ func (w *wire) flush(limit time.Duration) error {
 		return err
 	}
 	_, err := w.Conn.Write(held)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.held == nil && cap(held) <= keptSize {
+		w.held = held[:0]
+	}
 	return err
 }
 

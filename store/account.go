@@ -62,16 +62,27 @@ func (Verifier) LogValue() slog.Value { return slog.StringValue("[redacted]") }
 // MarshalText keeps the verifier out of JSON and every other text form.
 func (Verifier) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
 
-// Quota bounds a maildrop. Zero fields mean no bound.
+// Quota bounds a maildrop, or all maildrops of the domain together (see [Settings.DomainQuota]). Zero fields mean no bound.
 type Quota struct {
 	Octets   int64 `json:"octets"`
 	Messages int64 `json:"messages"`
 }
 
-// Usage is what a maildrop holds; every copy counts at its full size.
+// Usage is what a maildrop holds, or all maildrops of the domain together. Every copy counts at its full size, prefix included, however
+// many copies share one body. Queued mail to other domains counts nowhere.
 type Usage struct {
 	Octets   int64 `json:"octets"`
 	Messages int64 `json:"messages"`
+}
+
+// Plus returns the sum of both.
+func (u Usage) Plus(v Usage) Usage {
+	return Usage{Octets: u.Octets + v.Octets, Messages: u.Messages + v.Messages}
+}
+
+// Minus returns u without v.
+func (u Usage) Minus(v Usage) Usage {
+	return Usage{Octets: u.Octets - v.Octets, Messages: u.Messages - v.Messages}
 }
 
 // Fits reports whether one more message of size octets stays within the quota.
@@ -167,4 +178,6 @@ type Accounts interface {
 	// Resolve answers where mail for an address goes: the exact name, else the name before the first "+", else the catch-all.
 	// An address outside this domain yields itself as Remote. ErrNotFound if the domain is ours and nobody takes it.
 	Resolve(ctx context.Context, addr mailaddr.Address) (Route, error)
+	// LentTo returns the accounts to which an address was lent, in ascending order: those that have it in SendAs, compared by LentName.
+	LentTo(ctx context.Context, addr mailaddr.Address) ([]AccountID, error)
 }

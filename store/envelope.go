@@ -29,6 +29,9 @@ func (e Envelope) Validate(size int64) error {
 	if len(e.HeaderID) > MaxHeaderIDLen {
 		errs = append(errs, fmt.Errorf("%w: Message-ID longer than %d octets", ErrInvalid, MaxHeaderIDLen))
 	}
+	if len(e.Reserved) > MaxRecipients {
+		errs = append(errs, fmt.Errorf("%w: more than %d reservations", ErrInvalid, MaxRecipients))
+	}
 	for _, o := range e.Settles {
 		errs = append(errs, o.Validate())
 	}

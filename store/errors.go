@@ -33,6 +33,8 @@ var (
 	ErrSuspended = errors.New("store: account suspended")
 	// ErrMaildropFull: the maildrop's quota has no room for this message.
 	ErrMaildropFull = errors.New("store: maildrop full")
+	// ErrDomainFull: the quota of the domain has no room for this copy, though the maildrop's own may have.
+	ErrDomainFull = errors.New("store: domain full")
 	// ErrNoRecipients: no recipient of the envelope could be served, so nothing was stored.
 	ErrNoRecipients = errors.New("store: no recipient left")
 	// ErrSettled: the draft was committed or aborted already.
@@ -49,6 +51,8 @@ var (
 	ErrPoisoned = errors.New("store: stopped after a failed sync")
 	// ErrDamaged: stored octets do not match their checksum or length; they are never handed out as mail.
 	ErrDamaged = errors.New("store: damaged")
+	// ErrBusy: that is being done already, and once at a time is enough.
+	ErrBusy = errors.New("store: busy")
 	// ErrClosed: the store is closed.
 	ErrClosed = errors.New("store: closed")
 )
@@ -57,7 +61,7 @@ var (
 type RecipientError struct {
 	// Index is the position in Envelope.Recipients, from 0.
 	Index int
-	// Err is ErrNotFound (the account was removed), ErrSuspended or ErrMaildropFull.
+	// Err is ErrNotFound (the account was removed), ErrSuspended, ErrMaildropFull or ErrDomainFull.
 	Err error
 }
 

@@ -17,6 +17,9 @@ type CopyID uint64
 // JobID names one queued delivery: one message to one remote recipient. 0 names none.
 type JobID uint64
 
+// ReservationID names room that is held for a message under way. It lives in memory: a crash voids it. 0 names none.
+type ReservationID uint64
+
 // String returns the fixed-width form that replies, logs and the command line show: 16 lower-case hex digits.
 func (id MessageID) String() string { return fmt.Sprintf("%016x", uint64(id)) }
 

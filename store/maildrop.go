@@ -27,8 +27,18 @@ type Maildrops interface {
 	// OpenMaildrop takes a snapshot of the account's maildrop: every copy whose commit was acknowledged before is in it.
 	// ErrNotFound if there is no such account, ErrSuspended if it is suspended. Any number of snapshots may be open at once.
 	OpenMaildrop(ctx context.Context, account AccountID) (Maildrop, error)
-	// Usage returns what the account's maildrop holds, without a scan.
+	// Usage returns what the account's maildrop holds, without a scan. ErrNotFound if there is no such account.
 	Usage(ctx context.Context, account AccountID) (Usage, error)
+	// DomainUsage returns what all maildrops together hold, without a scan: the sum of their Usage.
+	DomainUsage(ctx context.Context) (Usage, error)
+	// Reserve keeps room for one message of 0 to MaxMessageSize octets in the account's maildrop, and as much of the domain's quota.
+	// Until the room is given back (see [Maildrops.Unreserve]) or used (see [Envelope.Reserved]) it counts against everybody else, in Reserve
+	// and in Commit, and nothing of it is seen in Usage. ErrNotFound if there is no such account, ErrSuspended if it is suspended,
+	// ErrMaildropFull or ErrDomainFull if there is no room beside what is there and what others reserved, ErrBound beyond
+	// MaxReservations, ErrInvalid for another size. It reads no message and waits for no disk that a look at the account would not wait for.
+	Reserve(ctx context.Context, account AccountID, octets int64) (ReservationID, error)
+	// Unreserve gives room back. It never fails and waits for no disk; ids that are not held (any more) change nothing.
+	Unreserve(ids ...ReservationID)
 }
 
 // Maildrop is a snapshot of one account's messages. It is used by one goroutine at a time.
@@ -38,7 +48,11 @@ type Maildrop interface {
 	// OpenMessage yields exactly Size octets of a copy in this snapshot, even if another session has deleted it since.
 	// ErrNotFound if the snapshot does not hold it; a Read returns ErrDamaged rather than wrong octets. The caller closes it,
 	// before or after the maildrop is closed.
+	// A reader that implements io.WriterTo is asked to write the message, so that its blocks go out without a copy in between.
 	OpenMessage(ctx context.Context, id CopyID) (io.ReadCloser, error)
+	// OpenHeader yields the first HeaderLen octets of what OpenMessage would yield, on the same terms, and costs no more than the header:
+	// a large body is not opened for it.
+	OpenHeader(ctx context.Context, id CopyID) (io.ReadCloser, error)
 	// Expunge removes copies, all or none, and notes in the trail which ones were deleted and which ones fetched. When it returns
 	// nil they are durably gone. Ids that are gone already, or are not of this maildrop, change nothing and are no error.
 	Expunge(ctx context.Context, deleted, fetched []CopyID) error

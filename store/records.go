@@ -27,7 +27,8 @@ const (
 	MaxStatNames = 10_000
 	// MaxStatName bounds a figure's name in octets.
 	MaxStatName = 200
-	// TrailAge is how long the trail is kept, MaxTrailEvents how many events: beyond either the oldest go.
+	// TrailAge is how long the trail is told, MaxTrailEvents how many events: beyond either nobody is told the oldest. An engine forgets them
+	// in pieces, so that they may lie on the device until a piece is too old as a whole, at most as long again, and until something is written.
 	TrailAge       = 30 * 24 * time.Hour
 	MaxTrailEvents = 1_000_000
 )

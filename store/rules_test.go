@@ -56,6 +56,9 @@ func TestSettingsValidate(t *testing.T) {
 		{"too few recipients", func(s *Settings) { s.Recipients = MinRecipients - 1 }, 1},
 		{"most recipients", func(s *Settings) { s.Recipients = MaxRecipients }, 0},
 		{"too many recipients", func(s *Settings) { s.Recipients = MaxRecipients + 1 }, 1},
+		{"largest quota of the domain", func(s *Settings) { s.DomainOctets, s.DomainMessages = math.MaxInt64, math.MaxInt64 }, 0},
+		{"negative quota of the domain in octets", func(s *Settings) { s.DomainOctets = -1 }, 1},
+		{"negative quota of the domain in messages", func(s *Settings) { s.DomainMessages = -1 }, 1},
 		{"most outside senders", func(s *Settings) { s.OutsideSenders = senders(MaxOutsideSenders) }, 0},
 		{"too many outside senders", func(s *Settings) { s.OutsideSenders = senders(MaxOutsideSenders + 1) }, 1},
 		{"widest trusted networks", func(s *Settings) { s.TrustedNetworks = nets("10.1.0.0/16", "2001:db8:1::/48") }, 0},
@@ -138,6 +141,8 @@ func TestEnvelopeValidate(t *testing.T) {
 		{"no recipients", func(e *Envelope) { e.Recipients = nil }, 1},
 		{"most recipients", func(e *Envelope) { e.Recipients = make([]Recipient, MaxRecipients) }, 0},
 		{"too many recipients", func(e *Envelope) { e.Recipients = make([]Recipient, MaxRecipients+1) }, 1},
+		{"most reservations", func(e *Envelope) { e.Reserved = make([]ReservationID, MaxRecipients) }, 0},
+		{"too many reservations", func(e *Envelope) { e.Reserved = make([]ReservationID, MaxRecipients+1) }, 1},
 		{"longest prefix", func(e *Envelope) { e.Recipients[0].Prefix = make([]byte, MaxPrefixLen) }, 0},
 		{"prefix too long", func(e *Envelope) { e.Recipients[0].Prefix = make([]byte, MaxPrefixLen+1) }, 1},
 		{"prefix of a job", func(e *Envelope) { e.Recipients[0] = Recipient{Prefix: make([]byte, MaxPrefixLen+1)} }, 0},
@@ -345,6 +350,12 @@ func TestBucketFullAt(t *testing.T) {
 func TestBoundsFitTogether(t *testing.T) {
 	if MaxNameLen != mailaddr.MaxLocalLen {
 		t.Errorf("names have %d octets, local parts %d", MaxNameLen, mailaddr.MaxLocalLen)
+	}
+	if MaxReservations < MaxRecipients {
+		t.Error("the largest envelope cannot be reserved for")
+	}
+	if math.MaxInt64/MaxReservations <= MaxMessageSize {
+		t.Error("the sum of all reservations may overflow")
 	}
 	if MaxAliasTargets > MaxRecipients {
 		t.Error("one alias makes more recipients than an envelope may have")

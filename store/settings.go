@@ -43,6 +43,10 @@ type Settings struct {
 	MessageSize int64 `json:"message_size"`
 	// Recipients is the most RCPT commands that one transaction may hold.
 	Recipients int `json:"recipients"`
+	// DomainOctets and DomainMessages bound what all maildrops together hold, each copy at its full size; 0 is no bound. A bound below what
+	// they hold already takes nothing away, but nothing comes in.
+	DomainOctets   int64 `json:"domain_octets"`
+	DomainMessages int64 `json:"domain_messages"`
 	// AuthOnMX offers AUTH on port 25 too: clients of 2002 know no other port.
 	AuthOnMX bool `json:"auth_on_mx"`
 	// CleartextLogin takes passwords without TLS from anywhere; otherwise only from loopback.
@@ -80,6 +84,11 @@ func DefaultSettings(domain string) Settings {
 	}
 }
 
+// DomainQuota is what DomainOctets and DomainMessages come to.
+func (s Settings) DomainQuota() Quota {
+	return Quota{Octets: s.DomainOctets, Messages: s.DomainMessages}
+}
+
 // AuthRequired reports whether "Authenticated SMTP" is on at now: because it is, or because its time has come again.
 func (s Settings) AuthRequired(now time.Time) bool {
 	return s.RequireAuth || !s.RequireAuthAt.IsZero() && !now.Before(s.RequireAuthAt)
@@ -99,6 +108,9 @@ func (s Settings) Validate() error {
 	}
 	if s.Recipients < MinRecipients || s.Recipients > MaxRecipients {
 		bad("recipients is %d to %d", MinRecipients, MaxRecipients)
+	}
+	if s.DomainOctets < 0 || s.DomainMessages < 0 {
+		bad("domain_octets and domain_messages are 0 (no bound) or more")
 	}
 	if len(s.OutsideSenders) > MaxOutsideSenders {
 		bad("at most %d outside_senders", MaxOutsideSenders)

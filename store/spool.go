@@ -33,8 +33,10 @@ type Draft interface {
 	Size() int64
 	// Commit turns the octets into responsibility: local copies and queue jobs appear together or not at all, and when it returns nil
 	// they survive a power cut and the next OpenMaildrop or Lease sees them. Recipients' accounts are looked at again: one that was
-	// removed, suspended or filled up meanwhile is reported in Receipt.Failed and does not hold up the others. If nobody is left the
-	// error is ErrNoRecipients, joined with every RecipientError, and nothing is stored. An account named twice gets one copy (the first).
+	// removed, suspended or filled up meanwhile, or whose copy the domain's quota has no room for, is reported in Receipt.Failed and does
+	// not hold up the others. They are looked at in the order of the envelope, and what this message has added by then counts. If nobody is
+	// left the error is ErrNoRecipients, joined with every RecipientError, and nothing is stored. An account named twice gets one copy (the
+	// first).
 	// If a job in Settles has lost its lease the error is ErrLeaseLost and nothing is stored. The draft is settled whatever is returned:
 	// after an error nothing of it is kept, except that after a failed sync (ErrPoisoned) the outcome is unknown.
 	Commit(ctx context.Context, e Envelope) (Receipt, error)
@@ -65,6 +67,10 @@ type Envelope struct {
 	EnvelopeID string
 	// Settles are outcomes of leased jobs that become durable together with this message: a bounce and the failures that it reports.
 	Settles []Outcome
+	// Reserved is room that was reserved for this message, at most MaxRecipients ids. It does not count against this message, whose own size
+	// decides, and ends in the moment in which the copies are charged: nobody ever sees both, or neither. However Commit ends, it is held
+	// no longer. Ids that are not held any more are no error.
+	Reserved []ReservationID
 }
 
 // Origin says where a message came from, for the trail and the queue listing.

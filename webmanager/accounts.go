@@ -41,6 +41,13 @@ type AccountPage struct {
 	Next     string    `json:"next,omitempty"`
 }
 
+// DomainUsage is what all mailboxes hold together, and how much they may.
+type DomainUsage struct {
+	Domain string      `json:"domain"`
+	Quota  store.Quota `json:"quota"`
+	Usage  store.Usage `json:"usage"`
+}
+
 // NewAccount is the body that adds a mailbox.
 type NewAccount struct {
 	// Name is a local part, or an address of this domain.
@@ -129,6 +136,15 @@ func (a *API) listAccounts(r *http.Request) (any, error) {
 		page.Next = accounts[limit-1].Name
 	}
 	return page, nil
+}
+
+func (a *API) showUsage(r *http.Request) (any, error) {
+	settings, err := a.store.Settings(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	usage, err := a.store.DomainUsage(r.Context())
+	return DomainUsage{Domain: settings.Domain, Quota: settings.DomainQuota(), Usage: usage}, err
 }
 
 func (a *API) addAccount(r *http.Request) (any, error) {

@@ -38,6 +38,7 @@ type Store interface {
 	store.Grants
 	store.Spool
 	Usage(ctx context.Context, account store.AccountID) (store.Usage, error)
+	DomainUsage(ctx context.Context) (store.Usage, error)
 	Job(ctx context.Context, id store.JobID) (store.Job, error)
 	ListJobs(ctx context.Context, f store.QueueFilter, after store.JobID, limit int) ([]store.Job, error)
 	HoldJobs(ctx context.Context, reason string, ids ...store.JobID) error
@@ -85,6 +86,7 @@ func New(o Options) *API {
 	for pattern, handle := range a.routes() {
 		a.mux.HandleFunc(pattern, a.answer(handle))
 	}
+	a.mux.HandleFunc("POST /v1/backup", a.backup)
 	for word, verb := range queueVerbs() {
 		a.mux.HandleFunc("POST /v1/queue/"+word, a.answer(a.actOnQueue(verb)))
 	}
@@ -101,6 +103,7 @@ func (a *API) routes() map[string]func(*http.Request) (any, error) {
 		"PATCH /v1/accounts/{name}":        a.changeAccount,
 		"PUT /v1/accounts/{name}/password": a.setPassword,
 		"DELETE /v1/accounts/{name}":       a.removeAccount,
+		"GET /v1/usage":                    a.showUsage,
 		"GET /v1/aliases":                  a.listAliases,
 		"PUT /v1/aliases/{name}":           a.putAlias,
 		"DELETE /v1/aliases/{name}":        a.removeAlias,
@@ -113,6 +116,8 @@ func (a *API) routes() map[string]func(*http.Request) (any, error) {
 		"GET /v1/queue/{id}":               a.showJob,
 		"GET /v1/trail":                    a.trail,
 		"GET /v1/check":                    a.check,
+		"POST /v1/compact":                 a.compact,
+		"GET /v1/metrics":                  a.showMetrics,
 		"GET /v1/audit":                    a.listAudit,
 		"/": func(*http.Request) (any, error) {
 			return nil, &Error{Code: CodeNotFound, Message: "there is no such path, or not with this method"}
@@ -135,10 +140,7 @@ func (a *API) answer(handle func(*http.Request) (any, error)) http.HandlerFunc {
 		r.Body = http.MaxBytesReader(w, r.Body, MaxBodySize)
 		result, err := handleFor(r, handle)
 		if err != nil {
-			refusal := errorFor(err)
-			if refusal.Code == CodeInternal {
-				a.log.Error("management request failed", "method", r.Method, "path", r.URL.Path, "err", err)
-			}
+			refusal := a.refusal(r, err)
 			writeJSON(w, refusal.Code.status(), refusal)
 			return
 		}
@@ -148,6 +150,15 @@ func (a *API) answer(handle func(*http.Request) (any, error)) http.HandlerFunc {
 		}
 		writeJSON(w, http.StatusOK, result)
 	}
+}
+
+// refusal makes the answer for an error, and logs a cause that the client does not see.
+func (a *API) refusal(r *http.Request, err error) *Error {
+	refusal := errorFor(err)
+	if refusal.Code == CodeInternal {
+		a.log.Error("management request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+	}
+	return refusal
 }
 
 // handleFor refuses what nobody asked for: a change must never lack its author.

@@ -92,11 +92,7 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 	answer := json.NewDecoder(io.LimitReader(response.Body, maxAnswer))
 	switch {
 	case response.StatusCode >= 300:
-		refusal := &Error{}
-		if err := answer.Decode(refusal); err != nil || refusal.Message == "" {
-			return fmt.Errorf("the server answered %s", response.Status)
-		}
-		return refusal
+		return readRefusal(response)
 	case out == nil || response.StatusCode == http.StatusNoContent:
 		return nil
 	default:

@@ -31,6 +31,8 @@ const (
 	CodeConfirm Code = "confirmation_needed"
 	// CodeUnavailable: not now; the same request may succeed later.
 	CodeUnavailable Code = "unavailable"
+	// CodeDamaged: something that is stored cannot be read; `latchkey check` says more.
+	CodeDamaged Code = "damaged"
 	// CodeInternal: our fault; the cause is in the log.
 	CodeInternal Code = "internal"
 )
@@ -118,6 +120,8 @@ func errorFor(err error) *Error {
 		return &Error{Code: CodeUnavailable, Message: "the disk is full: make room, then try again"}
 	case errors.Is(err, store.ErrPoisoned):
 		return &Error{Code: CodeUnavailable, Message: "the disk failed to sync, so nothing is changed any more: look at the disk, then start the server again"}
+	case errors.Is(err, store.ErrBusy):
+		return &Error{Code: CodeUnavailable, Message: "that is being done already: wait for its end"}
 	case errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return &Error{Code: CodeUnavailable, Message: "the server is stopping: try again"}
 	case errors.Is(err, auth.ErrBusy):

@@ -34,6 +34,8 @@ type figures struct {
 	addresses map[store.SentWay]map[netip.Addr]int64
 	// grants is how many grants are live now; looked at only if they are to end.
 	grants int64
+	// usage is what all mailboxes hold; looked at only if the quota of the domain is to change.
+	usage store.Usage
 }
 
 // figures reads the statistics day by day: a day has at most store.MaxStatNames figures, a month thirty times as many.

@@ -69,6 +69,11 @@ func (a *API) preview(ctx context.Context, before, after store.Settings) (Settin
 			return p, err
 		}
 	}
+	if before.DomainQuota() != after.DomainQuota() {
+		if f.usage, err = a.store.DomainUsage(ctx); err != nil {
+			return p, err
+		}
+	}
 	p.Consequences = append(p.Consequences, consequences(before, after, f)...)
 	return p, nil
 }
@@ -112,6 +117,7 @@ func consequences(before, after store.Settings, f figures) []string {
 	t.popBeforeSMTP()
 	t.logins()
 	t.budgets()
+	t.quota()
 	t.outside()
 	if t.counted {
 		t.honesty()
@@ -229,6 +235,33 @@ func (t *teller) budgets() {
 	}
 	if is, was := t.after.TrustedRecipients, t.before.TrustedRecipients; is != was {
 		t.say("an address in trusted_networks can name %s at other domains an hour, before %d", count(int64(is), "recipient", "recipients"), was)
+	}
+}
+
+// quota is about the quota of the domain.
+func (t *teller) quota() {
+	was, is, now := t.before.DomainQuota(), t.after.DomainQuota(), t.figures.usage
+	full := false
+	for _, q := range []struct {
+		was, is, now int64
+		one, many    string
+	}{
+		{was.Octets, is.Octets, now.Octets, "octet", "octets"},
+		{was.Messages, is.Messages, now.Messages, "message", "messages"},
+	} {
+		switch {
+		case q.is == q.was:
+		case q.is == 0:
+			t.say("the %s that all mailboxes together hold are bounded no more, before by %d", q.many, q.was)
+		case q.was == 0:
+			t.say("all mailboxes together can hold %s, before any number; now they hold %d", count(q.is, q.one, q.many), q.now)
+		default:
+			t.say("all mailboxes together can hold %s, before %d; now they hold %d", count(q.is, q.one, q.many), q.was, q.now)
+		}
+		full = full || q.is != q.was && q.is != 0 && q.now >= q.is
+	}
+	if full {
+		t.say("no mail comes in until some is deleted: senders are told to try again later")
 	}
 }
 

@@ -105,6 +105,63 @@ func TestPreview(t *testing.T) {
 	}
 }
 
+// TestPreviewOfDomainQuota: it is held against what the mailboxes hold now, at both ends, and is nothing to confirm.
+func TestPreviewOfDomainQuota(t *testing.T) {
+	f := newFixture(t)
+	f.add("anna")
+	f.fill("anna", 100)
+	f.fill("anna", 100)
+	const full = "no mail comes in until some is deleted: senders are told to try again later"
+	for _, tt := range []struct {
+		body map[string]any
+		want string
+	}{
+		{map[string]any{"domain_octets": 201}, "all mailboxes together can hold 201 octets, before any number; now they hold 200"},
+		{map[string]any{"domain_octets": 200}, "all mailboxes together can hold 200 octets, before any number; now they hold 200|" + full},
+		{map[string]any{"domain_messages": 3}, "all mailboxes together can hold 3 messages, before any number; now they hold 2"},
+		{map[string]any{"domain_messages": 1, "domain_octets": 1}, "all mailboxes together can hold 1 octet, before any number; now they hold 200|" +
+			"all mailboxes together can hold 1 message, before any number; now they hold 2|" + full},
+	} {
+		p := f.preview(tt.body)
+		if got := strings.Join(p.Consequences, "|"); got != tt.want || p.Loosens {
+			t.Errorf("%v: got %t\n%s\nwant\n%s", tt.body, p.Loosens, got, tt.want)
+		}
+	}
+	f.do("PATCH", "/v1/settings", map[string]any{"domain_octets": 1000, "domain_messages": 10}, nil)
+	for _, tt := range []struct {
+		body map[string]any
+		want string
+	}{
+		{map[string]any{"domain_octets": 2000}, "all mailboxes together can hold 2000 octets, before 1000; now they hold 200"},
+		{map[string]any{"domain_messages": 0}, "the messages that all mailboxes together hold are bounded no more, before by 10"},
+		{map[string]any{"recipients": 100}, ""},
+	} {
+		if got := strings.Join(f.preview(tt.body).Consequences, "|"); got != tt.want {
+			t.Errorf("%v: got\n%s\nwant\n%s", tt.body, got, tt.want)
+		}
+	}
+	var u DomainUsage
+	f.do("GET", "/v1/usage", nil, &u)
+	if want := (DomainUsage{Domain: domain, Quota: store.Quota{Octets: 1000, Messages: 10}, Usage: store.Usage{Octets: 200, Messages: 2}}); u != want {
+		t.Errorf("usage of the domain %+v, want %+v", u, want)
+	}
+}
+
+// fill puts a message of so many octets into a mailbox.
+func (f *fixture) fill(name string, octets int) {
+	f.Helper()
+	d, err := f.store.NewDraft(f.Context())
+	if err != nil {
+		f.Fatal(err)
+	}
+	if _, err := d.Write(make([]byte, octets)); err != nil {
+		f.Fatal(err)
+	}
+	if _, err := d.Commit(f.Context(), store.Envelope{Received: noon, Recipients: []store.Recipient{{Account: f.account(name).ID}}}); err != nil {
+		f.Fatal(err)
+	}
+}
+
 // TestPreviewOfTheWayBack: authentication on again names those who sent without it.
 func TestPreviewOfTheWayBack(t *testing.T) {
 	f := newFixture(t)

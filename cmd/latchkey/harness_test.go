@@ -89,6 +89,8 @@ type testServer struct {
 	log    *logBuffer
 	// ahead is how much the server's clock is ahead of the real one, in nanoseconds.
 	ahead atomic.Int64
+	// wrap puts something in place of the store that the server sees; it may be nil.
+	wrap func(store.Store) store.Store
 
 	process *process
 	cancel  context.CancelFunc // the first signal
@@ -139,7 +141,11 @@ func (s *testServer) start() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	p, err := wire(context.Background(), s.config, st, slog.New(slog.NewTextHandler(s.log, nil)), s.now)
+	var seen store.Store = st
+	if s.wrap != nil {
+		seen = s.wrap(st)
+	}
+	p, err := wire(context.Background(), s.config, seen, slog.New(slog.NewTextHandler(s.log, nil)), s.now)
 	if err != nil {
 		s.t.Fatal(errors.Join(err, st.Close()))
 	}

@@ -20,6 +20,7 @@ var levels = []struct {
 	level int
 }{
 	{"cmd/latchkey", 6},
+	{"cmd/latchkey/bench", 6},
 	{"cli", 5},
 	{"webmanager", 4},
 	{"config", 4},

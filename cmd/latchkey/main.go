@@ -19,6 +19,7 @@ import (
 
 	"latchkey/cli"
 	"latchkey/config"
+	"latchkey/internal/archive"
 	"latchkey/store"
 	"latchkey/store/boltstore"
 	"latchkey/webmanager"
@@ -60,13 +61,27 @@ func newEnv(stop, abort context.Context) cli.Env {
 			return boltstore.Init(ctx, dir, store.DefaultSettings(domain), boltstore.Options{})
 		},
 		Open: openOffline,
+		Restore: func(ctx context.Context, dir string, from archive.Source, hold bool) (cli.Restored, error) {
+			got, err := boltstore.Restore(ctx, dir, from, hold, boltstore.Options{})
+			return cli.Restored(got), err
+		},
+		Diagnose: func(ctx context.Context, dir string) ([]store.Problem, error) {
+			problems, err := boltstore.Diagnose(ctx, dir, boltstore.Options{})
+			return problems, lockedError(err)
+		},
+		Repair: repair,
+		Verify: func(ctx context.Context, dir archive.Dir) (archive.Header, []store.Problem, error) {
+			return boltstore.Verify(ctx, dir, boltstore.Options{})
+		},
 	}
 	if fd := int(os.Stdin.Fd()); term.IsTerminal(fd) {
 		env.ReadPassword = func(prompt string) (string, error) { return readPassword(stop, fd, prompt) }
 		env.ReadLine = func(prompt string) (string, error) { return readLine(stop, prompt) }
 	}
 	env.Serve = func(ctx context.Context, c config.Config) error {
-		return serve(ctx, abort, c, newLogger(os.Stderr, c.Log))
+		out := newBatch(os.Stderr)
+		defer out.Flush()
+		return serve(ctx, abort, c, newLogger(out, c.Log))
 	}
 	env.Demo = func(ctx context.Context, d cli.Demo) error { return demo(ctx, abort, env, d) }
 	return env
@@ -120,10 +135,28 @@ func readLine(stop context.Context, prompt string) (string, error) {
 // openStore opens the store of a data directory, with the errors that package cli explains.
 func openStore(ctx context.Context, dir string) (*boltstore.Store, error) {
 	st, err := boltstore.Open(ctx, dir, boltstore.Options{})
+	return st, lockedError(err)
+}
+
+// lockedError lets package cli know that another process has the store.
+func lockedError(err error) error {
 	if errors.Is(err, boltstore.ErrLocked) {
-		return nil, fmt.Errorf("%w: %w", cli.ErrLocked, err)
+		return fmt.Errorf("%w: %w", cli.ErrLocked, err)
 	}
-	return st, err
+	return err
+}
+
+// repair mends a store, and tells whoever lost mail in it.
+func repair(ctx context.Context, dir string) (store.Repaired, error) {
+	got, err := boltstore.Repair(ctx, dir, boltstore.Options{})
+	if err != nil || len(got.Left) > 0 || len(got.Lost) == 0 {
+		return got, lockedError(err)
+	}
+	st, err := openStore(ctx, dir)
+	if err != nil {
+		return got, err
+	}
+	return got, errors.Join(webmanager.TellLost(ctx, st, got.Lost, time.Now()), st.Close())
 }
 
 // openOffline is for commands while no server runs.
@@ -134,22 +167,6 @@ func openOffline(ctx context.Context, dir string) (*webmanager.API, io.Closer, e
 	}
 	log := slog.New(slog.DiscardHandler) // the command reports; the audit log remembers
 	return newAPI(st, newAuthenticator(st, nil, log, time.Now), log, time.Now), st, nil
-}
-
-func newLogger(w io.Writer, c config.Log) *slog.Logger {
-	options := &slog.HandlerOptions{}
-	switch c.Level {
-	case "debug":
-		options.Level = slog.LevelDebug
-	case "warn":
-		options.Level = slog.LevelWarn
-	case "error":
-		options.Level = slog.LevelError
-	}
-	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
-	}
-	return slog.New(slog.NewTextHandler(w, options))
 }
 
 // buildVersion is what the linker was told, or else what the build information knows.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"net/textproto"
@@ -207,5 +209,35 @@ func TestNoWayIn(t *testing.T) {
 	}
 	if got := inside.all(); len(got) != 0 {
 		t.Errorf("delivered inside: %+v", got)
+	}
+}
+
+// forgetful is a store that can keep no outcome any more.
+type forgetful struct{ store.Store }
+
+func (forgetful) Finish(context.Context, time.Time, ...store.Outcome) ([]store.JobID, error) {
+	return nil, fmt.Errorf("device: %w", store.ErrPoisoned)
+}
+
+// TestPoisonedStoreIsRead: when no outcome can be kept nothing more is sent, the log says so, and the doors stay open: what is there can be
+// read.
+func TestPoisonedStoreIsRead(t *testing.T) {
+	world := newSink(t)
+	s := newTestServer(t, "example.com")
+	s.sendsTo(world.port(), "other.example")
+	s.wrap = func(st store.Store) store.Store { return forgetful{st} }
+	s.start()
+	s.addAccount("anna", "password of anna")
+	s.deliver("otto@other.example", []string{"anna@example.com"}, message("here"))
+	s.send("anna", "password of anna", []string{"otto@other.example"}, message("out"))
+	world.wait(1)
+	eventually(t, "a word to the operator", func() bool { return strings.Contains(s.log.String(), "outgoing mail waits for the next start") })
+	s.send("anna", "password of anna", []string{"otto@other.example"}, message("later"))
+	holds(t, s.fetch("anna", "password of anna"), "here")
+	if n := len(s.queue()); n != 2 {
+		t.Errorf("%d messages in the queue, want 2", n)
+	}
+	if n := len(world.all()); n != 1 {
+		t.Errorf("%d messages were sent, want 1", n)
 	}
 }

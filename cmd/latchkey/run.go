@@ -99,7 +99,10 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 		}
 	})
 	running.Go(func() {
-		if err := p.runner.Run(ending, cutting); err != nil {
+		if err := p.runner.Run(ending, cutting); errors.Is(err, store.ErrPoisoned) {
+			// Nothing more is sent, because nothing could be noted. What is there can be read all the same.
+			p.log.Error("outgoing mail waits for the next start", "err", err)
+		} else if err != nil {
 			failed <- fmt.Errorf("relay: %w", err)
 		}
 	})

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -72,33 +71,18 @@ func (r *relayTorture) step(point string) {
 
 // submit sends messages with AUTH, each for a recipient that exists and one that does not, until the connection breaks.
 func (r *relayTorture) submit(round, count int) error {
-	conn, err := net.DialTimeout("tcp", r.doors["submission"], patience)
+	c, err := r.dialSubmission("bert")
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close() }()
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		return err
-	}
-	ask := smtpDialogue(conn)
-	login := base64.StdEncoding.EncodeToString([]byte("\x00bert@example.com\x00" + victimPassword))
-	if err := errors.Join(ask("", "220"), ask("EHLO torture.example\r\n", "250"), ask("AUTH PLAIN "+login+"\r\n", "235")); err != nil {
-		return err
-	}
+	defer func() { _ = c.conn.Close() }() // all is said, or the server is dead
 	for i := range count {
 		token := fmt.Sprintf("r%d-%d", round, i)
-		for _, command := range []string{
-			"MAIL FROM:<bert@example.com>\r\n", "RCPT TO:<good-" + token + "@other.example>\r\n", "RCPT TO:<bad-" + token + "@other.example>\r\n",
-		} {
-			if err := ask(command, "250"); err != nil {
-				return err
-			}
-		}
-		if err := ask("DATA\r\n", "354"); err != nil {
+		if err := c.envelope("bert@example.com", "good-"+token+"@other.example", "bad-"+token+"@other.example"); err != nil {
 			return err
 		}
 		r.acked[token] = false
-		if err := ask("From: bert@example.com\r\nSubject: "+token+"\r\n\r\nbody\r\n.\r\n", "250"); err != nil {
+		if err := c.ask("From: bert@example.com\r\nSubject: "+token+"\r\n\r\nbody\r\n.\r\n", "250"); err != nil {
 			return err
 		}
 		r.acked[token] = true
@@ -133,6 +117,7 @@ func TestTortureRelay(t *testing.T) {
 		_ = r.submit(round, 3) // the kill may break it off
 		r.awaitKill(killed)
 		r.kill()
+		eventually(t, "the end of a dead server's connections", r.sink.idle)
 		r.kills = append(r.kills, time.Now())
 	}
 	r.start()
@@ -185,12 +170,8 @@ func (r *relayTorture) check() {
 		copies[token] = append(copies[token], m.at)
 	}
 	bounces := map[string]int{}
-	for _, message := range r.mail() {
-		for line := range strings.Lines(message) {
-			if rest, ok := strings.CutPrefix(line, "Final-Recipient: rfc822; bad-"); ok {
-				bounces[strings.TrimSuffix(strings.TrimSpace(rest), "@other.example")]++
-			}
-		}
+	for _, failed := range r.bounced("bert") {
+		bounces[strings.TrimSuffix(strings.TrimPrefix(failed.rcpt, "bad-"), "@other.example")]++
 	}
 	twice := 0
 	for token, acked := range r.acked {
@@ -207,6 +188,39 @@ func (r *relayTorture) check() {
 		}
 	}
 	r.t.Logf("%d messages submitted, %d of them acknowledged, %d copies sent twice", len(r.acked), r.count(), twice)
+}
+
+// bounced is one recipient whom a bounce reports as failed.
+type bounced struct{ uid, rcpt string }
+
+// bounced reads the bounces that a mailbox holds; nothing else is in it.
+func (v *victim) bounced(account string) (all []bounced) {
+	v.t.Helper()
+	c, err := v.dialPOP(account)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	defer func() { _ = c.conn.Close() }() // after QUIT, or after what is reported
+	list, err := c.list()
+	for i := range list {
+		if err == nil {
+			_, err = c.ask(fmt.Sprintf("RETR %d", i+1))
+		}
+		if err == nil {
+			err = c.lines(func(line []byte) {
+				if rcpt, ok := strings.CutPrefix(strings.TrimSpace(string(line)), "Final-Recipient: rfc822; "); ok {
+					all = append(all, bounced{list[i].uid, rcpt})
+				}
+			})
+		}
+	}
+	if err == nil {
+		_, err = c.ask("QUIT")
+	}
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	return all
 }
 
 func (r *relayTorture) count() (acked int) {
@@ -236,7 +250,7 @@ func TestTortureLongQueue(t *testing.T) {
 	}
 	v.flags = relayFlags(dns, world.port())
 	v.start()
-	v.fetch() // the warm-up login
+	v.warmUp()
 	idle := v.rssAnon()
 	v.kill()
 	for i := range each {

@@ -6,7 +6,7 @@
 //   - Line ends. [NewStrictReader] refuses a bare CR or LF (RFC 5321 §2.3.8); [NewRepairReader] makes one CRLF of a bare LF, of a
 //     bare CR and of any run of CRs before a LF. Whatever comes out of either has CRLF line ends only, the last line included, so
 //     it can be dot-stuffed and relayed without smuggling anything.
-//   - Header fields. [ReadHeader] keeps the octets of every field as they came; what is not edited goes out unchanged.
+//   - Header fields. [Header] keeps the octets of every field as they came; what is not edited goes out unchanged.
 //   - Bounces. [Bounce] writes a multipart/report (RFC 3464, RFC 6522) to any writer.
 //
 // NUL is refused in a header and kept in a body: header fields are compared and cut as text by other programs, bodies are not ours to

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -44,28 +45,48 @@ type Header struct {
 	fields []field
 	// top are whole fields put before the others.
 	top []byte
+	// out is what WriteTo wrote.
+	out []byte
 	// ended is set when an empty line ended the header, broken when a line that is no field did.
 	ended, broken bool
 }
 
-// ReadHeader reads the header of a message that has CRLF line ends, and its empty line. It returns a reader of the body.
-func ReadHeader(r io.Reader) (*Header, io.Reader, error) {
+// maxKeptOctets and maxKeptFields bound each piece of memory that a Header keeps for the next message.
+const (
+	maxKeptOctets = 16 << 10
+	maxKeptFields = 200
+)
+
+// Reset makes h an empty header. Its memory is used again, unless it is much.
+func (h *Header) Reset() {
+	*h = Header{raw: kept(h.raw, maxKeptOctets), fields: kept(h.fields, maxKeptFields), top: kept(h.top, maxKeptOctets), out: kept(h.out, maxKeptOctets)}
+}
+
+func kept[T any](s []T, most int) []T {
+	if cap(s) > most {
+		return nil
+	}
+	return s[:0]
+}
+
+// Read reads the header of a message that has CRLF line ends, and its empty line, into an empty h. It returns a reader of the body: r, if
+// that is a bufio.Reader and all is well.
+func (h *Header) Read(r io.Reader) (body io.Reader, err error) {
 	br := bufio.NewReader(r)
-	h := &Header{}
 	for {
 		start := len(h.raw)
 		if err := h.readLine(br); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		line := h.raw[start:]
 		switch {
 		case len(line) == 0:
-			return h, br, nil
+			return br, nil
 		case string(line) == crlf:
 			h.raw, h.ended = h.raw[:start], true
-			return h, br, nil
+			return br, nil
 		case bytes.IndexByte(line, 0) >= 0:
-			return nil, nil, ErrHeaderNUL
+			return nil, ErrHeaderNUL
 		}
 		name, ok := fieldName(line)
 		switch {
@@ -74,9 +95,9 @@ func ReadHeader(r io.Reader) (*Header, io.Reader, error) {
 		case !ok:
 			rest := bytes.Clone(line)
 			h.raw, h.broken = h.raw[:start], true
-			return h, io.MultiReader(bytes.NewReader(rest), br), nil
+			return io.MultiReader(bytes.NewReader(rest), br), nil
 		case len(h.fields) == MaxHeaderFields:
-			return nil, nil, ErrTooManyFields
+			return nil, ErrTooManyFields
 		default:
 			h.fields = append(h.fields, field{start: start, end: len(h.raw), name: name})
 		}
@@ -164,7 +185,7 @@ func (h *Header) Prepend(name string, parts ...string) error {
 	if err != nil {
 		return err
 	}
-	h.top = append(f, h.top...)
+	h.top = slices.Insert(h.top, 0, f...)
 	return nil
 }
 
@@ -180,30 +201,30 @@ func (h *Header) Append(name string, parts ...string) error {
 	return nil
 }
 
-// WriteTo writes the header with its edits, and the empty line unless the message ended without one. It returns what
+// WriteTo writes the header with its edits, in one Write, and the empty line unless the message ended without one. It returns what
 // store.Envelope.HeaderLen wants to know.
 func (h *Header) WriteTo(w io.Writer) (int64, error) {
-	var b bytes.Buffer
-	b.Grow(len(h.top) + len(h.raw) + len(crlf))
-	h.writeFields(&b)
+	h.out = h.appendFields(h.out[:0])
 	if h.ended || h.broken {
-		b.WriteString(crlf)
+		h.out = append(h.out, crlf...)
 	}
-	return b.WriteTo(w)
+	n, err := w.Write(h.out)
+	return int64(n), err
 }
 
 // Octets returns the header with its edits, without the empty line.
-func (h *Header) Octets() []byte {
-	var b bytes.Buffer
-	h.writeFields(&b)
-	return b.Bytes()
-}
+func (h *Header) Octets() []byte { return h.appendFields(nil) }
 
-func (h *Header) writeFields(b *bytes.Buffer) {
-	b.Write(h.top)
-	for _, f := range h.fields {
-		b.Write(h.raw[f.start:f.end])
+func (h *Header) appendFields(b []byte) []byte {
+	b = append(slices.Grow(b, len(h.top)+len(h.raw)+len(crlf)), h.top...)
+	for i := 0; i < len(h.fields); {
+		start, end := h.fields[i].start, h.fields[i].end
+		for i++; i < len(h.fields) && h.fields[i].start == end; i++ { // fields that still stand side by side are one piece
+			end = h.fields[i].end
+		}
+		b = append(b, h.raw[start:end]...)
 	}
+	return b
 }
 
 func (h *Header) is(f field, name string) bool {
@@ -227,5 +248,16 @@ func Field(name string, parts ...string) ([]byte, error) {
 			return nil, fmt.Errorf("%w: control character in %s", ErrInjection, name)
 		}
 	}
-	return []byte(name + ": " + strings.Join(parts, crlf+"\t") + crlf), nil
+	size := len(name) + len(": ") + len(crlf)
+	for _, part := range parts {
+		size += len(part) + len(crlf+"\t")
+	}
+	field := append(append(make([]byte, 0, size), name...), ": "...)
+	for i, part := range parts {
+		if i > 0 {
+			field = append(field, crlf+"\t"...)
+		}
+		field = append(field, part...)
+	}
+	return append(field, crlf...), nil
 }

@@ -10,11 +10,26 @@ import (
 	"testing/iotest"
 )
 
+// readHeader reads into a header that was used before.
+func readHeader(r io.Reader) (*Header, io.Reader, error) {
+	h := &Header{}
+	if _, err := h.Read(strings.NewReader("Old: " + strings.Repeat("x", maxKeptOctets/2) + "\r\n\tx\r\nBcc: x\r\nOld\r\n")); err != nil {
+		return nil, nil, err
+	}
+	err := errors.Join(h.Prepend("Received", "old"), h.Append("Old", "x"))
+	if _, writeErr := h.WriteTo(io.Discard); err != nil || writeErr != nil {
+		return nil, nil, errors.Join(err, writeErr)
+	}
+	h.Reset()
+	body, err := h.Read(r)
+	return h, body, err
+}
+
 func parse(t *testing.T, in string) (*Header, string) {
 	t.Helper()
-	h, body, err := ReadHeader(strings.NewReader(in))
+	h, body, err := readHeader(strings.NewReader(in))
 	if err != nil {
-		t.Fatalf("ReadHeader(%q): %v", in, err)
+		t.Fatalf("Read(%q): %v", in, err)
 	}
 	rest, err := io.ReadAll(body)
 	if err != nil {
@@ -62,6 +77,23 @@ func TestReadHeader(t *testing.T) {
 	}
 }
 
+// TestResetKeepsLittle: one message with a large header must not keep its memory for the small ones after it.
+func TestResetKeepsLittle(t *testing.T) {
+	for name, in := range map[string]string{
+		"octets": "A: " + strings.Repeat("x", maxKeptOctets) + "\r\n",
+		"fields": strings.Repeat("A: 1\r\n", maxKeptFields+1),
+	} {
+		h, _ := parse(t, in)
+		if _, err := h.WriteTo(io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		h.Reset()
+		if cap(h.raw) > maxKeptOctets || cap(h.top) > maxKeptOctets || cap(h.out) > maxKeptOctets || cap(h.fields) > maxKeptFields {
+			t.Errorf("%s: keeps %d, %d, %d octets, %d fields", name, cap(h.raw), cap(h.top), cap(h.out), cap(h.fields))
+		}
+	}
+}
+
 func TestHeaderCaps(t *testing.T) {
 	fields := func(n int) string { return strings.Repeat("A: 1\r\n", n) + "\r\n" }
 	line := func(n int) string { return "A: " + strings.Repeat("x", n-5) + "\r\n\r\n" }
@@ -92,12 +124,12 @@ func TestHeaderCaps(t *testing.T) {
 		{"NUL in the body", "A: 1\r\n\r\n\x00", nil},
 	}
 	for _, tt := range tests {
-		if _, _, err := ReadHeader(strings.NewReader(tt.in)); !errors.Is(err, tt.want) {
+		if _, _, err := readHeader(strings.NewReader(tt.in)); !errors.Is(err, tt.want) {
 			t.Errorf("%s (%d octets): got %v, want %v", tt.name, len(tt.in), err, tt.want)
 		}
 	}
 	broken := errors.New("broken")
-	if _, _, err := ReadHeader(io.MultiReader(strings.NewReader("A: 1\r\nB"), iotest.ErrReader(broken))); !errors.Is(err, broken) {
+	if _, _, err := readHeader(io.MultiReader(strings.NewReader("A: 1\r\nB"), iotest.ErrReader(broken))); !errors.Is(err, broken) {
 		t.Errorf("read error: got %v", err)
 	}
 }
@@ -161,7 +193,7 @@ func FuzzHeader(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h, body, err := ReadHeader(bytes.NewReader(clean))
+		h, body, err := readHeader(bytes.NewReader(clean))
 		if err != nil {
 			return
 		}
@@ -178,7 +210,7 @@ func FuzzHeader(f *testing.F) {
 		if err := h.Prepend("Received", "x"); err != nil {
 			t.Fatal(err)
 		}
-		again, _, err := ReadHeader(strings.NewReader(render(t, h)))
+		again, _, err := readHeader(strings.NewReader(render(t, h)))
 		if err != nil {
 			if errors.Is(err, ErrTooManyFields) || errors.Is(err, ErrHeaderTooLarge) {
 				return
@@ -193,7 +225,7 @@ func FuzzHeader(f *testing.F) {
 
 // TestPrependOrder: the newest trace field is the topmost one (RFC 5321 §4.4).
 func TestPrependOrder(t *testing.T) {
-	h, _, err := ReadHeader(strings.NewReader("Subject: x\r\n\r\n"))
+	h, _, err := readHeader(strings.NewReader("Subject: x\r\n\r\n"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,6 +50,9 @@ type StrictReader struct {
 // NewStrictReader reads from r. A final line end that is missing (BDAT allows it, RFC 3030 §2) is added.
 func NewStrictReader(r io.Reader) *StrictReader { return &StrictReader{r: r} }
 
+// Reset makes s what NewStrictReader(r) returns.
+func (s *StrictReader) Reset(r io.Reader) { *s = StrictReader{r: r} }
+
 // Read fails with ErrBareCR or ErrBareLF, and then for ever; the octets of that Read are not handed out.
 func (s *StrictReader) Read(p []byte) (int, error) {
 	if s.err != nil {
@@ -147,6 +150,9 @@ func NewRepairReader(r io.Reader) *RepairReader {
 	return &RepairReader{r: r, buf: make([]byte, repairBuffer)}
 }
 
+// Reset makes r what NewRepairReader(source) returns. Its buffer is used again.
+func (r *RepairReader) Reset(source io.Reader) { *r = RepairReader{r: source, buf: r.buf} }
+
 // Repaired is the number of line ends that were changed so far.
 func (r *RepairReader) Repaired() int64 { return r.repaired }
 
@@ -198,9 +204,13 @@ func (r *RepairReader) fill(have bool) bool {
 	return false
 }
 
-// step handles one line end, or the octets up to the next one.
+// step handles lines with nothing to repair, or one line end, or the octets up to the next one.
 func (r *RepairReader) step(p []byte) int {
 	b := r.buf[r.start:r.end]
+	if n := r.sound(b[:min(len(b), len(p))]); n > 0 {
+		r.start += n
+		return copy(p, b[:n])
+	}
 	switch {
 	case b[0] == '\n':
 		r.lineEnd(!r.cr)
@@ -215,12 +225,30 @@ func (r *RepairReader) step(p []byte) int {
 		r.lineEnd(true)
 		return 0
 	}
-	if i := bytes.IndexAny(b, crlf); i >= 0 {
+	if i := bytes.IndexByte(b, '\r'); i >= 0 {
+		b = b[:i]
+	}
+	if i := bytes.IndexByte(b, '\n'); i >= 0 {
 		b = b[:i]
 	}
 	n := copy(p, b)
 	r.start += n
 	r.length += int64(n)
+	return n
+}
+
+// sound counts the lines at the beginning of b that end as they should, and returns how many octets they are.
+func (r *RepairReader) sound(b []byte) int {
+	n := 0
+	for !r.cr {
+		lf := bytes.IndexByte(b[n:], '\n')
+		if lf < 1 || bytes.IndexByte(b[n:n+lf], '\r') != lf-1 {
+			break
+		}
+		r.length += int64(lf - 1)
+		r.lineCount.end()
+		n += lf + 1
+	}
 	return n
 }
 

@@ -44,7 +44,9 @@ func TestStrictReader(t *testing.T) {
 	}
 	for _, tt := range tests {
 		for how, src := range sources(tt.in) {
-			r := NewStrictReader(src)
+			r := NewStrictReader(iotest.ErrReader(io.ErrClosedPipe))
+			_, _ = r.Read(make([]byte, 1))
+			r.Reset(src)
 			got, err := io.ReadAll(r)
 			if !errors.Is(err, tt.err) || err == nil && string(got) != tt.want {
 				t.Errorf("%s (%s): got %q, %v; want %q, %v", tt.name, how, got, err, tt.want, tt.err)
@@ -77,7 +79,9 @@ func TestRepairReader(t *testing.T) {
 	for _, tt := range tests {
 		for how, src := range sources(tt.in) {
 			for _, size := range []int{1, 3, 4096} {
-				r := NewRepairReader(src)
+				r := NewRepairReader(strings.NewReader("a\nb\r\r"))
+				_, _ = r.Read(make([]byte, 2))
+				r.Reset(src)
 				var got bytes.Buffer
 				if _, err := io.CopyBuffer(&got, struct{ io.Reader }{r}, make([]byte, size)); err != nil {
 					t.Fatal(err)

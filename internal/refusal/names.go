@@ -44,6 +44,7 @@ const (
 	RecipientUnknown   Name = "recipient-unknown"
 	RecipientSuspended Name = "recipient-suspended"
 	RecipientFull      Name = "recipient-full"
+	DomainFull         Name = "domain-full"
 	RecipientSyntax    Name = "recipient-syntax"
 	RecipientsUnknown  Name = "recipients-unknown"
 	RecipientsTooMany  Name = "recipients-too-many"

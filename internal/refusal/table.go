@@ -234,8 +234,15 @@ var rows = [...]Refusal{
 	{
 		Name:  RecipientFull,
 		SMTP:  SMTP{452, [3]int{4, 2, 2}, "Mailbox is full, try again later"},
-		Cause: "The recipient's mailbox has no room for this message.",
+		Cause: "The recipient's mailbox has no room for this message beside what it holds and what others are sending to it now.",
 		Cure:  "Wait until the recipient has deleted mail; the owner of the domain may raise the quota.",
+	},
+	{
+		// RFC 3463 §3.4: X.3.1, as no single recipient may be able to make room.
+		Name:  DomainFull,
+		SMTP:  SMTP{452, [3]int{4, 3, 1}, "The mailboxes of this domain are full, try again later"},
+		Cause: "All mailboxes of the domain together hold as much as its quota allows, domain_octets or domain_messages, though the recipient's own has room.",
+		Cure:  "Wait; the owner of the domain raises the quota, or has mail deleted.",
 	},
 	{
 		Name:  RecipientSyntax,

@@ -166,7 +166,7 @@ func TestGrantIsLiveBeforeOK(t *testing.T) {
 			for i := 0; i < len(tt.say); i += 2 {
 				c.say(tt.say[i], tt.say[i+1])
 			}
-			live, err := g.Live(t.Context(), guard.Place{Remote: netip.MustParseAddr("198.51.100.7")})
+			live, err := g.Live(t.Context(), guard.Place{Remote: netip.MustParseAddr("198.51.100.7")}, []store.AccountID{f.alice.ID})
 			if err != nil || (len(live) == 1) != tt.ok || tt.ok && live[0].Account != f.alice.ID {
 				t.Errorf("live grants: %v (%v)", live, err)
 			}

@@ -19,7 +19,7 @@ var ErrNoTLS = errors.New("maildrop: implicit TLS without a certificate")
 
 // Store is what POP3 needs of a store.
 type Store interface {
-	store.Maildrops
+	OpenMaildrop(ctx context.Context, account store.AccountID) (store.Maildrop, error)
 }
 
 // Grants is told of logins (POP before SMTP).

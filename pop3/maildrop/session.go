@@ -126,7 +126,7 @@ func (s *session) Open(ctx context.Context) (pop3.Maildrop, error) {
 		s.grants.LoggedIn(ctx, place, s.who.Account, s.who.Name, s.who.CredentialVersion)
 	}
 	return &maildrop{
-		snapshot: m, messages: m.Messages(), fetched: map[store.CopyID]struct{}{}, log: s.log.With("account", s.who.Name),
+		snapshot: m, messages: m.Messages(), log: s.log, account: s.who.Name,
 	}, nil
 }
 
@@ -137,9 +137,11 @@ func (s *session) Logout() error { return nil }
 type maildrop struct {
 	snapshot store.Maildrop
 	messages []store.Message
-	// fetched are the copies that a RETR sent to its end.
-	fetched map[store.CopyID]struct{}
+	// fetched are the messages, by n-1, that a RETR sent to its end; nil if there are none, fetches how many.
+	fetched []bool
+	fetches int
 	log     *slog.Logger
+	account string
 }
 
 // Messages lists the snapshot.
@@ -151,23 +153,39 @@ func (m *maildrop) Messages() []pop3.Message {
 	return list
 }
 
-// Retrieve yields message n; the header alone is read no further than its end.
+// Retrieve yields message n; for no lines of its text, the header alone is opened.
 func (m *maildrop) Retrieve(ctx context.Context, n, lines int) (io.ReadCloser, error) {
 	message := m.messages[n-1]
-	r, err := m.snapshot.OpenMessage(ctx, message.ID)
+	open, size := m.snapshot.OpenMessage, message.Size
+	if lines == 0 {
+		open, size = m.snapshot.OpenHeader, message.HeaderLen
+	}
+	r, err := open(ctx, message.ID)
 	if err != nil {
 		return nil, storeError(err)
 	}
-	body := &body{ReadCloser: r, left: message.Size, failed: func(err error) {
-		m.log.Error("stored message cannot be read", "copy", uint64(message.ID), "uid", message.UID, "err", err)
-	}}
-	switch {
-	case lines < 0:
-		body.whole = func() { m.fetched[message.ID] = struct{}{} }
-	case lines == 0:
-		return &header{Reader: io.LimitReader(body, message.HeaderLen), Closer: body}, nil
+	body := &body{ReadCloser: r, of: m, n: n, left: size, retr: lines < 0}
+	if _, ok := r.(io.WriterTo); ok && lines < 0 {
+		return &directBody{body}, nil
 	}
 	return body, nil
+}
+
+// sent notes that a RETR sent message n to its end.
+func (m *maildrop) sent(n int) {
+	if m.fetched == nil {
+		m.fetched = make([]bool, len(m.messages))
+	}
+	if !m.fetched[n-1] {
+		m.fetched[n-1] = true
+		m.fetches++
+	}
+}
+
+// unreadable notes that message n cannot be read.
+func (m *maildrop) unreadable(n int, err error) {
+	message := &m.messages[n-1]
+	m.log.Error("stored message cannot be read", "account", m.account, "copy", uint64(message.ID), "uid", message.UID, "err", err)
 }
 
 // Update deletes.
@@ -176,9 +194,9 @@ func (m *maildrop) Update(ctx context.Context, deleted []int) error {
 	for i, n := range deleted {
 		gone[i] = m.messages[n-1].ID
 	}
-	fetched := make([]store.CopyID, 0, len(m.fetched))
-	for i := range m.messages {
-		if _, is := m.fetched[m.messages[i].ID]; is {
+	fetched := make([]store.CopyID, 0, m.fetches)
+	for i, is := range m.fetched {
+		if is {
 			fetched = append(fetched, m.messages[i].ID)
 		}
 	}
@@ -191,7 +209,7 @@ func (m *maildrop) Update(ctx context.Context, deleted []int) error {
 		return nil
 	case len(gone) == 0:
 		// Nobody asked for a change: a trail that cannot be written is no reason to refuse a QUIT.
-		m.log.Error("what was fetched could not be noted in the trail", "err", err)
+		m.log.Error("what was fetched could not be noted in the trail", "account", m.account, "err", err)
 		return nil
 	}
 	return storeError(err)
@@ -200,12 +218,13 @@ func (m *maildrop) Update(ctx context.Context, deleted []int) error {
 // Close gives the snapshot back.
 func (m *maildrop) Close() error { return m.snapshot.Close() }
 
-// body notes when a message was read to its end, or cannot be.
+// body notes when a message or its header was read to its end, or cannot be.
 type body struct {
 	io.ReadCloser
-	left   int64
-	whole  func() // nil for TOP
-	failed func(error)
+	of   *maildrop
+	n    int
+	left int64
+	retr bool // and not TOP
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -213,15 +232,41 @@ func (b *body) Read(p []byte) (int, error) {
 	b.left -= int64(n)
 	switch {
 	case err != nil && !errors.Is(err, io.EOF):
-		b.failed(err)
-	case b.left == 0 && b.whole != nil:
-		b.whole()
+		b.of.unreadable(b.n, err)
+	case b.left == 0 && b.retr:
+		b.of.sent(b.n)
 	}
 	return n, err
 }
 
-// header is the beginning of a message.
-type header struct {
-	io.Reader
-	io.Closer
+// directBody is the body of a message that can be written without a copy in between.
+type directBody struct{ *body }
+
+// WriteTo implements io.WriterTo.
+func (b *directBody) WriteTo(w io.Writer) (int64, error) {
+	source, _ := b.ReadCloser.(io.WriterTo)
+	to := &failingWriter{w: w}
+	n, err := source.WriteTo(to)
+	b.left -= n
+	switch {
+	case err != nil && to.err == nil:
+		b.of.unreadable(b.n, err)
+	case err == nil && b.left == 0:
+		b.of.sent(b.n)
+	}
+	return n, err
+}
+
+// failingWriter keeps the error of its writer, to tell it from one of the source.
+type failingWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (f *failingWriter) Write(p []byte) (int, error) {
+	n, err := f.w.Write(p)
+	if err != nil {
+		f.err = err
+	}
+	return n, err
 }

@@ -20,13 +20,16 @@ import (
 	"latchkey/store"
 )
 
-// watched is a store that counts open maildrops, and whose messages can fail.
+// watched is a store that counts open maildrops and what was opened of messages, and whose messages can fail.
 type watched struct {
 	Store
-	open atomic.Int64
+	open           atomic.Int64
+	whole, headers atomic.Int64
 	// after is how many octets of a message can be read before failure; nil leaves messages whole.
 	after   int64
 	failure error
+	// plain messages can only be read; others write themselves.
+	plain bool
 	// expunge, if set, is what Expunge returns.
 	expunge error
 }
@@ -58,14 +61,35 @@ func (d watchedDrop) Expunge(ctx context.Context, deleted, fetched []store.CopyI
 }
 
 func (d watchedDrop) OpenMessage(ctx context.Context, id store.CopyID) (io.ReadCloser, error) {
-	r, err := d.Maildrop.OpenMessage(ctx, id)
-	if err != nil || d.w.failure == nil {
-		return r, err
+	d.w.whole.Add(1)
+	return d.w.spoil(d.Maildrop.OpenMessage(ctx, id))
+}
+
+func (d watchedDrop) OpenHeader(ctx context.Context, id store.CopyID) (io.ReadCloser, error) {
+	d.w.headers.Add(1)
+	return d.w.spoil(d.Maildrop.OpenHeader(ctx, id))
+}
+
+// spoil makes what was opened fail, or one that can only be read, if it is to.
+func (w *watched) spoil(r io.ReadCloser, err error) (io.ReadCloser, error) {
+	if err != nil {
+		return nil, err
+	}
+	var source io.Reader = r
+	if w.failure != nil {
+		source = io.MultiReader(io.LimitReader(r, w.after), failing{w.failure})
+	}
+	if w.plain {
+		return struct {
+			io.Reader
+			io.Closer
+		}{source, r}, nil
 	}
 	return struct {
 		io.Reader
+		io.WriterTo
 		io.Closer
-	}{io.MultiReader(io.LimitReader(r, d.w.after), failing{d.w.failure}), r}, nil
+	}{source, source.(io.WriterTo), r}, nil
 }
 
 // failing fails to be read; the failure "panic" panics.
@@ -177,43 +201,95 @@ func TestDamagedMessage(t *testing.T) {
 		{"RETR 1", errPanic, "panic in a POP3 session"},
 	} {
 		t.Run(tt.command+" "+tt.log, func(t *testing.T) {
-			f := newFixture(t)
-			var log bytes.Buffer
-			s := New(Options{
-				Store: &watched{Store: f.store, after: 20, failure: tt.failure}, Auth: f.auth, Hostname: "mail.example.com",
-				Logger: slog.New(slog.NewTextHandler(&log, nil)),
-			})
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			done := make(chan error, 1)
-			go func() { done <- s.Serve(l) }()
-			c := f.hello(l.Addr().String())
-			c.login("open sesame")
-			if _, err := io.WriteString(c, "DELE 2\r\n"+tt.command+"\r\nQUIT\r\n"); err != nil {
-				t.Fatal(err)
-			}
-			replies, _ := io.ReadAll(c.r)
-			if strings.Contains(string(replies), "\r\n.\r\n") || strings.Contains(string(replies), "bye") {
-				t.Errorf("got %q", replies)
-			}
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-			if err := <-done; !errors.Is(err, pop3.ErrServerClosed) {
-				t.Errorf("Serve: %v", err)
-			}
-			if len(f.messages()) != 2 {
-				t.Error("a session that broke off has deleted a message")
-			}
-			for line := range strings.Lines(log.String()) {
-				if strings.Contains(line, tt.log) && !strings.Contains(line, "level=INFO") {
-					return
-				}
-			}
-			t.Errorf("the log does not say %q: %s", tt.log, &log)
+			testDamagedMessage(t, tt.command, tt.log, &watched{after: 20, failure: tt.failure, plain: true})
+			testDamagedMessage(t, tt.command, tt.log, &watched{after: 20, failure: tt.failure})
 		})
+	}
+}
+
+func testDamagedMessage(t *testing.T, command, logged string, w *watched) {
+	t.Helper()
+	f := newFixture(t)
+	w.Store = f.store
+	var log bytes.Buffer
+	s := New(Options{Store: w, Auth: f.auth, Hostname: "mail.example.com", Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	c := f.hello(l.Addr().String())
+	c.login("open sesame")
+	if _, err := io.WriteString(c, "DELE 2\r\n"+command+"\r\nQUIT\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	replies, _ := io.ReadAll(c.r)
+	if strings.Contains(string(replies), "\r\n.\r\n") || strings.Contains(string(replies), "bye") {
+		t.Errorf("got %q", replies)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; !errors.Is(err, pop3.ErrServerClosed) {
+		t.Errorf("Serve: %v", err)
+	}
+	if len(f.messages()) != 2 {
+		t.Error("a session that broke off has deleted a message")
+	}
+	for line := range strings.Lines(log.String()) {
+		if strings.Contains(line, logged) && !strings.Contains(line, "level=INFO") {
+			return
+		}
+	}
+	t.Errorf("plain %v: the log does not say %q: %s", w.plain, logged, &log)
+}
+
+// TestWhatIsOpened: the index answers STAT, LIST, UIDL, DELE, RSET and QUIT; TOP without lines opens the header, to its last octet, and
+// no text.
+func TestWhatIsOpened(t *testing.T) {
+	f := newFixture(t)
+	w := &watched{Store: f.store}
+	s := New(Options{Store: w, Auth: f.auth, Hostname: "mail.example.com"})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	c := f.hello(l.Addr().String())
+	c.login("open sesame")
+	for _, tt := range []struct {
+		command        string
+		lines          string // behind the first
+		whole, headers int64
+	}{
+		{"STAT", "", 0, 0},
+		{"LIST", "1 " + f.vars["size1"] + "\r\n2 " + f.vars["size2"] + "\r\n.\r\n", 0, 0},
+		{"LIST 2", "", 0, 0},
+		{"UIDL", "1 " + f.vars["uid1"] + "\r\n2 " + f.vars["uid2"] + "\r\n.\r\n", 0, 0},
+		{"UIDL 1", "", 0, 0},
+		{"DELE 1", "", 0, 0},
+		{"RSET", "", 0, 0},
+		{"TOP 2 0", "Delivered-To: alice@example.com\r\nSubject: two\r\n\r\n.\r\n", 0, 1},
+		{"TOP 2 1", "Delivered-To: alice@example.com\r\nSubject: two\r\n\r\nbody\r\n.\r\n", 1, 1},
+		{"RETR 1", "Delivered-To: alice@example.com\r\nSubject: one\r\n\r\n..dot\r\n.\r\n", 2, 1},
+		{"QUIT", "", 2, 1},
+	} {
+		c.say(tt.command, "+OK")
+		rest := make([]byte, len(tt.lines))
+		if _, err := io.ReadFull(c.r, rest); err != nil || string(rest) != tt.lines {
+			t.Fatalf("%s: got %q (%v), want %q", tt.command, rest, err, tt.lines)
+		}
+		if whole, headers := w.whole.Load(), w.headers.Load(); whole != tt.whole || headers != tt.headers {
+			t.Errorf("by %s there were opened: %d messages and %d headers, want %d and %d", tt.command, whole, headers, tt.whole, tt.headers)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; !errors.Is(err, pop3.ErrServerClosed) {
+		t.Errorf("Serve: %v", err)
 	}
 }
 
@@ -232,13 +308,16 @@ func TestWholeMessagesAreFetched(t *testing.T) {
 		}
 		return strings.Join(kinds, " ")
 	}
-	address := f.serve(Options{}, nil)
-	for _, tt := range []struct{ commands, want string }{
-		{"TOP 1 99999999\r\nQUIT\r\n", "accepted stored"},
-		{"RETR 1\r\n", "accepted stored"}, // no QUIT, no UPDATE
-		{"RETR 1\r\nQUIT\r\n", "accepted stored fetched"},
+	direct, plain := f.serve(Options{}, nil), f.serve(Options{Store: &watched{Store: f.store, plain: true}}, nil)
+	for _, tt := range []struct{ address, commands, want string }{
+		{plain, "TOP 1 99999999\r\nQUIT\r\n", "accepted stored"},
+		{direct, "TOP 1 99999999\r\nQUIT\r\n", "accepted stored"},
+		{plain, "RETR 1\r\n", "accepted stored"}, // no QUIT, no UPDATE
+		{direct, "RETR 1\r\n", "accepted stored"},
+		{plain, "RETR 1\r\nQUIT\r\n", "accepted stored fetched"},
+		{direct, "RETR 1\r\nQUIT\r\n", "accepted stored fetched fetched"},
 	} {
-		c := f.hello(address)
+		c := f.hello(tt.address)
 		c.login("open sesame")
 		if _, err := io.WriteString(c, tt.commands); err != nil {
 			t.Fatal(err)
@@ -358,3 +437,35 @@ func TestReplies(t *testing.T) {
 		}
 	}
 }
+
+// TestGoneClientIsNoDamage: a client that goes away in the middle of a message is not a message that cannot be read.
+func TestGoneClientIsNoDamage(t *testing.T) {
+	broken := errors.New("broken pipe")
+	for name, tt := range map[string]struct {
+		source io.Reader
+		to     io.Writer
+		logged bool
+		sent   bool
+	}{
+		"gone":    {strings.NewReader("body"), writerFunc(func([]byte) (int, error) { return 2, broken }), false, false},
+		"damaged": {io.MultiReader(strings.NewReader("bo"), failing{store.ErrDamaged}), io.Discard, true, false},
+		"whole":   {strings.NewReader("body"), io.Discard, false, true},
+		"short":   {strings.NewReader("bod"), io.Discard, false, false},
+	} {
+		var log bytes.Buffer
+		m := &maildrop{messages: make([]store.Message, 1), log: slog.New(slog.NewTextHandler(&log, nil))}
+		b := &directBody{&body{ReadCloser: struct {
+			io.Reader
+			io.WriterTo
+			io.Closer
+		}{tt.source, tt.source.(io.WriterTo), io.NopCloser(nil)}, of: m, n: 1, left: 4, retr: true}}
+		_, _ = b.WriteTo(tt.to)
+		if logged := log.Len() > 0; logged != tt.logged || (m.fetches == 1) != tt.sent {
+			t.Errorf("%s: logged %q, fetched %d", name, &log, m.fetches)
+		}
+	}
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

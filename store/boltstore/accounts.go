@@ -135,6 +135,7 @@ func (s *Store) AddAccount(ctx context.Context, a store.Account) (store.Account,
 		a.ID, a.CredentialVersion, a.Version = store.AccountID(t.tally.Account), 1, 1
 		t.put(bAccounts, key8(uint64(a.ID)), encodeAccount(&a))
 		t.put(bAccountNames, []byte(a.Name), key8(uint64(a.ID)))
+		t.lend(a.ID, nil, a.SendAs)
 		return nil
 	})
 	if err != nil {
@@ -150,7 +151,7 @@ func (s *Store) UpdateAccount(ctx context.Context, a store.Account) (store.Accou
 	}
 	a.SendAs = slices.Clone(a.SendAs)
 	given := a.Version
-	err := s.write(ctx, func(t *txn) error {
+	err := s.alter(ctx, false, func(t *txn) error {
 		old, err := t.account(a.ID)
 		if err != nil {
 			return err
@@ -173,6 +174,7 @@ func (s *Store) UpdateAccount(ctx context.Context, a store.Account) (store.Accou
 			a.CredentialVersion++
 		}
 		t.put(bAccounts, key8(uint64(a.ID)), encodeAccount(&a))
+		t.lend(a.ID, old.SendAs, a.SendAs)
 		return nil
 	})
 	if err != nil {
@@ -184,7 +186,7 @@ func (s *Store) UpdateAccount(ctx context.Context, a store.Account) (store.Accou
 // RemoveAccount implements store.Accounts. The copies are gone for every reader at once; their space is freed in steps, after open
 // maildrops are closed.
 func (s *Store) RemoveAccount(ctx context.Context, id store.AccountID) error {
-	return s.release(ctx, func(t *txn) error {
+	return s.alter(ctx, true, func(t *txn) error {
 		a, err := t.account(id)
 		if err != nil {
 			return err
@@ -200,10 +202,12 @@ func (s *Store) RemoveAccount(ctx context.Context, id store.AccountID) error {
 		key := key8(uint64(id))
 		t.delete(bAccounts, key)
 		t.delete(bAccountNames, []byte(a.Name))
+		t.lend(id, a.SendAs, nil)
 		t.delete(bUsage, key)
+		delete(t.charges, id)
 		t.put(bCondemned, key, nil)
 		t.removeGrants(id)
-		t.durable = append(t.durable, func() { s.grave(id, nil) })
+		t.durable = append(t.durable, func() { s.condemn(id); s.holdings.drop(id) })
 		return nil
 	})
 }
@@ -268,6 +272,38 @@ func (t *txn) putAlias(name string, before, after []store.AccountID) {
 		t.put(bAliasTargets, append(key8(uint64(id)), name...), nil)
 	}
 	t.put(bAliases, []byte(name), encodeIDs(after))
+}
+
+// lentKey is the place of one address that was lent to one account. No address has a NUL.
+func lentKey(addr mailaddr.Address, domain string, id store.AccountID) []byte {
+	return append(lentPrefix(addr, domain), key8(uint64(id))...)
+}
+
+func lentPrefix(addr mailaddr.Address, domain string) []byte {
+	return append([]byte(store.LentName(addr, domain)), 0)
+}
+
+// lend replaces the addresses that were lent to an account.
+func (t *txn) lend(id store.AccountID, before, after []mailaddr.Address) {
+	for _, addr := range before {
+		t.delete(bLent, lentKey(addr, t.s.domain, id))
+	}
+	for _, addr := range after {
+		t.put(bLent, lentKey(addr, t.s.domain, id), nil)
+	}
+}
+
+// LentTo implements store.Accounts.
+func (s *Store) LentTo(ctx context.Context, addr mailaddr.Address) (ids []store.AccountID, err error) {
+	prefix := lentPrefix(addr, s.domain)
+	err = s.read(ctx, func(v *view) error {
+		v.scan(bLent, prefix, nil, func(key, _ []byte) bool {
+			ids = append(ids, store.AccountID(id8(key[len(prefix):])))
+			return true
+		})
+		return nil
+	})
+	return ids, err
 }
 
 // ListAliases implements store.Accounts.

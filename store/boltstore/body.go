@@ -56,13 +56,12 @@ func (s *summer) trailer() []byte {
 	return s.sums
 }
 
-// bodies is where octets lie. The index knows them by bodyRef only, so that small bodies can get another place without the verbs
-// noticing.
+// bodies is where large bodies lie: one file of large/ each, named by a random token.
 type bodies struct {
 	fs    vfs.FS
 	dir   string        // the data directory
 	syncs chan struct{} // bounds the syncs, each of which holds a thread
-	pool  *sync.Pool    // of *[blockSize]byte, for readers
+	pool  *sync.Pool    // of *[readSize]byte, for readers
 
 	mu     sync.Mutex
 	flying map[token]struct{} // in large/, but not yet or no longer in the index; guarded by mu
@@ -93,7 +92,7 @@ func (b *bodies) tmp(t token) string   { return filepath.Join(b.dir, tmpName, t.
 
 // seal makes a complete file of tmp/ durable and gives it its place in large/. The entry there is durable after the next SyncDir,
 // which the committer does once for a whole group. The caller says landed when the body is in the index, or gone.
-func (b *bodies) seal(f vfs.File, t token, s *summer) (ref bodyRef, err error) {
+func (b *bodies) seal(f vfs.File, t token, s *summer) (sum uint32, err error) {
 	trailer := s.trailer()
 	if len(trailer) > 0 {
 		_, err = f.Write(trailer)
@@ -106,23 +105,23 @@ func (b *bodies) seal(f vfs.File, t token, s *summer) (ref bodyRef, err error) {
 		<-b.syncs
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return ref, err
+		return 0, err
 	}
 	b.launch(t)
 	if err = b.fs.Rename(b.tmp(t), b.large(t)); err != nil {
 		b.landed(t)
 	}
-	return bodyRef{Token: t, Size: s.size, Sum: crc32.Checksum(trailer, castagnoli())}, err
+	return crc32.Checksum(trailer, castagnoli()), err
 }
 
 // open returns a reader of a body. A missing or cut file is damage.
-func (b *bodies) open(ref bodyRef) (*bodyReader, error) {
-	f, err := b.fs.Open(b.large(ref.Token))
+func (b *bodies) open(ref body) (*bodyReader, error) {
+	f, err := b.fs.Open(b.large(ref.token))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: body %s is missing: %w", store.ErrDamaged, ref.Token, err)
+		return nil, fmt.Errorf("%w: body %s is missing: %w", store.ErrDamaged, ref.token, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("body %s: %w", ref.Token, err)
+		return nil, fmt.Errorf("body %s: %w", ref.token, err)
 	}
 	r := &bodyReader{f: f, ref: ref, pool: b.pool}
 	if err := r.readTrailer(); err != nil {
@@ -134,34 +133,34 @@ func (b *bodies) open(ref bodyRef) (*bodyReader, error) {
 // bodyReader yields a body block by block, each only after its checksum held. It keeps at most one block in memory.
 type bodyReader struct {
 	f     vfs.File
-	ref   bodyRef
+	ref   body
 	sums  []byte
 	next  int    // the block to be read next
 	block []byte // what is left of the present block
-	buf   *[blockSize]byte
+	buf   *[readSize]byte
 	pool  *sync.Pool
 	err   error
 }
 
 func (r *bodyReader) damaged(format string, args ...any) error {
-	return fmt.Errorf("%w: body %s: "+format, append([]any{store.ErrDamaged, r.ref.Token}, args...)...)
+	return fmt.Errorf("%w: body %s: "+format, append([]any{store.ErrDamaged, r.ref.token}, args...)...)
 }
 
 func (r *bodyReader) readTrailer() error {
-	length := (r.ref.Size + blockSize - 1) / blockSize * sumSize
+	length := (r.ref.size + blockSize - 1) / blockSize * sumSize
 	size, err := r.f.Size()
 	if err != nil {
-		return fmt.Errorf("body %s: %w", r.ref.Token, err)
+		return fmt.Errorf("body %s: %w", r.ref.token, err)
 	}
-	if size != r.ref.Size+length {
-		return r.damaged("the file has %d octets, want %d", size, r.ref.Size+length)
+	if size != r.ref.size+length {
+		return r.damaged("the file has %d octets, want %d", size, r.ref.size+length)
 	}
 	r.sums = make([]byte, length)
-	if _, err := io.ReadFull(io.NewSectionReader(r.f, r.ref.Size, length), r.sums); err != nil {
+	if _, err := io.ReadFull(io.NewSectionReader(r.f, r.ref.size, length), r.sums); err != nil {
 		return r.damaged("trailer: %w", err)
 	}
-	if sum := crc32.Checksum(r.sums, castagnoli()); sum != r.ref.Sum {
-		return r.damaged("checksum of the trailer is %08x, want %08x", sum, r.ref.Sum)
+	if sum := crc32.Checksum(r.sums, castagnoli()); sum != r.ref.sum {
+		return r.damaged("checksum of the trailer is %08x, want %08x", sum, r.ref.sum)
 	}
 	return nil
 }
@@ -179,15 +178,38 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// WriteTo implements io.WriterTo: block by block, without a copy in between.
+func (r *bodyReader) WriteTo(w io.Writer) (n int64, err error) {
+	for {
+		if len(r.block) > 0 {
+			m, err := w.Write(r.block)
+			n += int64(m)
+			r.block = r.block[m:]
+			if err != nil {
+				return n, err
+			}
+		}
+		if r.err == nil {
+			r.err = r.fill()
+		}
+		if errors.Is(r.err, io.EOF) {
+			return n, nil
+		}
+		if r.err != nil {
+			return n, r.err
+		}
+	}
+}
+
 func (r *bodyReader) fill() error {
 	off := int64(r.next) * blockSize
-	if off >= r.ref.Size {
+	if off >= r.ref.size {
 		return io.EOF
 	}
 	if r.buf == nil {
-		r.buf, _ = r.pool.Get().(*[blockSize]byte)
+		r.buf, _ = r.pool.Get().(*[readSize]byte)
 	}
-	block := r.buf[:min(blockSize, r.ref.Size-off)]
+	block := r.buf[:min(blockSize, r.ref.size-off)]
 	if n, err := r.f.ReadAt(block, off); n < len(block) {
 		return r.damaged("block %d: %w", r.next, err)
 	}
@@ -212,24 +234,4 @@ func (r *bodyReader) Close() error {
 		return nil
 	}
 	return f.Close()
-}
-
-// copyReader yields a copy: its own prefix, then the shared body.
-type copyReader struct {
-	prefix []byte
-	body   *bodyReader
-}
-
-func (r *copyReader) Read(p []byte) (int, error) {
-	if len(r.prefix) > 0 {
-		n := copy(p, r.prefix)
-		r.prefix = r.prefix[n:]
-		return n, nil
-	}
-	return r.body.Read(p)
-}
-
-func (r *copyReader) Close() error {
-	r.prefix = nil
-	return r.body.Close()
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -19,24 +18,46 @@ const maxProblems = 1000
 type checker struct {
 	s        *Store
 	problems []store.Problem
-	refs     map[store.MessageID]uint64 // references that copies and jobs hold
+	refs     map[store.MessageID]uint64 // references that copies and jobs hold to what is shared
+	segments map[uint64]live            // what copies, jobs and shared records need
+	records  []checkedRecord
 	bodies   []checkedBody
+	lost     map[store.MessageID]string // messages that cannot be read, and why
 }
 
 type checkedBody struct {
-	id  store.MessageID
-	ref bodyRef
+	id store.MessageID
+	body
 }
 
-// Check implements store.Store. The index is looked at in one read transaction; bodies are read after it, one after the other.
+// checkedRecord is a message's record in the journal that somebody needs.
+type checkedRecord struct {
+	id store.MessageID
+	where
+	octets int64
+}
+
+// Check implements store.Store. The index is brought up to date and looked at in one read transaction; bodies are read after it, one after
+// the other.
 func (s *Store) Check(ctx context.Context) ([]store.Problem, error) {
-	c := &checker{s: s, refs: make(map[store.MessageID]uint64)}
+	c := newChecker(s)
+	stuck := s.settle(ctx, true)
 	if err := c.pages(ctx); err != nil || len(c.problems) > 0 {
 		return c.problems, err // what a broken index says cannot be trusted
 	}
+	if stuck == nil {
+		stuck = c.holdings(ctx)
+	}
+	if stuck != nil && (ctx.Err() != nil || errors.Is(stuck, store.ErrClosed)) {
+		return nil, stuck
+	}
+	if stuck != nil {
+		c.found(store.ProblemReference, journalName, "its records do not fit the index: %v", stuck)
+	}
 	err := s.read(ctx, func(v *view) error {
 		for _, check := range []func(*view){
-			c.accounts, c.aliases, c.usage, c.copies, c.graves, c.jobs, c.bodyRecords, c.trail, c.trailOrder, c.sessions, c.grants, c.ids,
+			c.accounts, c.aliases, c.usage, c.copies, c.condemned, c.jobs, c.sharedRecords, c.liveOctets, c.trail, c.counts, c.sessions,
+			c.grants, c.ids, c.rest,
 		} {
 			check(v)
 		}
@@ -45,10 +66,8 @@ func (s *Store) Check(ctx context.Context) ([]store.Problem, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, b := range c.bodies {
-		if err := c.body(ctx, b); err != nil {
-			return nil, err
-		}
+	if err := errors.Join(c.headers(ctx), c.readAll(ctx), c.tellLost(ctx)); err != nil {
+		return nil, err
 	}
 	return c.problems, c.orphans(ctx)
 }
@@ -58,15 +77,19 @@ func (c *checker) pages(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	tx, err := c.s.db.Begin(true)
+	db := c.s.index()
+	tx, err := db.Begin(true)
 	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
-		return store.ErrClosed
+		if db == c.s.index() {
+			return store.ErrClosed
+		}
+		return c.pages(ctx) // compacted meanwhile
 	}
 	if err != nil {
 		return fmt.Errorf("index: %w", err)
 	}
 	for err := range tx.Check() {
-		c.found("damaged index", indexName, "%v", err)
+		c.found(store.ProblemIndex, indexName, "%v", err)
 	}
 	return tx.Rollback()
 }
@@ -80,8 +103,12 @@ func (c *checker) found(kind, object, format string, args ...any) {
 // each calls check for every entry of a bucket; an error is a record that cannot be read.
 func (c *checker) each(v *view, id bucketID, check func(key, value []byte) error) {
 	v.scan(id, nil, nil, func(key, value []byte) bool {
-		if err := check(key, value); err != nil {
-			c.found("damaged record", fmt.Sprintf("%s %x", id, key), "%v", err)
+		err := id.readable(key, value)
+		if err == nil {
+			err = check(key, value)
+		}
+		if err != nil {
+			c.found(store.ProblemRecord, fmt.Sprintf("%s %x", id, key), "%v", err)
 		}
 		return len(c.problems) < maxProblems
 	})
@@ -90,25 +117,33 @@ func (c *checker) each(v *view, id bucketID, check func(key, value []byte) error
 func accountObject(id uint64) string { return fmt.Sprintf("account %d", id) }
 
 func (c *checker) accounts(v *view) {
+	lent := make(map[string]struct{})
 	c.each(v, bAccounts, func(key, value []byte) error {
 		a, err := decodeAccount(value)
 		if err != nil {
 			return err
 		}
 		if uint64(a.ID) != id8(key) {
-			c.found("dangling reference", accountObject(id8(key)), "its record is that of account %d", a.ID)
+			c.found(store.ProblemReference, accountObject(id8(key)), "its record is that of account %d", a.ID)
 		}
 		if b := v.get(bAccountNames, []byte(a.Name)); string(b) != string(key) {
-			c.found("dangling reference", accountObject(id8(key)), "its name %q does not lead to it", a.Name)
+			c.found(store.ProblemReference, accountObject(id8(key)), "its name %q does not lead to it", a.Name)
+		}
+		for _, addr := range a.SendAs {
+			place := lentKey(addr, c.s.domain, a.ID)
+			if lent[string(place)] = struct{}{}; !v.has(bLent, place) {
+				c.found(store.ProblemReference, accountObject(id8(key)), "it may send as %s, and cannot be found by that", addr)
+			}
 		}
 		return nil
 	})
+	c.counted(v, bLent, uint64(len(lent)))
 	c.each(v, bAccountNames, func(key, value []byte) error {
 		if len(value) != 8 {
 			return errShortRecord
 		}
 		if !v.has(bAccounts, value) {
-			c.found("dangling reference", fmt.Sprintf("name %q", key), "account %d does not exist", id8(value))
+			c.found(store.ProblemReference, fmt.Sprintf("name %q", key), "account %d does not exist", id8(value))
 		}
 		return nil
 	})
@@ -119,13 +154,13 @@ func (c *checker) aliases(v *view) {
 	c.each(v, bAliases, func(key, value []byte) error {
 		targets, err := decodeIDs(value)
 		if v.has(bAccountNames, key) {
-			c.found("dangling reference", fmt.Sprintf("alias %q", key), "an account has the same name")
+			c.found(store.ProblemReference, fmt.Sprintf("alias %q", key), "an account has the same name")
 		}
 		for _, id := range targets {
 			places++
 			target := key8(uint64(id))
 			if !v.has(bAccounts, target) || !v.has(bAliasTargets, append(target, key...)) {
-				c.found("dangling reference", fmt.Sprintf("alias %q", key), "target %d is not an account that knows it", id)
+				c.found(store.ProblemReference, fmt.Sprintf("alias %q", key), "target %d is not an account that knows it", id)
 			}
 		}
 		return err
@@ -138,7 +173,7 @@ func (c *checker) counted(v *view, id bucketID, want uint64) {
 	got := uint64(0)
 	c.each(v, id, func([]byte, []byte) error { got++; return nil })
 	if got != want {
-		c.found("counter off", id.String(), "%d entries, counted %d", got, want)
+		c.found(store.ProblemCounter, id.String(), "%d entries, counted %d", got, want)
 	}
 }
 
@@ -149,12 +184,12 @@ func (c *checker) usage(v *view) {
 			return err
 		}
 		if !v.has(bAccounts, key) {
-			c.found("dangling reference", "usage of "+accountObject(id8(key)), "the account does not exist")
+			c.found(store.ProblemReference, "usage of "+accountObject(id8(key)), "the account does not exist")
 		}
 		var got store.Usage
 		err = v.eachCopy(store.AccountID(id8(key)), func(l listing) { got.Octets += l.size; got.Messages++ })
 		if got != want {
-			c.found("counter off", "usage of "+accountObject(id8(key)), "%+v noted, %+v found", want, got)
+			c.found(store.ProblemCounter, "usage of "+accountObject(id8(key)), "%+v noted, %+v found", want, got)
 		}
 		return err
 	})
@@ -162,35 +197,48 @@ func (c *checker) usage(v *view) {
 
 func (c *checker) copies(v *view) {
 	c.each(v, bCopies, func(key, value []byte) error {
-		r, err := decodeCopy(value)
+		l, err := decodeListing(key, value)
 		if err != nil {
 			return err
 		}
 		object := fmt.Sprintf("copy %d of account %d", id8(key[8:]), id8(key))
-		if owner := key[:8]; !v.has(bUsage, owner) && !v.has(bCondemned, owner) {
-			c.found("dangling reference", object, "the account has no maildrop")
+		if owner := key[:8]; !v.has(bAccounts, owner) && !v.has(bCondemned, owner) {
+			c.found(store.ProblemReference, object, "the account does not exist")
 		}
-		body, err := v.body(r.Message)
-		if err != nil {
-			c.found("dangling reference", object, "%v", err)
-		} else if int64(len(r.Prefix))+body.Size != r.Size || r.HeaderLen > r.Size {
-			c.found("counter off", object, "%d octets, %d of them header, noted; its parts have %d and %d", r.Size, r.HeaderLen, len(r.Prefix), body.Size)
-		}
-		c.refs[r.Message]++
+		c.held(v, object, l.message, l.where(), l.octets(), l.flags)
 		return nil
 	})
 }
 
-func (c *checker) graves(v *view) {
-	c.each(v, bGraves, func(key, _ []byte) error {
-		if !v.has(bCopies, key) {
-			c.found("dangling reference", fmt.Sprintf("grave of copy %d of account %d", id8(key[8:]), id8(key)), "the copy does not exist")
-		}
-		return nil
-	})
+// held notes that a copy or a job needs a message's record.
+func (c *checker) held(v *view, object string, id store.MessageID, w where, octets int64, flags uint8) {
+	if flags&copyShared == 0 {
+		c.need(id, w, octets)
+		return
+	}
+	c.refs[id]++
+	r, err := v.shared(id)
+	switch {
+	case err != nil:
+		c.found(store.ProblemReference, object, "%v", err)
+	case r.where != w || r.octets != octets || r.large != (flags&copyLarge != 0):
+		c.found(store.ProblemReference, object, "it is at %+v with %d octets, what it shares at %+v with %d", w, octets, r.where, r.octets)
+	}
+}
+
+// need notes a record that is needed once.
+func (c *checker) need(id store.MessageID, w where, octets int64) {
+	l := c.segments[w.segment]
+	l.Messages++
+	l.Octets += octets
+	c.segments[w.segment] = l
+	c.records = append(c.records, checkedRecord{id: id, where: w, octets: octets})
+}
+
+func (c *checker) condemned(v *view) {
 	c.each(v, bCondemned, func(key, _ []byte) error {
 		if v.has(bAccounts, key) {
-			c.found("dangling reference", accountObject(id8(key)), "it is removed and present")
+			c.found(store.ProblemReference, accountObject(id8(key)), "it is removed and present")
 		}
 		return nil
 	})
@@ -204,57 +252,76 @@ func (c *checker) jobs(v *view) {
 			return err
 		}
 		object := fmt.Sprintf("job %d", id8(key))
-		if _, err := v.body(j.Message); err != nil {
-			c.found("dangling reference", object, "%v", err)
-		}
 		if !j.Held {
 			due++
-			if !v.has(bDue, dueKey(&j)) {
-				c.found("dangling reference", object, "it is not held, and not in the order of time")
+			if !v.has(bDue, dueKey(&j.Job)) {
+				c.found(store.ProblemReference, object, "it is not held, and not in the order of time")
 			}
 		}
-		c.refs[j.Message]++
+		c.held(v, object, j.Message, j.where, j.octets(), j.flags)
 		return nil
 	})
 	c.counted(v, bDue, due)
 }
 
-func (c *checker) bodyRecords(v *view) {
+func (c *checker) sharedRecords(v *view) {
 	c.each(v, bBodies, func(key, value []byte) error {
-		body, err := decodeBody(value)
+		r, err := decodeShared(value)
 		if err != nil {
 			return err
 		}
 		id := store.MessageID(id8(key))
-		if refs := c.refs[id]; refs != body.Refs {
-			c.found("counter off", "message "+id.String(), "%d references noted, %d found", body.Refs, refs)
+		if refs := c.refs[id]; refs != r.Refs {
+			c.found(store.ProblemCounter, "message "+id.String(), "%d references noted, %d found", r.Refs, refs)
 		}
-		c.bodies = append(c.bodies, checkedBody{id: id, ref: body.bodyRef})
+		c.need(id, r.where, r.octets)
+		if r.large {
+			c.bodies = append(c.bodies, checkedBody{id: id, body: r.body})
+		}
 		return nil
 	})
 }
 
-func (c *checker) trail(v *view) {
-	c.each(v, bTrail, func(key, value []byte) error {
-		if len(key) != 16 {
-			return errShortRecord
+// liveOctets compares what of the segments is needed with what the index says.
+func (c *checker) liveOctets(v *view) {
+	c.each(v, bSegments, func(key, value []byte) error {
+		l, err := decodeLive(value)
+		if found := c.segments[id8(key)]; l != found {
+			c.found(store.ProblemCounter, fmt.Sprintf("segment %d", id8(key)), "%+v noted, %+v found", l, found)
 		}
-		_, err := decodeEvent(value)
-		if !v.has(bTrailOrder, key[8:]) {
-			c.found("dangling reference", fmt.Sprintf("event %d", id8(key[8:])), "it is not in the order of events")
-		}
+		delete(c.segments, id8(key))
 		return err
 	})
+	for segment, l := range c.segments {
+		c.found(store.ProblemCounter, fmt.Sprintf("segment %d", segment), "nothing noted, %+v found", l)
+	}
 }
 
-func (c *checker) trailOrder(v *view) {
+// trail reads every event, and asks the filters for what they have to know.
+func (c *checker) trail(v *view) {
+	var k trailChecker
+	for _, id := range []bucketID{bTrail, bTrailOpen} {
+		err := v.eachTrail(id, func(p *pieces) error {
+			if err := k.check(id, p); err != nil {
+				c.found(store.ProblemRecord, fmt.Sprintf("%s %d", id, p.last), "%v", err)
+			}
+			return nil
+		})
+		if err != nil {
+			c.found(store.ProblemRecord, id.String(), "%v", err)
+		}
+	}
+	if t, err := decodeTally(v.get(bMeta, []byte(metaTally))); err == nil && t.Open != k.open {
+		c.found(store.ProblemCounter, bTrailOpen.String(), "%d octets noted, counted %d", t.Open, k.open)
+	}
+}
+
+func (c *checker) counts(v *view) {
 	t, err := decodeTally(v.get(bMeta, []byte(metaTally)))
 	if err != nil {
-		c.found("damaged record", "meta tally", "%v", err)
+		c.found(store.ProblemRecord, "meta tally", "%v", err)
 		return
 	}
-	c.counted(v, bTrail, t.Events)
-	c.counted(v, bTrailOrder, t.Events)
 	c.counted(v, bAudit, t.Entries)
 	c.counted(v, bSessions, t.Sessions)
 	c.counted(v, bSessionOrder, t.Sessions)
@@ -263,7 +330,7 @@ func (c *checker) trailOrder(v *view) {
 func (c *checker) sessions(v *view) {
 	c.each(v, bSessionOrder, func(key, _ []byte) error {
 		if !v.has(bSessions, key[12:]) {
-			c.found("dangling reference", "session", "it is in the order of time only")
+			c.found(store.ProblemReference, "session", "it is in the order of time only")
 		}
 		return nil
 	})
@@ -281,10 +348,10 @@ func (c *checker) grants(v *view) {
 		}
 		object := "grant " + g.ID.String()
 		if !v.has(bAccounts, key[:8]) {
-			c.found("dangling reference", object, "account %d does not exist", g.Account)
+			c.found(store.ProblemReference, object, "account %d does not exist", g.Account)
 		}
 		if uint64(g.ID) > t.Grant {
-			c.found("counter off", object, "it exists, the last one reserved is %d", t.Grant)
+			c.found(store.ProblemCounter, object, "it exists, the last one reserved is %d", t.Grant)
 		}
 		return nil
 	})
@@ -299,45 +366,17 @@ func (c *checker) ids(v *view) {
 	for _, last := range []struct {
 		bucket bucketID
 		given  uint64
-	}{{bAccounts, t.Account}, {bBodies, t.Message}, {bJobs, t.Job}, {bTrailOrder, t.Trail}, {bAudit, t.Audit}} {
-		if key, _ := v.bucket(last.bucket).Cursor().Last(); key != nil && id8(key) > last.given {
-			c.found("counter off", last.bucket.String(), "id %d exists, the last one noted is %d", id8(key), last.given)
+	}{{bAccounts, t.Account}, {bBodies, t.Message}, {bJobs, t.Job}, {bTrail, t.Trail}, {bTrailOpen, t.Trail}, {bAudit, t.Audit}} {
+		if key, _ := v.bucket(last.bucket).Cursor().Last(); len(key) >= 8 && id8(key) > last.given {
+			c.found(store.ProblemCounter, last.bucket.String(), "id %d exists, the last one noted is %d", id8(key), last.given)
 		}
 	}
 	c.each(v, bCopies, func(key, _ []byte) error {
 		if id := id8(key[8:]); id > t.Copy {
-			c.found("counter off", "copies", "id %d exists, the last one noted is %d", id, t.Copy)
+			c.found(store.ProblemCounter, "copies", "id %d exists, the last one noted is %d", id, t.Copy)
 		}
 		return nil
 	})
-}
-
-// body reads one body. One that went meanwhile is no problem if its message went too.
-func (c *checker) body(ctx context.Context, b checkedBody) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	r, err := c.s.bodies.open(b.ref)
-	if err == nil {
-		_, err = io.Copy(io.Discard, r)
-		err = errors.Join(err, r.Close())
-	}
-	if err == nil {
-		return nil
-	}
-	gone := false
-	if err := c.s.read(ctx, func(v *view) error {
-		gone = !v.has(bBodies, key8(uint64(b.id)))
-		return nil
-	}); err != nil || gone {
-		return err
-	}
-	kind := "unreadable body"
-	if errors.Is(err, store.ErrDamaged) {
-		kind = "damaged body"
-	}
-	c.found(kind, "message "+b.id.String(), "%v", err)
-	return nil
 }
 
 // orphans reports files that no message names. A body is in the index, or flying, or gone at every moment, so one that is seen to be
@@ -361,7 +400,7 @@ func (c *checker) orphans(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("body %s: %w", t, err)
 		}
-		c.found("orphan body", "body "+t.String(), "no message names it")
+		c.found(store.ProblemOrphan, "body "+t.String(), "no message names it")
 	}
 	return nil
 }

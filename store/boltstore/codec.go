@@ -2,15 +2,16 @@ package boltstore
 
 import (
 	"encoding/binary"
-	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
 	"latchkey/internal/mailaddr"
+	"latchkey/store"
 )
 
 // errShortRecord is the decoder's complaint about a record that ends early, or has a field that cannot be.
-var errShortRecord = errors.New("boltstore: record of the index is damaged")
+var errShortRecord = fmt.Errorf("%w: a record of the index", store.ErrDamaged)
 
 // encoder builds one record of the index. Numbers are big-endian or varints, strings have their length before them; docs/format.md
 // lists the fields of each record.

@@ -11,6 +11,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"latchkey/internal/mailaddr"
 	"latchkey/internal/vfs"
 	"latchkey/store"
 )
@@ -59,8 +60,8 @@ func TestDamagedBody(t *testing.T) {
 			r, err = s.OpenJob(t.Context(), 1)
 			expectDamage(t, r, err, tt.whole, "Subject: one\r\n\r\n"+strings.Repeat("x", size))
 			problems, err := s.Check(t.Context())
-			if err != nil || len(problems) != 1 || problems[0].Kind != "damaged body" {
-				t.Errorf("Check: %+v, %v, want one damaged body", problems, err)
+			if err != nil || len(problems) != 1 || problems[0].Kind != store.ProblemMessage {
+				t.Errorf("Check: %+v, %v, want one damaged message", problems, err)
 			}
 		})
 	}
@@ -113,11 +114,11 @@ func TestSwappedBody(t *testing.T) {
 	initData(t, dir)
 	s := openData(t, dir, Options{})
 	defer closeData(t, s)
-	if err := send(s, newLedger(), "one", 100, false); err != nil {
+	if err := send(s, newLedger(), "one", spillAbove, false); err != nil {
 		t.Fatal(err)
 	}
 	first := onlyBody(t, dir)
-	if err := send(s, newLedger(), "two", 100, false); err != nil {
+	if err := send(s, newLedger(), "two", spillAbove, false); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(filepath.Join(dir, largeName))
@@ -150,20 +151,32 @@ func TestCheckFinds(t *testing.T) {
 		edit func(*bolt.Tx) error
 	}{
 		{"usage", "counter off", put(bUsage, key8(1), encodeUsage(store.Usage{Octets: 1, Messages: 7}))},
-		{"references", "counter off", edit(bBodies, key8(1), func(b []byte) []byte { b[len(b)-1]++; return b })},
-		{"copy without message", "dangling reference", put(bCopies, key16(1, 1), copyRecord{Message: 99}.encode())},
+		{"references", "counter off", edit(bBodies, key8(1), func(b []byte) []byte { b[0]++; return b })},
+		{"copy without message", "dangling reference", put(bCopies, key16(1, 1), copyAt(99, copyShared))},
 		{"body without record", "dangling reference", del(bBodies, key8(1))},
-		{"copy without account", "dangling reference", put(bCopies, key16(77, 1), copyRecord{Message: 1}.encode())},
-		{"grave without copy", "dangling reference", put(bGraves, key16(1, 77), nil)},
+		{"copy without account", "dangling reference", put(bCopies, key16(77, 1), copyAt(1, copyShared))},
+		{"copy at another place than the others", "dangling reference", put(bCopies, key16(1, 1), copyAt(1, copyShared))},
+		{"live octets", "counter off", put(bSegments, key8(1), live{Messages: 1, Octets: 1}.encode())},
+		{"segment that nobody needs", "counter off", put(bSegments, key8(77), live{Messages: 1, Octets: 1}.encode())},
+		{"segment that nobody counts", "counter off", del(bSegments, key8(1))},
 		{"name to nowhere", "dangling reference", put(bAccountNames, []byte("carl"), key8(77))},
 		{"account without name", "dangling reference", del(bAccountNames, []byte("anna"))},
 		{"alias to nowhere", "dangling reference", put(bAliases, []byte("sales"), key8(77))},
+		{"address lent by nobody", "counter off", put(bLent, lentKey(lentAddress(), domain, 1), nil)},
+		{"address lent and not found", "dangling reference", edit(bAccounts, key8(1), func(b []byte) []byte {
+			a, err := decodeAccount(b)
+			if err != nil {
+				panic(err)
+			}
+			a.SendAs = append(a.SendAs, lentAddress())
+			return encodeAccount(&a)
+		})},
 		{"job out of order", "dangling reference", func(tx *bolt.Tx) error {
 			key, _ := tx.Bucket([]byte(bDue.String())).Cursor().First()
 			return tx.Bucket([]byte(bDue.String())).Delete(key)
 		}},
 		{"job without record", "counter off", del(bJobs, key8(1))},
-		{"trail", "counter off", del(bTrailOrder, key8(1))},
+		{"trail", "counter off", del(bTrailOpen, pieceKey(3, 0))},
 		{"torn record", "damaged record", put(bCopies, key16(1, 1), []byte{1, 2, 3})},
 		{"grant without account", "dangling reference", put(bGrants, key16(77, 1), encodeGrant(&store.Grant{Network: grantFor(1).Network}))},
 		{"grant id to be given again", "counter off", put(bGrants, key16(1, 1), encodeGrant(&store.Grant{Network: grantFor(1).Network}))},
@@ -194,6 +207,22 @@ func TestCheckFinds(t *testing.T) {
 			t.Errorf("Check found %+v, want a %s", problems, tt.kind)
 		})
 	}
+}
+
+// copyAt is a copy whose message lies where none does.
+func copyAt(id store.MessageID, flags uint8) []byte {
+	var e encoder
+	(&listing{message: id, size: 10, header: 5, segment: 1, offset: 5000, flags: flags}).encode(&e)
+	return e.b
+}
+
+// lentAddress is an address that no account of the test has.
+func lentAddress() mailaddr.Address {
+	a, err := mailaddr.New("press", "partner.example")
+	if err != nil {
+		panic(err)
+	}
+	return a
 }
 
 func put(id bucketID, key, value []byte) func(*bolt.Tx) error {

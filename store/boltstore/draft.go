@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"latchkey/internal/journal"
 	"latchkey/internal/vfs"
 	"latchkey/store"
 )
@@ -14,7 +15,7 @@ import (
 const (
 	// DefaultDraftMemory is the memory that all drafts of a process share, in octets.
 	DefaultDraftMemory = 16 << 20
-	// spillAbove is the largest draft that is kept in memory.
+	// spillAbove is the largest body that goes into the journal, and the largest draft that is kept in memory.
 	spillAbove = 128 << 10
 	// firstChunk and chunkSize are the pieces in which a draft takes memory: most messages are small, so the first is.
 	firstChunk = 4 << 10
@@ -39,8 +40,8 @@ func (b *budget) take(n int64) bool {
 
 func (b *budget) give(n int64) { b.used.Add(-n) }
 
-// draft is a message being received: in memory while it is small and the budget has room, else in a file of tmp/. A draft in memory
-// has no descriptor, one in a file has one.
+// draft is a message being received: in memory while it is small and the budget has room, else in a file of tmp/. A small one goes into the
+// journal from either; a large one's file becomes its body. A draft in memory has no descriptor, one in a file has one.
 type draft struct {
 	s      *Store
 	sum    summer
@@ -179,6 +180,7 @@ func (d *draft) discard() error {
 
 // Commit implements store.Draft.
 func (d *draft) Commit(ctx context.Context, e store.Envelope) (store.Receipt, error) {
+	defer d.s.Unreserve(e.Reserved...) // where the committer did not
 	if d.done {
 		return store.Receipt{}, store.ErrSettled
 	}
@@ -186,40 +188,72 @@ func (d *draft) Commit(ctx context.Context, e store.Envelope) (store.Receipt, er
 	if err := errors.Join(d.err, ctx.Err(), e.Validate(d.sum.size)); err != nil {
 		return store.Receipt{}, errors.Join(err, d.discard())
 	}
-	ref, err := d.seal()
-	if err != nil {
-		return store.Receipt{}, err
+	c := commit{s: d.s, e: &e, body: body{size: d.sum.size, large: d.sum.size > spillAbove, token: d.token}}
+	p := posting{stage: c.stage, octets: envelopeOctets(&e), large: c.body.large}
+	if c.body.large {
+		if err := d.seal(&c); err != nil {
+			return store.Receipt{}, err
+		}
+		defer d.s.bodies.landed(d.token)
+	} else {
+		c.octets = journal.Body{Size: d.sum.size, Sums: d.sum.trailer(), Fill: d.fill}
 	}
-	defer d.s.bodies.landed(ref.Token)
-	c := commit{e: &e, body: ref}
-	r := request{apply: c.apply, body: true, octets: envelopeOctets(&e)}
-	if err = d.s.submit(ctx, &r); err == nil {
+	p.octets += int(c.octets.Size)
+	err := d.s.post(ctx, &p)
+	if !c.body.large {
+		if left := d.discard(); left != nil {
+			d.s.log.Error("draft could not be removed", "error", left) // the next Open does
+		}
+	}
+	if err == nil {
 		return c.receipt, nil
 	}
 	// After a failed sync nobody knows whether the record is there, so the body stays; the next Open decides.
-	if !errors.Is(err, store.ErrPoisoned) && !errors.Is(err, store.ErrClosed) {
-		d.s.removeBody(ref.Token)
+	if c.body.large && !errors.Is(err, store.ErrPoisoned) && !errors.Is(err, store.ErrClosed) {
+		d.s.removeBody(d.token)
 	}
 	return store.Receipt{}, err
 }
 
-// seal turns the draft into a durable file of large/.
-func (d *draft) seal() (bodyRef, error) {
+// fill copies a body that goes into the journal.
+func (d *draft) fill(b []byte) error {
+	if d.file != nil {
+		n, err := d.file.ReadAt(b, 0)
+		if n == len(b) {
+			return nil
+		}
+		return fmt.Errorf("draft: %w", err)
+	}
+	for _, chunk := range d.chunks {
+		b = b[copy(b, chunk):]
+	}
+	return nil
+}
+
+// seal turns a draft that is too large for the journal into a durable file of large/; its header goes into the record too.
+func (d *draft) seal(c *commit) error {
 	err := d.s.usable()
 	if err == nil && d.file == nil {
 		err = d.spill()
 	}
-	if err != nil {
-		return bodyRef{}, errors.Join(err, d.discard())
+	var head []byte
+	if err == nil {
+		head = make([]byte, recordOctets(c.body.size, c.e.HeaderLen, true))
+		err = d.fill(head)
 	}
+	if err != nil {
+		return errors.Join(err, d.discard())
+	}
+	var sum summer
+	sum.add(head)
+	c.octets = journal.Body{Size: int64(len(head)), Sums: sum.trailer(), Fill: func(b []byte) error { copy(b, head); return nil }}
 	f := d.file
 	d.file = nil
-	ref, err := d.s.bodies.seal(f, d.token, &d.sum)
-	if err == nil {
-		return ref, nil
+	if c.body.sum, err = d.s.bodies.seal(f, d.token, &d.sum); err == nil {
+		return nil
 	}
 	err = d.s.writeFailed(fmt.Errorf("body: %w", err))
 	// One of the two is there, or neither: whatever is left is removed at the next Open at the latest.
 	_ = d.s.fs.Remove(d.s.bodies.tmp(d.token))
-	return bodyRef{}, err
+	return err
 }

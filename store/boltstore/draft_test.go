@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"bytes"
+	"path/filepath"
 	"testing"
 
 	"latchkey/store"
@@ -10,7 +11,7 @@ import (
 // TestManyOpenDrafts: 2,000 drafts of 100 kB stay within the memory that drafts may use, and give back all that they took.
 func TestManyOpenDrafts(t *testing.T) {
 	s, dir := fresh(t, Options{})
-	before := descriptors(t)
+	before := descriptors(t, filepath.Join(dir, tmpName))
 	drafts := make([]store.Draft, 2000)
 	piece := bytes.Repeat([]byte("x"), 10_000)
 	for i := range drafts {
@@ -34,7 +35,7 @@ func TestManyOpenDrafts(t *testing.T) {
 	if used := s.budget.used.Load(); used < DefaultDraftMemory/2 || spilled == 0 {
 		t.Errorf("drafts use %d octets of memory and %d files: the budget was not used", used, spilled)
 	}
-	if open := descriptors(t) - before; open != spilled {
+	if open := descriptors(t, filepath.Join(dir, tmpName)) - before; open != spilled {
 		t.Errorf("%d files are open, want one for each of %d drafts in files", open, spilled)
 	}
 	for i, d := range drafts {
@@ -48,11 +49,12 @@ func TestManyOpenDrafts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if used, left := s.budget.used.Load(), count(t, dir, tmpName); used != 0 || left != 0 || descriptors(t) != before {
-		t.Errorf("%d octets, %d drafts, %d descriptors are left, want 0, 0, %d", used, left, descriptors(t), before)
+	sweepAll(t, s)
+	if used, left := s.budget.used.Load(), count(t, dir, tmpName); used != 0 || left != 0 || descriptors(t, filepath.Join(dir, tmpName)) != before {
+		t.Errorf("%d octets, %d drafts, %d descriptors are left, want 0, 0, %d", used, left, descriptors(t, filepath.Join(dir, tmpName)), before)
 	}
-	if n := count(t, dir, largeName); n != 20 {
-		t.Errorf("%d bodies, want 20", n)
+	if n := s.space.usage().Messages; n != 20 {
+		t.Errorf("%d messages, want 20", n)
 	}
 }
 

@@ -10,11 +10,11 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"latchkey/internal/vfs"
+	"latchkey/internal/vfs/vfstest"
 	"latchkey/store"
 )
 
@@ -36,14 +36,20 @@ func envelopeTo(accounts ...store.AccountID) store.Envelope {
 	return e
 }
 
-// descriptors counts the open files.
-func descriptors(t *testing.T) int {
+// descriptors counts the open files whose path has a part.
+func descriptors(t *testing.T, part string) (n int) {
 	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
+	const fds = "/proc/self/fd"
+	entries, err := os.ReadDir(fds)
 	if err != nil {
 		t.Skip("this system does not list its open files")
 	}
-	return len(entries)
+	for _, e := range entries {
+		if path, err := os.Readlink(filepath.Join(fds, e.Name())); err == nil && strings.Contains(path, part) {
+			n++
+		}
+	}
+	return n
 }
 
 // TestMemoryFlat: 50 MB go in and out, and hardly anything is allocated.
@@ -93,24 +99,7 @@ func TestSnapshotSize(t *testing.T) {
 	if err := send(s, newLedger(), "one", 10, false); err != nil {
 		t.Fatal(err)
 	}
-	err := s.write(t.Context(), func(tx *txn) error {
-		c, err := decodeCopy(tx.get(bCopies, key16(1, 1)))
-		if err != nil {
-			return err
-		}
-		for range n - 1 {
-			tx.tally.Copy++
-			tx.put(bCopies, key16(1, tx.tally.Copy), c.encode())
-		}
-		tx.charge(1, (n-1)*c.Size, n-1)
-		body, err := tx.body(1)
-		body.Refs = n
-		tx.put(bBodies, key8(1), body.encode())
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	multiply(t, s, n)
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	start := m.TotalAlloc
@@ -132,16 +121,51 @@ func TestSnapshotSize(t *testing.T) {
 		t.Fatal(err)
 	}
 	sweepAll(t, s)
+	mustBeSound(t, s)
+}
+
+// multiply makes n copies of anna's only one.
+func multiply(t *testing.T, s *Store, n int) {
+	t.Helper()
+	var size int64
+	err := s.write(t.Context(), func(tx *txn) error {
+		l, ok := tx.copyOf(1, 1)
+		if !ok || l.shared() {
+			t.Fatal("anna has no copy of her own")
+		}
+		size = l.size
+		l.flags |= copyShared
+		shared := sharedRecord{Refs: uint64(n), where: l.where(), octets: l.octets(), body: body{size: l.octets()}}
+		tx.put(bBodies, key8(uint64(l.message)), shared.encode())
+		tx.putCopy(1, &l)
+		for range n - 1 {
+			tx.tally.Copy++
+			l.id = store.CopyID(tx.tally.Copy)
+			tx.putCopy(1, &l)
+		}
+		tx.charge(1, int64(n-1)*l.size, int64(n-1))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.holdings.mu.Lock()
+	s.holdings.add(1, store.Usage{Octets: int64(n-1) * size, Messages: int64(n - 1)})
+	s.holdings.mu.Unlock()
+}
+
+func mustBeSound(t *testing.T, s *Store) {
+	t.Helper()
 	problems, err := s.Check(t.Context())
 	if err != nil || len(problems) > 0 {
 		t.Errorf("Check: %v, %v", problems, err)
 	}
 }
 
-// TestPins: a body stays for every snapshot that lists it, and goes with the last.
+// TestPins: a large body stays for every snapshot that lists it, and goes with the last.
 func TestPins(t *testing.T) {
 	s, dir := fresh(t, Options{})
-	if err := send(s, newLedger(), "one", 10, false); err != nil {
+	if err := send(s, newLedger(), "one", spillAbove, false); err != nil {
 		t.Fatal(err)
 	}
 	var drops []store.Maildrop
@@ -177,7 +201,7 @@ func TestPins(t *testing.T) {
 		// A reader outlives its snapshot, and even the file's name.
 		b, err := io.ReadAll(r)
 		if err := errors.Join(err, r.Close()); err != nil || !strings.Contains(string(b), "Subject: one") {
-			t.Errorf("read %q: %v", b, err)
+			t.Errorf("read %d octets: %v", len(b), err)
 		}
 	}
 	if n := count(t, dir, largeName); n != 0 {
@@ -185,110 +209,19 @@ func TestPins(t *testing.T) {
 	}
 }
 
-// valve is a vfs.FS whose commits wait for the test.
-type valve struct {
-	vfs.OS
-	mu      sync.Mutex
-	entered chan struct{} // one value for each commit that waits
-	open    chan struct{} // one value lets one commit go
-	after   func()        // runs when the transaction is written, before the commit returns
-	commits int
-	dirs    int
-	files   int
-}
-
-func (v *valve) Commit(name string, commit func() error) error {
-	v.mu.Lock()
-	entered, after := v.entered, v.after
-	v.commits++
-	v.mu.Unlock()
-	if entered != nil {
-		entered <- struct{}{}
-		<-v.open
-	}
-	err := commit()
-	if after != nil {
-		after()
-	}
-	return err
-}
-
-func (v *valve) SyncDir(dir string) error {
-	v.mu.Lock()
-	v.dirs++
-	v.mu.Unlock()
-	return v.OS.SyncDir(dir)
-}
-
-func (v *valve) Create(name string) (vfs.File, error) {
-	f, err := v.OS.Create(name)
-	return valveFile{f, v}, err
-}
-
-type valveFile struct {
-	vfs.File
-	v *valve
-}
-
-func (f valveFile) Sync() error {
-	f.v.mu.Lock()
-	f.v.files++
-	f.v.mu.Unlock()
-	return f.File.Sync()
-}
-
-// TestGroupCommit: what arrives while a transaction is on its way shares the next one, and one sync of the directory.
-func TestGroupCommit(t *testing.T) {
-	v := &valve{}
-	s, _ := fresh(t, Options{fs: v})
-	const writers = 64
-	v.mu.Lock()
-	v.entered, v.open = make(chan struct{}), make(chan struct{})
-	v.commits, v.dirs, v.files = 0, 0, 0
-	v.mu.Unlock()
-	var wg sync.WaitGroup
-	l := newLedger()
-	deliver := func(i int) {
-		wg.Go(func() {
-			if err := send(s, l, fmt.Sprint("m", i), 100, false); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	deliver(0)
-	<-v.entered
-	for i := range writers {
-		deliver(i + 1)
-	}
-	for len(s.requests) < writers {
-		runtime.Gosched()
-	}
-	v.open <- struct{}{} // the first goes alone,
-	<-v.entered          // and all the others together
-	v.mu.Lock()
-	commits, dirs, files := v.commits, v.dirs, v.files
-	v.entered = nil
-	v.mu.Unlock()
-	v.open <- struct{}{}
-	wg.Wait()
-	if commits != 2 || dirs != 2 || files != writers+1 {
-		t.Errorf("%d commits, %d directory syncs, %d file syncs, want 2, 2, %d", commits, dirs, files, writers+1)
-	}
-}
-
-// TestGroupBounds: a group ends at its bound of requests and of octets, and what is beyond comes next.
+// TestGroupBounds: a group ends at its bound of postings and of octets, and what is beyond comes next.
 func TestGroupBounds(t *testing.T) {
-	s := &Store{requests: make(chan *request, 2*maxGroupRequests)}
+	s := &Store{postings: make(chan *posting, 2*maxGroupPostings)}
 	add := func(n, octets int) {
 		for range n {
-			s.requests <- &request{octets: octets}
+			s.postings <- &posting{octets: octets}
 		}
 	}
-	for _, n := range []int{maxGroupRequests - 1, maxGroupRequests, maxGroupRequests + 1} {
+	for _, n := range []int{maxGroupPostings - 1, maxGroupPostings, maxGroupPostings + 1} {
 		add(n, 1)
 		group, held := s.gather(nil, nil)
-		if len(group) != min(n, maxGroupRequests) || held != nil || len(s.requests) != n-len(group) {
-			t.Errorf("of %d requests: %d in the group, %d left", n, len(group), len(s.requests))
+		if len(group) != min(n, maxGroupPostings) || held != nil || len(s.postings) != n-len(group) {
+			t.Errorf("of %d postings: %d in the group, %d left", n, len(group), len(s.postings))
 		}
 		_, _ = s.gather(nil, nil)
 	}
@@ -296,103 +229,52 @@ func TestGroupBounds(t *testing.T) {
 		add(2, tt.octets)
 		group, held := s.gather(nil, nil)
 		if len(group) != tt.first || (held != nil) != (tt.first == 1) {
-			t.Errorf("two requests of %d octets: %d in the group, one held: %t", tt.octets, len(group), held != nil)
+			t.Errorf("two postings of %d octets: %d in the group, one held: %t", tt.octets, len(group), held != nil)
 		}
 		if held != nil {
 			if group, held = s.gather(nil, held); len(group) != 1 || held != nil {
-				t.Errorf("the held request: %d in the group, another held: %t", len(group), held != nil)
+				t.Errorf("the held posting: %d in the group, another held: %t", len(group), held != nil)
 			}
 		}
 	}
+	// An alteration is a group of its own, wherever it comes.
+	add(1, 1)
+	s.postings <- &posting{alter: &request{}}
+	add(1, 1)
+	group, held := s.gather(nil, nil)
+	if len(group) != 1 || held == nil || held.alter == nil {
+		t.Errorf("before an alteration: %d in the group, held: %t", len(group), held != nil)
+	}
+	if group, held = s.gather(nil, held); len(group) != 1 || group[0].alter == nil || held != nil {
+		t.Errorf("the alteration: %d in the group, held: %t", len(group), held != nil)
+	}
 }
 
-// TestInvisibleUntilDurable: while a transaction is written but its commit has not returned, no reader can begin, and nobody was told.
-func TestInvisibleUntilDurable(t *testing.T) {
-	v := &valve{}
+// TestChangesInvisibleUntilDurable: while a change of what only the index has is written but not durable, no reader can begin.
+func TestChangesInvisibleUntilDurable(t *testing.T) {
+	v := vfstest.NewTrace(vfs.OS{})
 	s, _ := fresh(t, Options{fs: v})
-	told := make(chan struct{})
 	looked := 0
-	v.mu.Lock()
-	v.after = func() {
+	v.Done(func(op vfstest.Op, _ error) {
+		if op.Kind != vfstest.IndexWrite {
+			return
+		}
 		looked++
 		if s.gate.TryRLock() {
 			s.gate.RUnlock()
 			t.Error("a reader could begin before the commit was durable")
 		}
-		select {
-		case <-told:
-			t.Error("the sender was told before the commit was durable")
-		default:
-		}
-	}
-	v.mu.Unlock()
-	err := send(s, newLedger(), "one", 10, false)
-	close(told)
+	})
+	_, err := s.AddAccount(t.Context(), store.Account{Name: "carl"})
+	v.Done(nil)
 	if err != nil || looked != 1 {
 		t.Errorf("%v after %d commits", err, looked)
 	}
 }
 
-// full is a device without room: writes of the index and of files fail until room is made, or the reserve is given up.
-type full struct {
-	vfs.OS
-	mu   sync.Mutex
-	free int // octets
-	on   bool
-}
-
-func (f *full) take(n int) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.on && f.free < n {
-		return &os.PathError{Op: "write", Err: syscall.ENOSPC}
-	}
-	f.free -= n
-	return nil
-}
-
-func (f *full) set(on bool, free int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.on, f.free = on, free
-}
-
-func (f *full) Commit(name string, commit func() error) error {
-	if err := f.take(16 << 10); err != nil {
-		return err
-	}
-	return commit()
-}
-
-func (f *full) Remove(name string) error {
-	if filepath.Base(name) == reserveName {
-		f.mu.Lock()
-		f.free += reserveSize
-		f.mu.Unlock()
-	}
-	return f.OS.Remove(name)
-}
-
-func (f *full) Create(name string) (vfs.File, error) {
-	inner, err := f.OS.Create(name)
-	return fullFile{inner, f}, err
-}
-
-type fullFile struct {
-	vfs.File
-	f *full
-}
-
-func (f fullFile) Write(p []byte) (int, error) {
-	if err := f.f.take(len(p)); err != nil {
-		return 0, err
-	}
-	return f.File.Write(p)
-}
-
 // TestFullDevice: mail is refused for now, mail can be deleted, and when there is room mail is taken again.
 func TestFullDevice(t *testing.T) {
-	f := &full{}
+	f := &vfstest.Full{}
 	now := time.Unix(1_000_000_000, 0)
 	var clock sync.Mutex
 	s, dir := fresh(t, Options{fs: f, Now: func() time.Time { clock.Lock(); defer clock.Unlock(); return now }})
@@ -402,14 +284,24 @@ func TestFullDevice(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f.set(true, 0)
+	if err := s.settle(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	f.SetRoom(0)
+	// The journal has room of its own for a while; then it is over, for mail only.
+	err := error(nil)
+	for i := 0; err == nil; i++ {
+		if err = send(s, l, fmt.Sprint("full", i), 100_000, false); i > 100 {
+			t.Fatal("mail is taken for ever on a full device")
+		}
+	}
 	for i := range 3 {
-		if err := send(s, l, fmt.Sprint("full", i), 100, false); !errors.Is(err, store.ErrNoSpace) {
+		if err != nil && !errors.Is(err, store.ErrNoSpace) {
 			t.Errorf("delivery: %v, want %v", err, store.ErrNoSpace)
 		}
-		m, err := s.OpenMaildrop(t.Context(), 1)
-		if err != nil {
-			t.Fatal(err)
+		m, openErr := s.OpenMaildrop(t.Context(), 1)
+		if openErr != nil {
+			t.Fatal(openErr)
 		}
 		if err := m.Expunge(t.Context(), ids(m)[:1], nil); err != nil {
 			t.Errorf("Expunge on a full device: %v", err)
@@ -417,6 +309,7 @@ func TestFullDevice(t *testing.T) {
 		if err := m.Close(); err != nil {
 			t.Fatal(err)
 		}
+		err = send(s, l, fmt.Sprint("still full", i), 100, false)
 	}
 	jobs, err := s.Lease(t.Context(), now.Add(time.Hour*1e6), "out.example", 3, time.Minute)
 	if err != nil || len(jobs) != 3 {
@@ -426,7 +319,7 @@ func TestFullDevice(t *testing.T) {
 	if lost, err := s.Finish(t.Context(), at, store.Outcome{Job: jobs[0].ID, Lease: jobs[0].Lease, Kind: store.Delivered, At: at}); err != nil || len(lost) > 0 {
 		t.Errorf("Finish on a full device: %v, %v", lost, err)
 	}
-	f.set(true, 10<<20) // somebody made room
+	f.SetRoom(10 << 20) // somebody made room
 	clock.Lock()
 	now = now.Add(2 * reserveRetry)
 	clock.Unlock()
@@ -436,10 +329,7 @@ func TestFullDevice(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(dir, reserveName)); err != nil || info.Size() != reserveSize {
 		t.Errorf("the reserve was not taken back: %v", err)
 	}
-	problems, err := s.Check(t.Context())
-	if err != nil || len(problems) > 0 {
-		t.Errorf("Check: %v, %v", problems, err)
-	}
+	mustBeSound(t, s)
 }
 
 // TestOpenOnFullDevice: a store without room for its reserve can be read and deleted from.
@@ -455,7 +345,8 @@ func TestOpenOnFullDevice(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, reserveName)); err != nil {
 		t.Fatal(err)
 	}
-	f := &full{on: true, free: 64 << 10}
+	f := &vfstest.Full{}
+	f.SetRoom(64 << 10)
 	s = openData(t, dir, Options{fs: f})
 	defer closeData(t, s)
 	if err := send(s, l, "two", 10, false); !errors.Is(err, store.ErrNoSpace) {
@@ -475,7 +366,7 @@ func TestOpenOnFullDevice(t *testing.T) {
 func TestClosed(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	initData(t, dir)
-	before := descriptors(t)
+	before := descriptors(t, dir)
 	s := openData(t, dir, Options{})
 	d, err := s.NewDraft(t.Context())
 	if err != nil {
@@ -500,7 +391,7 @@ func TestClosed(t *testing.T) {
 			t.Errorf("verb %d: %v, want %v", i, err, store.ErrClosed)
 		}
 	}
-	if after := descriptors(t); after != before {
+	if after := descriptors(t, dir); after != before {
 		t.Errorf("%d descriptors, before Open %d", after, before)
 	}
 }

@@ -289,7 +289,7 @@ func (s *Store) grantsUsable(ctx context.Context) error {
 	return nil
 }
 
-// ListGrants implements store.Grants. An address costs a look at each of the networks that may hold it, whatever the number of grants.
+// ListGrants implements store.Grants. An address costs a look at each of the networks that may hold it, an account one at its own grants.
 func (s *Store) ListGrants(ctx context.Context, f store.GrantFilter, after store.GrantID, limit int) ([]store.Grant, error) {
 	if err := s.grantsUsable(ctx); err != nil {
 		return nil, err
@@ -304,6 +304,10 @@ func (s *Store) ListGrants(ctx context.Context, f store.GrantFilter, after store
 		}
 	}
 	switch {
+	case f.Account != 0:
+		for _, g := range z.byAccount[f.Account] {
+			add(g)
+		}
 	case f.Remote.IsValid():
 		for _, bits := range []int{32, 64, 128} {
 			network, err := f.Remote.Prefix(bits)
@@ -313,10 +317,6 @@ func (s *Store) ListGrants(ctx context.Context, f store.GrantFilter, after store
 			for _, g := range z.byNetwork[network] {
 				add(g)
 			}
-		}
-	case f.Account != 0:
-		for _, g := range z.byAccount[f.Account] {
-			add(g)
 		}
 	default:
 		for _, g := range z.order {

@@ -15,6 +15,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"latchkey/internal/vfs"
+	"latchkey/internal/vfs/vfstest"
 	"latchkey/store"
 )
 
@@ -59,19 +61,17 @@ func killed(t *testing.T, dir string) *Store {
 	return s
 }
 
-// inOneGroup makes verbs share one transaction, in this order. The store's file system is the valve.
-func inOneGroup(t *testing.T, s *Store, v *valve, verbs ...func() error) {
+// inOneGroup makes verbs share one transaction, in this order. The store's file system is v.
+func inOneGroup(t *testing.T, s *Store, v *vfstest.Trace, verbs ...func() error) {
 	t.Helper()
-	v.mu.Lock()
-	v.entered, v.open = make(chan struct{}), make(chan struct{})
-	v.mu.Unlock()
+	gate := v.Hold(t, vfstest.IndexWrite)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := s.PutSecret(context.Background(), "before the group", nil); err != nil {
 			t.Error(err)
 		}
 	})
-	<-v.entered
+	gate.Wait()
 	for i, verb := range verbs {
 		wg.Go(func() {
 			if err := verb(); err != nil {
@@ -82,22 +82,19 @@ func inOneGroup(t *testing.T, s *Store, v *valve, verbs ...func() error) {
 			runtime.Gosched()
 		}
 	}
-	v.open <- struct{}{}
-	<-v.entered
-	v.mu.Lock()
-	v.entered = nil
-	v.mu.Unlock()
-	v.open <- struct{}{}
+	gate.Pass()
+	gate.Wait()
+	gate.Open()
 	wg.Wait()
 }
 
 // TestNoSyncForGrants: after the first, which reserves ids, no login and no recipient waits for the device.
 func TestNoSyncForGrants(t *testing.T) {
-	r := &recorder{}
+	r := vfstest.NewTrace(vfs.OS{})
 	s, _ := fresh(t, Options{fs: r})
 	s.lazy.flushing.Lock() // what is written later is written later
 	first := openGrant(t, s, time.Now(), 0)
-	commits := r.commits
+	commits := r.Count(vfstest.IndexSync)
 	for n := range grantBlock / 10 {
 		g := openGrant(t, s, time.Now(), n)
 		if ok, err := s.SpendGrant(t.Context(), time.Now(), g.ID, 3); !ok || err != nil {
@@ -107,8 +104,8 @@ func TestNoSyncForGrants(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if r.commits != commits || commits == 0 {
-		t.Errorf("%d commits for the first grant and %d for the others, want some and none", commits, r.commits-commits)
+	if all := r.Count(vfstest.IndexSync); all != commits || commits == 0 {
+		t.Errorf("%d commits for the first grant and %d for the others, want some and none", commits, all-commits)
 	}
 	s.lazy.flushing.Unlock()
 	if err := s.flushLazy(t.Context()); err != nil {
@@ -172,16 +169,14 @@ func TestGrantIDsAfterACrash(t *testing.T) {
 func TestReservationFails(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	initData(t, dir)
-	f := &faulty{fault: func(op string) error {
-		if op == "indexsync" {
+	f := vfstest.NewFaulty(vfs.OS{}, 0, false, func(op vfstest.Op) error {
+		if op.Kind == vfstest.IndexSync {
 			return syscall.EIO
 		}
 		return nil
-	}}
+	})
 	s := openData(t, dir, Options{fs: f})
-	f.mu.Lock()
-	f.at = f.n + 1
-	f.mu.Unlock()
+	f.FailNow()
 	for range 2 {
 		if g, err := s.OpenGrant(t.Context(), time.Now(), grantFor(1)); !errors.Is(err, store.ErrPoisoned) {
 			t.Errorf("opened %+v, %v, want %v", g, err, store.ErrPoisoned)
@@ -195,7 +190,7 @@ func TestReservationFails(t *testing.T) {
 
 // TestReservationIsRenewed: with a flush, before it is used up.
 func TestReservationIsRenewed(t *testing.T) {
-	r := &recorder{}
+	r := vfstest.NewTrace(vfs.OS{})
 	s, _ := fresh(t, Options{fs: r})
 	now := time.Now()
 	for n := range 2 * grantBlock {
@@ -207,8 +202,8 @@ func TestReservationIsRenewed(t *testing.T) {
 		}
 	}
 	// Open, the first reservation, and the flushes.
-	if most := 1 + 1 + 8; r.commits > most {
-		t.Errorf("%d commits, want at most %d", r.commits, most)
+	if most, commits := 1+1+8, r.Count(vfstest.IndexSync); commits > most {
+		t.Errorf("%d commits, want at most %d", commits, most)
 	}
 }
 
@@ -217,7 +212,7 @@ func TestRevocationIsDurable(t *testing.T) {
 	now := time.Now()
 	for _, flushed := range []bool{false, true} {
 		for name, order := range map[string][]int{"alone": {0}, "before a flush": {0, 1}, "behind a flush": {1, 0}} {
-			v := &valve{}
+			v := vfstest.NewTrace(vfs.OS{})
 			s, dir := fresh(t, Options{fs: v})
 			g := openGrant(t, s, now, 1)
 			if flushed {
@@ -251,23 +246,21 @@ func TestRevocationIsDurable(t *testing.T) {
 
 // TestRevocationFails: what could not be written did not happen, here and after the next start.
 func TestRevocationFails(t *testing.T) {
-	for _, op := range []string{"indexwrite", "indexsync"} {
+	for _, op := range []vfstest.Kind{vfstest.IndexWrite, vfstest.IndexSync} {
 		dir := filepath.Join(t.TempDir(), "data")
 		initData(t, dir)
-		f := &faulty{fault: func(failing string) error {
-			if failing == op {
+		f := vfstest.NewFaulty(vfs.OS{}, 0, false, func(failing vfstest.Op) error {
+			if failing.Kind == op {
 				return syscall.EIO
 			}
 			return nil
-		}}
+		})
 		s := openData(t, dir, Options{fs: f})
 		g := openGrant(t, s, time.Now(), 1)
 		if err := s.flushLazy(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		f.mu.Lock()
-		f.at = f.n + 1
-		f.mu.Unlock()
+		f.FailNow()
 		if n, err := s.RevokeAllGrants(t.Context(), time.Now(), store.GrantRevoked); !errors.Is(err, store.ErrPoisoned) {
 			t.Errorf("%s: revoked %d, %v, want %v", op, n, err, store.ErrPoisoned)
 		}
@@ -283,11 +276,11 @@ func TestRevocationFails(t *testing.T) {
 
 // TestRevocationOnFullDevice: it goes on with the reserve.
 func TestRevocationOnFullDevice(t *testing.T) {
-	f := &full{}
+	f := &vfstest.Full{}
 	now := time.Now()
 	s, dir := fresh(t, Options{fs: f, Now: func() time.Time { return now }})
 	g := openGrant(t, s, now, 1)
-	f.set(true, 0)
+	f.SetRoom(0)
 	revoked, err := s.RevokeGrants(t.Context(), time.Now(), store.GrantGuessed, g.ID)
 	if err != nil || len(revoked) != 1 {
 		t.Errorf("revoked %v, %v", revoked, err)
@@ -295,7 +288,7 @@ func TestRevocationOnFullDevice(t *testing.T) {
 	if got := allGrants(t, killed(t, dir)); len(got) != 1 || got[0].End != store.GrantGuessed {
 		t.Errorf("after a crash %+v", got)
 	}
-	f.set(false, 0)
+	f.SetRoom(-1)
 	now = now.Add(reserveRetry)
 }
 
@@ -334,7 +327,7 @@ func TestRemovedAccountKeepsNoGrant(t *testing.T) {
 	for name, order := range map[string][]int{
 		"flush first": {1, 0}, "flush last": {0, 1}, "revoked first": {2, 0}, "revoked last": {0, 2}, "all": {1, 0, 2},
 	} {
-		v := &valve{}
+		v := vfstest.NewTrace(vfs.OS{})
 		s, dir := fresh(t, Options{fs: v})
 		openGrant(t, s, now, 1)
 		verbs := []func() error{

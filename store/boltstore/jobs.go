@@ -37,6 +37,9 @@ func destinations(c stepper, after string, limit int, passed func(store.JobID) b
 
 // Destinations implements store.Queue.
 func (s *Store) Destinations(ctx context.Context, now time.Time, after string, limit int) (list []store.Destination, err error) {
+	if err := s.settle(ctx, false); err != nil {
+		return nil, err
+	}
 	s.leases.mu.Lock()
 	defer s.leases.mu.Unlock()
 	err = s.read(ctx, func(v *view) error {
@@ -47,27 +50,34 @@ func (s *Store) Destinations(ctx context.Context, now time.Time, after string, l
 }
 
 // Job implements store.Queue.
-func (s *Store) Job(ctx context.Context, id store.JobID) (j store.Job, err error) {
-	err = s.read(ctx, func(v *view) (err error) {
+func (s *Store) Job(ctx context.Context, id store.JobID) (store.Job, error) {
+	if err := s.settle(ctx, false); err != nil {
+		return store.Job{}, err
+	}
+	var j jobRecord
+	err := s.read(ctx, func(v *view) (err error) {
 		j, err = v.job(id)
 		return err
 	})
-	return j, err
+	return j.Job, err
 }
 
 // ListJobs implements store.Queue.
 func (s *Store) ListJobs(ctx context.Context, f store.QueueFilter, after store.JobID, limit int) (jobs []store.Job, err error) {
+	if err := s.settle(ctx, false); err != nil {
+		return nil, err
+	}
 	err = s.read(ctx, func(v *view) (err error) {
 		v.scan(bJobs, nil, key8(uint64(after)), func(_, value []byte) bool {
 			if len(jobs) >= limit {
 				return false
 			}
-			var j store.Job
+			var j jobRecord
 			if j, err = decodeJob(value); err != nil {
 				return false
 			}
-			if j.ID > after && matches(&j, f) {
-				jobs = append(jobs, j)
+			if j.ID > after && matches(&j.Job, f) {
+				jobs = append(jobs, j.Job)
 			}
 			return true
 		})
@@ -84,11 +94,11 @@ func matches(j *store.Job, f store.QueueFilter) bool {
 		(f.Destination == "" || f.Destination == j.Recipient.Domain()) && (f.Held == nil || *f.Held == j.Held)
 }
 
-// changeJobs applies a change to jobs, all or none, and notes it in the trail.
-func (s *Store) changeJobs(ctx context.Context, ids []store.JobID, kind store.TrailKind, text string, change func(*txn, *store.Job)) error {
+// changeJobs applies a change to jobs, all or none, and notes it in the trail. It is ordered with the outcomes of attempts.
+func (s *Store) changeJobs(ctx context.Context, ids []store.JobID, kind store.TrailKind, text string, change func(*txn, *jobRecord)) error {
 	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
-	return s.release(ctx, func(t *txn) error {
-		jobs := make([]store.Job, len(ids))
+	return s.alter(ctx, true, func(t *txn) error {
+		jobs := make([]jobRecord, len(ids))
 		for i, id := range ids {
 			var err error
 			if jobs[i], err = t.job(id); err != nil {
@@ -108,9 +118,9 @@ func (s *Store) changeJobs(ctx context.Context, ids []store.JobID, kind store.Tr
 // HoldJobs implements store.Queue.
 func (s *Store) HoldJobs(ctx context.Context, reason string, ids ...store.JobID) error {
 	reason = store.CleanText(reason)
-	return s.changeJobs(ctx, ids, store.TrailHeld, reason, func(t *txn, j *store.Job) {
+	return s.changeJobs(ctx, ids, store.TrailHeld, reason, func(t *txn, j *jobRecord) {
 		if !j.Held {
-			t.delete(bDue, dueKey(j))
+			t.delete(bDue, dueKey(&j.Job))
 		}
 		j.Held, j.HoldReason, j.Released = true, reason, false
 		t.put(bJobs, key8(uint64(j.ID)), encodeJob(j))
@@ -119,20 +129,20 @@ func (s *Store) HoldJobs(ctx context.Context, reason string, ids ...store.JobID)
 
 // ReleaseJobs implements store.Queue.
 func (s *Store) ReleaseJobs(ctx context.Context, due time.Time, ids ...store.JobID) error {
-	return s.changeJobs(ctx, ids, store.TrailReleased, "", func(t *txn, j *store.Job) {
+	return s.changeJobs(ctx, ids, store.TrailReleased, "", func(t *txn, j *jobRecord) {
 		t.queued = true
 		if !j.Held {
-			t.delete(bDue, dueKey(j))
+			t.delete(bDue, dueKey(&j.Job))
 		}
 		j.Held, j.HoldReason, j.NextAttempt, j.Released = false, "", due, true
-		t.put(bDue, dueKey(j), nil)
+		t.put(bDue, dueKey(&j.Job), nil)
 		t.put(bJobs, key8(uint64(j.ID)), encodeJob(j))
 	})
 }
 
 // RemoveJobs implements store.Queue.
 func (s *Store) RemoveJobs(ctx context.Context, ids ...store.JobID) error {
-	return s.changeJobs(ctx, ids, store.TrailRemoved, "", func(t *txn, j *store.Job) {
+	return s.changeJobs(ctx, ids, store.TrailRemoved, "", func(t *txn, j *jobRecord) {
 		t.removeJob(j)
 		id := j.ID
 		t.durable = append(t.durable, func() { s.leases.drop(id) })

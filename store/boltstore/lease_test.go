@@ -3,16 +3,33 @@ package boltstore
 import (
 	"errors"
 	"runtime"
+	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"latchkey/internal/vfs"
+	"latchkey/internal/vfs/vfstest"
 	"latchkey/store"
 )
 
+// refusing is a device that finds no room for the next write of the journal after refuse was called.
+func refusing() (f vfs.FS, refuse func()) {
+	var full atomic.Bool
+	f = vfstest.NewFaulty(vfs.OS{}, 1, false, func(op vfstest.Op) error {
+		if op.Kind == vfstest.Write && strings.Contains(op.Name, journalName) && full.CompareAndSwap(true, false) {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	return f, func() { full.Store(true) }
+}
+
 // TestLeaseSurvivesRefusal: a commit that is refused, or that could not be written, leaves the leases that it would have settled.
 func TestLeaseSurvivesRefusal(t *testing.T) {
-	f := &full{}
+	f, refuse := refusing()
 	now := time.Unix(1_000_000_000, 0)
 	s, _ := fresh(t, Options{fs: f, Now: func() time.Time { return now }})
 	if err := send(s, newLedger(), "one", 100, true); err != nil {
@@ -36,11 +53,10 @@ func TestLeaseSurvivesRefusal(t *testing.T) {
 	if err := settle(99); !errors.Is(err, store.ErrNoRecipients) {
 		t.Errorf("commit to nobody: %v, want %v", err, store.ErrNoRecipients)
 	}
-	f.set(true, 8<<10) // enough for a body, not for the index
+	refuse()
 	if err := settle(1); !errors.Is(err, store.ErrNoSpace) {
 		t.Errorf("commit on a full device: %v, want %v", err, store.ErrNoSpace)
 	}
-	f.set(false, 0)
 	now = now.Add(reserveRetry)
 	if err := settle(1); err != nil {
 		t.Errorf("the lease was used up by commits that failed: %v", err)
@@ -52,17 +68,17 @@ func TestOpenSyncsFirst(t *testing.T) {
 	_, dir := fresh(t, Options{})
 	copied := t.TempDir()
 	copyData(t, dir, copied)
-	r := &recorder{}
+	r := vfstest.NewTrace(vfs.OS{})
 	s := openData(t, copied, Options{fs: r})
 	defer closeData(t, s)
-	if r.commits != 1 || len(r.dirs) == 0 {
-		t.Errorf("Open made %d syncs of the index and synced the directories %v, want one and some", r.commits, r.dirs)
+	if commits, dirs := r.Count(vfstest.IndexSync), r.Count(vfstest.SyncDir); commits != 1 || dirs == 0 {
+		t.Errorf("Open made %d syncs of the index and %d of directories, want one and some", commits, dirs)
 	}
 }
 
 // TestLeaseSurvivesRefusalInAGroup: the same when the refused commit shares its transaction with one that succeeds.
 func TestLeaseSurvivesRefusalInAGroup(t *testing.T) {
-	v, l := &valve{}, newLedger()
+	v, l := vfstest.NewTrace(vfs.OS{}), newLedger()
 	s, _ := fresh(t, Options{fs: v})
 	if err := send(s, l, "one", 100, true); err != nil {
 		t.Fatal(err)
@@ -82,16 +98,14 @@ func TestLeaseSurvivesRefusalInAGroup(t *testing.T) {
 		_, err = d.Commit(t.Context(), e)
 		return err
 	}
-	v.mu.Lock()
-	v.entered, v.open = make(chan struct{}), make(chan struct{})
-	v.mu.Unlock()
+	gate := v.Hold(t, vfstest.Sync)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := send(s, l, "first", 100, false); err != nil {
 			t.Error(err)
 		}
 	})
-	<-v.entered
+	gate.Wait()
 	wg.Go(func() {
 		if err := settle(99); !errors.Is(err, store.ErrNoRecipients) {
 			t.Errorf("commit to nobody: %v, want %v", err, store.ErrNoRecipients)
@@ -102,15 +116,12 @@ func TestLeaseSurvivesRefusalInAGroup(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	for len(s.requests) < 2 {
+	for len(s.postings) < 2 {
 		runtime.Gosched()
 	}
-	v.open <- struct{}{}
-	<-v.entered
-	v.mu.Lock()
-	v.entered = nil
-	v.mu.Unlock()
-	v.open <- struct{}{}
+	gate.Pass()
+	gate.Wait()
+	gate.Open()
 	wg.Wait()
 	if err := settle(1); err != nil {
 		t.Errorf("the lease was used up by a commit that was refused: %v", err)
@@ -119,7 +130,7 @@ func TestLeaseSurvivesRefusalInAGroup(t *testing.T) {
 
 // TestReturnWhileSettling: a lease whose outcome is on its way to the device is not given back, so that nobody tries the job again.
 func TestReturnWhileSettling(t *testing.T) {
-	v := &valve{}
+	v := vfstest.NewTrace(vfs.OS{})
 	s, _ := fresh(t, Options{fs: v})
 	if err := send(s, newLedger(), "one", 100, true); err != nil {
 		t.Fatal(err)
@@ -137,9 +148,7 @@ func TestReturnWhileSettling(t *testing.T) {
 	if len(jobs) != 1 {
 		t.Fatalf("%d jobs, want 1", len(jobs))
 	}
-	v.mu.Lock()
-	v.entered, v.open = make(chan struct{}), make(chan struct{})
-	v.mu.Unlock()
+	gate := v.Hold(t, vfstest.Sync)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		lost, err := s.Finish(t.Context(), at, store.Outcome{Job: jobs[0].ID, Lease: jobs[0].Lease, Kind: store.Deferred, At: at, Next: at})
@@ -147,7 +156,7 @@ func TestReturnWhileSettling(t *testing.T) {
 			t.Errorf("lost %v, %v", lost, err)
 		}
 	})
-	<-v.entered
+	gate.Wait()
 	if err := s.Return(t.Context(), jobs...); err != nil {
 		t.Error(err)
 	}
@@ -156,10 +165,7 @@ func TestReturnWhileSettling(t *testing.T) {
 		t.Error("a lease that is being settled was returned")
 	}
 	s.leases.mu.Unlock()
-	v.mu.Lock()
-	v.entered = nil
-	v.mu.Unlock()
-	v.open <- struct{}{}
+	gate.Open()
 	wg.Wait()
 	if again := lease(); len(again) != 1 || again[0].Attempts != 1 {
 		t.Errorf("leased %+v, want the job after its attempt", again)

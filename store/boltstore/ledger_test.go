@@ -33,17 +33,15 @@ type ledger struct {
 	mu       sync.Mutex
 	messages map[string]fate
 	jobs     map[string]fate
-	accounts map[string]fate
 	uids     map[string]string // unique-id -> message, for all that a client was ever told
 	grants   map[store.GrantID]netip.Prefix
 	revoked  map[store.GrantID]bool
-	networks int         // given to grants; each has its own
-	dead     func() bool // no client sees anything after the power went; nil is never
+	networks int // given to grants; each has its own
 }
 
 func newLedger() *ledger {
 	return &ledger{
-		messages: make(map[string]fate), jobs: make(map[string]fate), accounts: make(map[string]fate), uids: make(map[string]string),
+		messages: make(map[string]fate), jobs: make(map[string]fate), uids: make(map[string]string),
 		grants: make(map[store.GrantID]netip.Prefix), revoked: make(map[store.GrantID]bool),
 	}
 }
@@ -61,9 +59,6 @@ func (l *ledger) set(m map[string]fate, name string, f fate) {
 func (l *ledger) saw(uid, message string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.dead != nil && l.dead() {
-		return nil
-	}
 	if before, ok := l.uids[uid]; ok && before != message {
 		return fmt.Errorf("unique-id %s was of %q, and is now of %q", uid, before, message)
 	}
@@ -75,9 +70,6 @@ func (l *ledger) saw(uid, message string) error {
 func (l *ledger) sawGrant(g store.Grant) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.dead != nil && l.dead() {
-		return nil
-	}
 	if before, ok := l.grants[g.ID]; ok && before != g.Network {
 		return fmt.Errorf("grant %s was for %s, and is now for %s", g.ID, before, g.Network)
 	}
@@ -265,36 +257,6 @@ func logIn(s *Store, l *ledger, rng *rand.Rand) error {
 	return nil
 }
 
-// work does n random things; the first error ends it.
-func work(s *Store, l *ledger, rng *rand.Rand, name string, n int) error {
-	for i := range n {
-		var err error
-		switch op := fmt.Sprintf("%s-%d", name, i); rng.IntN(9) {
-		case 0, 1, 2:
-			err = send(s, l, op, rng.IntN(2000), false)
-		case 3:
-			err = send(s, l, op, rng.IntN(3*blockSize), true)
-		case 4:
-			err = send(s, l, op, rng.IntN(200), true)
-		case 5:
-			err = fetch(s, l, rng)
-		case 6:
-			err = run(s, l, rng)
-		case 7:
-			l.set(l.accounts, op, tried)
-			if _, err = s.AddAccount(context.Background(), store.Account{Name: op}); err == nil {
-				l.set(l.accounts, op, acked)
-			}
-		case 8:
-			err = logIn(s, l, rng)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // verify opens the data and compares it with every promise: nothing acknowledged is lost, nothing is there twice, nothing removed came
 // back, no unique-id changed hands, and the store is sound.
 func verify(t *testing.T, dir string, l *ledger) {
@@ -348,11 +310,6 @@ func verify(t *testing.T, dir string, l *ledger) {
 		}
 	}
 	compare(t, "job", l.jobs, found)
-	for name, f := range l.accounts {
-		if _, err := s.AccountByName(ctx, name); err != nil && f == acked {
-			t.Errorf("account %s was acknowledged: %v", name, err)
-		}
-	}
 	verifyGrants(t, s, l)
 }
 

@@ -10,10 +10,12 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"latchkey/internal/journal"
 	"latchkey/internal/vfs"
 	"latchkey/store"
 )
@@ -32,7 +34,6 @@ func openIndex(path string, o Options) (*bolt.DB, error) {
 		FreelistType:    bolt.FreelistMapType,
 		NoFreelistSync:  true,
 		InitialMmapSize: mapSize,
-		NoStatistics:    true,
 		OpenFile:        o.fs.OpenIndex,
 	})
 	switch {
@@ -59,7 +60,7 @@ func Init(_ context.Context, dir string, settings store.Settings, o Options) err
 		return err
 	}
 	changed := append([]string{dir}, newAncestors(dir, o.fs)...)
-	for _, d := range []string{dir, filepath.Join(dir, largeName), filepath.Join(dir, tmpName)} {
+	for _, d := range []string{dir, filepath.Join(dir, journalName), filepath.Join(dir, largeName), filepath.Join(dir, tmpName)} {
 		if err := o.fs.Mkdir(d); err != nil {
 			return fmt.Errorf("data directory: %w", err)
 		}
@@ -70,6 +71,9 @@ func Init(_ context.Context, dir string, settings store.Settings, o Options) err
 	}
 	if slices.Contains(names, indexName) {
 		return fmt.Errorf("%s: %w", dir, store.ErrExists)
+	}
+	if slices.Contains(names, restoringName) {
+		return fmt.Errorf("%s: %w", dir, ErrRestoring)
 	}
 	fresh := filepath.Join(dir, newIndexName)
 	if slices.Contains(names, newIndexName) {
@@ -120,8 +124,9 @@ func writeIndex(path string, settings store.Settings, o Options) (err error) {
 	t := &txn{view: view{tx: tx}}
 	settings.Version = 1
 	t.put(bMeta, []byte(metaFormat), binary.BigEndian.AppendUint32(nil, formatVersion))
-	t.put(bMeta, []byte(metaEpoch), binary.BigEndian.AppendUint32(nil, 1))
+	t.put(bMeta, []byte(metaEpochs), epochs{{epoch: 1, first: 1}}.encode())
 	t.put(bMeta, []byte(metaTally), (&tally{}).encode())
+	t.put(bMeta, []byte(metaApplied), encodeMark(journal.Mark{}))
 	if err := errors.Join(t.putSettings(settings), t.err); err != nil {
 		return errors.Join(err, tx.Rollback())
 	}
@@ -140,7 +145,7 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, indexName)
+	path := filepath.Join(dir, o.index)
 	if f, err := o.fs.Open(path); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", dir, store.ErrNotInitialised)
 	} else if err != nil {
@@ -153,27 +158,39 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := newStore(dir, db, o)
-	if err := s.recover(ctx); err != nil {
+	if err := s.recover(ctx, o); err != nil {
+		if s.journal != nil {
+			err = errors.Join(err, s.journal.Close())
+		}
 		return nil, errors.Join(err, db.Close())
 	}
 	go s.commitLoop()
+	go s.indexLoop()
+	s.wake() // what was replayed is applied beside the first work
 	return s, nil
 }
 
 func newStore(dir string, db *bolt.DB, o Options) *Store {
 	s := &Store{
-		dir: dir, fs: o.fs, log: o.Logger, now: o.Now, bounds: o.bounds, db: db,
+		dir: dir, fs: o.fs, log: o.Logger, now: o.Now, bounds: o.bounds, db: db, options: o,
 		bodies: bodies{
 			fs: o.fs, dir: dir, syncs: make(chan struct{}, maxSyncs), flying: make(map[token]struct{}),
-			pool: &sync.Pool{New: func() any { return new([blockSize]byte) }},
+			pool: &sync.Pool{New: func() any { return new([readSize]byte) }},
 		},
-		budget:   budget{max: o.DraftMemory},
-		requests: make(chan *request, maxGroupRequests),
-		poke:     make(chan struct{}, 1),
-		closing:  make(chan struct{}),
-		stopped:  make(chan struct{}),
-		graves:   graveyard{pins: make(map[store.AccountID]map[uint64]struct{}), waiting: make(map[store.AccountID][]batch)},
-		leases:   leases{out: make(map[store.JobID]*lease), last: store.LeaseToken(rand.Uint64() >> 1)},
+		budget:    budget{max: o.DraftMemory},
+		tail:      newTail(o.bounds),
+		postings:  make(chan *posting, maxGroupPostings),
+		posted:    make(chan struct{}),
+		requests:  make(chan *request, maxTxnRequests),
+		poke:      make(chan struct{}, 1),
+		closing:   make(chan struct{}),
+		ending:    make(chan struct{}),
+		stopped:   make(chan struct{}),
+		boxes:     boxes{byID: make(map[store.AccountID]*box)},
+		holdings:  holdings{usage: make(map[store.AccountID]store.Usage), reserved: store.Reserved{Max: int(o.bounds.reservations)}},
+		snapshots: newSnapshots(),
+		space:     newSpace(),
+		leases:    leases{out: make(map[store.JobID]*lease), last: store.LeaseToken(rand.Uint64() >> 1)},
 		lazy: lazy{
 			counters: make(map[string]*counter), dirty: make(map[string]struct{}), days: make(map[store.Day]*day),
 		},
@@ -185,23 +202,92 @@ func newStore(dir string, db *bolt.DB, o Options) *Store {
 	return s
 }
 
-// recover reads what the store keeps in memory, and cleans up after a crash. Nothing of it is needed for correctness of the index,
-// which is whole after any crash; it gives back space.
-func (s *Store) recover(ctx context.Context) error {
+// recover reads what the store keeps in memory, and cleans up after a crash. What the journal has beyond the index becomes the tail.
+func (s *Store) recover(ctx context.Context, o Options) error {
 	// A process that was killed may have left a transaction that everybody can read and a power cut would still undo.
 	if err := s.fs.Commit(s.indexPath(), s.db.Sync); err != nil {
 		return fmt.Errorf("index: %w", err)
 	}
-	err := s.read(ctx, func(v *view) error {
+	var applied journal.Mark
+	err := s.read(ctx, func(v *view) (err error) {
 		if err := s.readMeta(v); err != nil {
 			return err
 		}
-		s.exhume(v)
-		return errors.Join(s.loadCounters(v), s.loadGrants(v))
+		if applied, err = v.applied(); err != nil {
+			return fmt.Errorf("%w: %s has no mark of the journal", store.ErrDamaged, indexName)
+		}
+		s.loadCondemned(v)
+		return errors.Join(s.loadSpace(v), s.loadHoldings(v), s.loadIDs(v), s.loadCounters(v), s.loadGrants(v))
 	})
 	if err != nil {
 		return err
 	}
+	if err := s.replay(ctx, applied, o); err != nil {
+		return err
+	}
+	return s.cleanUp(ctx)
+}
+
+// loadSpace reads what of the journal's segments is needed.
+func (s *Store) loadSpace(v *view) (err error) {
+	v.scan(bSegments, nil, nil, func(key, value []byte) bool {
+		var l live
+		if l, err = decodeLive(value); err == nil {
+			s.space.live[id8(key)] = l
+		}
+		return err == nil
+	})
+	return err
+}
+
+func (s *Store) loadIDs(v *view) error {
+	t, err := decodeTally(v.get(bMeta, []byte(metaTally)))
+	s.ids = lastIDs{message: store.MessageID(t.Message), copied: store.CopyID(t.Copy), job: store.JobID(t.Job)}
+	return err
+}
+
+// replay makes a tail of the records that the index does not know.
+func (s *Store) replay(ctx context.Context, applied journal.Mark, o Options) (err error) {
+	s.space.applied, s.space.changed = applied, true
+	s.tail.applied = applied.Seq
+	s.tail.last = applied.Seq
+	jo := o.journal
+	jo.FS, jo.Logger, jo.Now = o.fs, o.Logger, o.Now
+	var entries []tailed
+	s.journal, err = journal.Open(ctx, filepath.Join(s.dir, journalName), applied, jo, func(r journal.Record) error {
+		made, err := decodeEntry(&r)
+		if err != nil && jo.Salvage != nil {
+			jo.Salvage(journal.Damage{Mark: r.End, Detail: err.Error()})
+			made, err = skippedEntry{}, nil
+		}
+		if err != nil {
+			return err
+		}
+		if m, ok := made.(*messageEntry); ok {
+			copies, jobs := m.ids()
+			s.ids.message = max(s.ids.message, m.id)
+			s.ids.copied = max(s.ids.copied, m.firstCopy+store.CopyID(len(copies))-1)
+			s.ids.job = max(s.ids.job, m.firstJob+store.JobID(len(jobs))-1)
+		}
+		s.holdings.replay(made)
+		entries = append(entries, tailed{entry: made, mark: r.End, octets: made.octets()})
+		return nil
+	})
+	switch {
+	case errors.Is(err, journal.ErrDamaged):
+		return fmt.Errorf("%w: %w", store.ErrDamaged, err)
+	case err != nil:
+		return fmt.Errorf("journal: %w", err)
+	}
+	if len(entries) > 0 {
+		s.log.Info("records of the journal that the index does not have yet", "records", len(entries))
+		s.tail.add(time.Now(), entries)
+	}
+	return nil
+}
+
+// cleanUp removes what an earlier process left unfinished. Nothing of it is needed for correctness; it gives back space.
+func (s *Store) cleanUp(ctx context.Context) error {
 	for _, name := range []string{largeName, tmpName} {
 		if err := s.fs.Mkdir(filepath.Join(s.dir, name)); err != nil {
 			return fmt.Errorf("data directory: %w", err)
@@ -239,10 +325,10 @@ func (s *Store) readMeta(v *view) error {
 	} else if n > formatVersion {
 		return fmt.Errorf("boltstore: the data directory has format %d, this program knows up to %d: use a newer one", n, formatVersion)
 	}
-	epoch := decoder{b: v.get(bMeta, []byte(metaEpoch))}
-	s.epoch = epoch.uint32()
+	epochs, epochErr := decodeEpochs(v.get(bMeta, []byte(metaEpochs)))
+	s.epochs = epochs
 	settings, err := v.settings()
-	if err = errors.Join(epoch.err, err); err != nil {
+	if err = errors.Join(epochErr, err); err != nil {
 		return fmt.Errorf("%w: %w", store.ErrDamaged, err)
 	}
 	s.settings, s.domain = settings, settings.Domain
@@ -258,8 +344,11 @@ func (s *Store) emptyTmp() error {
 	return err
 }
 
-// removeOrphans removes files of large/ that no body in the index names.
+// removeOrphans removes files of large/ that neither the index nor the tail names.
 func (s *Store) removeOrphans(ctx context.Context) error {
+	if s.options.still {
+		return nil
+	}
 	orphans, err := s.orphans(ctx)
 	for _, t := range orphans {
 		err = errors.Join(err, s.fs.Remove(s.bodies.large(t)))
@@ -270,7 +359,7 @@ func (s *Store) removeOrphans(ctx context.Context) error {
 	return err
 }
 
-// orphans returns the bodies of large/ that the index does not name. It needs 16 octets of memory a file.
+// orphans returns the bodies of large/ that neither the index nor the tail names. It needs 16 octets of memory a file.
 func (s *Store) orphans(ctx context.Context) ([]token, error) {
 	names, err := s.fs.List(filepath.Join(s.dir, largeName))
 	if err != nil {
@@ -285,14 +374,19 @@ func (s *Store) orphans(ctx context.Context) ([]token, error) {
 	compare := func(a, b token) int { return slices.Compare(a[:], b[:]) }
 	slices.SortFunc(files, compare)
 	known := make([]bool, len(files))
+	for _, t := range s.tail.tokens() {
+		if i, ok := slices.BinarySearchFunc(files, t, compare); ok {
+			known[i] = true
+		}
+	}
 	err = s.read(ctx, func(v *view) error {
 		var failed error
 		v.scan(bBodies, nil, nil, func(_, value []byte) bool {
-			body, err := decodeBody(value)
+			body, err := decodeShared(value)
 			if failed = err; err != nil {
 				return false
 			}
-			if i, ok := slices.BinarySearchFunc(files, body.Token, compare); ok {
+			if i, ok := slices.BinarySearchFunc(files, body.token, compare); ok && body.large {
 				known[i] = true
 			}
 			return true

@@ -11,6 +11,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"latchkey/internal/vfs"
+	"latchkey/internal/vfs/vfstest"
 	"latchkey/store"
 )
 
@@ -58,19 +59,20 @@ func TestInit(t *testing.T) {
 func TestInitCutShort(t *testing.T) {
 	for at := 1; ; at++ {
 		dir := filepath.Join(t.TempDir(), "data")
-		f := &faulty{at: at, fault: func(string) error { return syscall.EIO }}
+		f := vfstest.NewFaulty(vfs.OS{}, at, false, func(vfstest.Op) error { return syscall.EIO })
 		err := Init(t.Context(), dir, store.DefaultSettings(domain), Options{fs: f})
-		if f.hit == "" {
+		hit, failed := f.Hit()
+		if !failed {
 			if at < 4 {
 				t.Fatalf("Init has %d steps only", at)
 			}
 			return
 		}
 		if err == nil {
-			t.Errorf("%s failed, and Init did not", f.hit)
+			t.Errorf("%s failed, and Init did not", hit.Kind)
 		}
 		if err := Init(t.Context(), dir, store.DefaultSettings(domain), Options{}); err != nil && !errors.Is(err, store.ErrExists) {
-			t.Errorf("Init after a failed %s: %v", f.hit, err)
+			t.Errorf("Init after a failed %s: %v", hit.Kind, err)
 		}
 		closeData(t, openData(t, dir, Options{}))
 	}
@@ -80,39 +82,24 @@ func TestInitCutShort(t *testing.T) {
 func TestInitIsDurable(t *testing.T) {
 	base := t.TempDir()
 	dir := filepath.Join(base, "a", "b")
-	f := &recorder{}
+	f := vfstest.NewTrace(vfs.OS{})
 	if err := Init(t.Context(), dir, store.DefaultSettings(domain), Options{fs: f}); err != nil {
 		t.Fatal(err)
 	}
 	synced := make(map[string]bool)
-	for _, d := range f.dirs {
-		synced[d] = true
+	for _, op := range f.Ops() {
+		if op.Kind == vfstest.SyncDir {
+			synced[op.Name] = true
+		}
 	}
 	for _, d := range []string{dir, filepath.Join(base, "a"), base} {
 		if !synced[d] {
 			t.Errorf("%s was not synced", d)
 		}
 	}
-	if f.commits != 1 || len(f.dirs) < 3 {
-		t.Errorf("%d commits, directories %v", f.commits, f.dirs)
+	if n := f.Count(vfstest.IndexSync); n != 1 {
+		t.Errorf("%d commits, want 1", n)
 	}
-}
-
-// recorder is a vfs.FS that counts.
-type recorder struct {
-	vfs.OS
-	dirs    []string
-	commits int
-}
-
-func (r *recorder) SyncDir(dir string) error {
-	r.dirs = append(r.dirs, dir)
-	return r.OS.SyncDir(dir)
-}
-
-func (r *recorder) Commit(name string, commit func() error) error {
-	r.commits++
-	return commit()
 }
 
 func TestLocked(t *testing.T) {
@@ -168,7 +155,7 @@ func TestOpenCleansUp(t *testing.T) {
 	s := openData(t, dir, Options{})
 	l := newLedger()
 	for _, name := range []string{"one", "two"} {
-		if err := send(s, l, name, 10, false); err != nil {
+		if err := send(s, l, name, spillAbove, false); err != nil {
 			t.Fatal(err)
 		}
 	}

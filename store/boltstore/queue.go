@@ -2,12 +2,14 @@ package boltstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"sync"
 	"time"
 
+	"latchkey/internal/journal"
 	"latchkey/store"
 )
 
@@ -15,7 +17,7 @@ import (
 type lease struct {
 	token   store.LeaseToken
 	expires time.Time
-	// settling is set while an outcome is on its way to the device: the job is not handed out meanwhile, whatever the clock says.
+	// settling is set while an outcome is on its way to the index: the job is not handed out meanwhile, whatever the clock says.
 	settling bool
 }
 
@@ -27,7 +29,20 @@ type leases struct {
 	out  map[store.JobID]*lease
 }
 
-func encodeJob(j *store.Job) []byte {
+// jobRecord is a job and where its message lies.
+type jobRecord struct {
+	store.Job
+	where
+	flags uint8
+}
+
+func (j *jobRecord) shared() bool { return j.flags&copyShared != 0 }
+func (j *jobRecord) large() bool  { return j.flags&copyLarge != 0 }
+
+// octets is how much of the message lies in its record.
+func (j *jobRecord) octets() int64 { return recordOctets(j.Size, j.HeaderLen, j.large()) }
+
+func encodeJob(j *jobRecord) []byte {
 	e := encoder{b: make([]byte, 0, 256)}
 	e.uint64(uint64(j.ID))
 	e.uint64(uint64(j.Message))
@@ -51,12 +66,15 @@ func encodeJob(j *store.Job) []byte {
 	e.bool(j.Released)
 	e.bool(j.Held)
 	e.string(j.HoldReason)
+	e.uint8(j.flags)
+	e.where(&j.where)
 	return e.b
 }
 
-func decodeJob(b []byte) (store.Job, error) {
+func decodeJob(b []byte) (jobRecord, error) {
 	d := decoder{b: b}
-	j := store.Job{ID: store.JobID(d.uint64()), Message: store.MessageID(d.uint64()), Submitter: store.AccountID(d.uvarint())}
+	var j jobRecord
+	j.ID, j.Message, j.Submitter = store.JobID(d.uint64()), store.MessageID(d.uint64()), store.AccountID(d.uvarint())
 	j.ReversePath, j.Recipient = d.mailbox(), d.mailbox()
 	j.Size, j.HeaderLen = int64(d.uvarint()), int64(d.uvarint())
 	j.HeaderID = d.string()
@@ -67,16 +85,17 @@ func decodeJob(b []byte) (store.Job, error) {
 	j.Attempts, j.LastText = int(d.uvarint()), d.string()
 	j.Warned, j.Released = d.bool(), d.bool()
 	j.Held, j.HoldReason = d.bool(), d.string()
+	j.flags, j.where = d.uint8(), d.where()
 	if d.err != nil {
-		return store.Job{}, d.err
+		return jobRecord{}, d.err
 	}
 	return j, nil
 }
 
-func (v *view) job(id store.JobID) (store.Job, error) {
+func (v *view) job(id store.JobID) (jobRecord, error) {
 	b := v.get(bJobs, key8(uint64(id)))
 	if b == nil {
-		return store.Job{}, fmt.Errorf("job %d: %w", id, store.ErrNotFound)
+		return jobRecord{}, fmt.Errorf("job %d: %w", id, store.ErrNotFound)
 	}
 	return decodeJob(b)
 }
@@ -84,6 +103,9 @@ func (v *view) job(id store.JobID) (store.Job, error) {
 // Lease implements store.Queue.
 func (s *Store) Lease(ctx context.Context, now time.Time, destination string, limit int, d time.Duration) ([]store.Job, error) {
 	if err := s.usable(); err != nil {
+		return nil, err
+	}
+	if err := s.settle(ctx, false); err != nil {
 		return nil, err
 	}
 	// The lock is held over the look at the index, so that no job is given twice, and none that is being settled.
@@ -99,9 +121,9 @@ func (s *Store) Lease(ctx context.Context, now time.Time, destination string, li
 			if s.leases.isOut(id, now) {
 				return true
 			}
-			var j store.Job
+			var j jobRecord
 			if j, err = v.job(id); err == nil {
-				jobs = append(jobs, j)
+				jobs = append(jobs, j.Job)
 			}
 			return err == nil
 		})
@@ -160,11 +182,13 @@ func (l *leases) take(o *store.Outcome, at time.Time) (ok bool) {
 }
 
 // giveBack undoes take.
-func (l *leases) giveBack(id store.JobID) {
+func (l *leases) giveBack(outcomes []store.Outcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if lease := l.out[id]; lease != nil {
-		lease.settling = false
+	for i := range outcomes {
+		if lease := l.out[outcomes[i].Job]; lease != nil {
+			lease.settling = false
+		}
 	}
 }
 
@@ -176,29 +200,26 @@ func (l *leases) drop(id store.JobID) {
 
 // OpenJob implements store.Queue.
 func (s *Store) OpenJob(ctx context.Context, id store.JobID) (io.ReadCloser, error) {
-	look := func() (body bodyRecord, err error) {
-		err = s.read(ctx, func(v *view) error {
-			j, err := v.job(id)
-			if err == nil {
-				body, err = v.body(j.Message)
-			}
-			return err
-		})
-		return body, err
+	if err := s.settle(ctx, false); err != nil {
+		return nil, err
 	}
-	body, err := look()
+	s.space.keep.RLock()
+	defer s.space.keep.RUnlock()
+	var j jobRecord
+	var shared sharedRecord
+	err := s.read(ctx, func(v *view) (err error) {
+		if j, err = v.job(id); err == nil && j.large() {
+			shared, err = v.shared(j.Message)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.bodies.open(body.bodyRef)
-	if err == nil {
-		return r, nil
+	if j.large() {
+		return s.bodies.open(shared.body) // the open file stays readable
 	}
-	// The job may have been settled and its body removed between the two looks.
-	if _, gone := look(); gone != nil {
-		return nil, gone
-	}
-	return nil, err
+	return s.openRecord(j.Message, j.where, j.octets())
 }
 
 // Finish implements store.Queue.
@@ -209,59 +230,56 @@ func (s *Store) Finish(ctx context.Context, now time.Time, outcomes ...store.Out
 		}
 	}
 	outcomes = slices.Clone(outcomes)
-	err = s.release(ctx, func(t *txn) error {
+	err = s.post(ctx, &posting{frees: true, octets: outcomesOctets(outcomes), stage: func(g *group) error {
 		lost = nil
+		var held []store.Outcome
 		for i := range outcomes {
-			if t.takeLease(&outcomes[i], now) {
-				t.settle(&outcomes[i])
+			if s.leases.take(&outcomes[i], now) {
+				held = append(held, outcomes[i])
 			} else {
 				lost = append(lost, outcomes[i].Job)
 			}
 		}
+		if len(held) == 0 {
+			return nil
+		}
+		if err := g.append(recOutcomes, &outcomesEntry{outcomes: held}, journal.Body{}, true, nil); err != nil {
+			s.leases.giveBack(held)
+			return err
+		}
+		g.undo = append(g.undo, func() { s.leases.giveBack(held) })
 		return nil
-	})
+	}})
 	if err != nil {
 		return nil, err
 	}
 	return lost, nil
 }
 
-// takeLease claims the lease of an outcome for this transaction, or reports that it is lost.
-func (t *txn) takeLease(o *store.Outcome, at time.Time) bool {
-	if !t.has(bJobs, key8(uint64(o.Job))) || !t.s.leases.take(o, at) {
-		return false
-	}
-	id := o.Job
-	t.undo = append(t.undo, func() { t.s.leases.giveBack(id) })
-	return true
-}
-
-// lostLeases claims the leases of all outcomes, or none: then it returns the jobs whose lease is lost.
-func (t *txn) lostLeases(outcomes []store.Outcome) (lost []store.JobID) {
+// takeAll readies the leases of all outcomes, or none: then it returns the jobs whose lease is lost.
+func (l *leases) takeAll(outcomes []store.Outcome) (lost []store.JobID) {
 	var taken []store.Outcome
 	for i := range outcomes {
-		if t.takeLease(&outcomes[i], outcomes[i].At) {
+		if l.take(&outcomes[i], outcomes[i].At) {
 			taken = append(taken, outcomes[i])
 		} else {
 			lost = append(lost, outcomes[i].Job)
 		}
 	}
 	if len(lost) > 0 {
-		t.giveBack(taken)
+		l.giveBack(taken)
 	}
 	return lost
 }
 
-// giveBack returns claimed leases when a verb is refused.
-func (t *txn) giveBack(outcomes []store.Outcome) {
-	for i := range outcomes {
-		t.s.leases.giveBack(outcomes[i].Job)
-	}
-}
-
-// settle writes one outcome whose lease is claimed.
+// settle writes one outcome whose lease was claimed. A job that was removed meanwhile has none.
 func (t *txn) settle(o *store.Outcome) {
-	j, err := t.job(o.Job)
+	id := o.Job
+	t.durable = append(t.durable, func() { t.s.leases.drop(id) })
+	j, err := t.job(id)
+	if errors.Is(err, store.ErrNotFound) {
+		return
+	}
 	if err != nil {
 		t.fail(err)
 		return
@@ -282,13 +300,11 @@ func (t *txn) settle(o *store.Outcome) {
 	if !o.Shared {
 		t.event(&e)
 	}
-	id := o.Job
-	t.durable = append(t.durable, func() { t.s.leases.drop(id) })
 }
 
 // deferJob makes a job wait.
-func (t *txn) deferJob(j *store.Job, o *store.Outcome, text string) {
-	before := dueKey(j)
+func (t *txn) deferJob(j *jobRecord, o *store.Outcome, text string) {
+	before := dueKey(&j.Job)
 	t.queued = t.queued || o.Next.Before(j.NextAttempt)
 	if !o.Shared {
 		j.Attempts++
@@ -299,15 +315,15 @@ func (t *txn) deferJob(j *store.Job, o *store.Outcome, text string) {
 	j.Released = false
 	if !j.Held {
 		t.delete(bDue, before)
-		t.put(bDue, dueKey(j), nil)
+		t.put(bDue, dueKey(&j.Job), nil)
 	}
 	t.put(bJobs, key8(uint64(j.ID)), encodeJob(j))
 }
 
-func (t *txn) removeJob(j *store.Job) {
+func (t *txn) removeJob(j *jobRecord) {
 	if !j.Held {
-		t.delete(bDue, dueKey(j))
+		t.delete(bDue, dueKey(&j.Job))
 	}
 	t.delete(bJobs, key8(uint64(j.ID)))
-	t.unref(j.Message, 1)
+	t.unref(j.Message, j.shared(), j.segment, j.octets())
 }

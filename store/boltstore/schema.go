@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"time"
 
-	"latchkey/internal/mailaddr"
+	"latchkey/internal/journal"
 	"latchkey/store"
 )
 
@@ -16,11 +16,13 @@ const formatVersion = 1
 
 // Names in the data directory.
 const (
-	indexName    = "mail.db"
-	newIndexName = "mail.db.new" // an Init that was cut short
-	reserveName  = "reserve"
-	largeName    = "large"
-	tmpName      = "tmp"
+	indexName     = "mail.db"
+	newIndexName  = "mail.db.new"       // an Init, or a compaction, that was cut short
+	restoringName = "mail.db.restoring" // a Restore that is not complete
+	reserveName   = "reserve"
+	journalName   = "journal"
+	largeName     = "large"
+	tmpName       = "tmp"
 )
 
 // bucketID names a bucket of the index.
@@ -28,21 +30,21 @@ type bucketID int
 
 // The buckets. Ids in keys are 8 octets, big-endian.
 const (
-	bMeta         bucketID = iota // metaFormat, metaEpoch, metaSettings, metaTally
+	bMeta         bucketID = iota // metaFormat, metaEpochs, metaSettings, metaTally
 	bAccounts                     // account id -> account
 	bAccountNames                 // name -> account id
 	bAliases                      // name -> account ids
 	bAliasTargets                 // account id, alias name -> nothing
+	bLent                         // address, NUL, account id -> nothing: the account may send as the address
 	bUsage                        // account id -> octets, messages
 	bCopies                       // account id, copy id -> copyRecord
-	bGraves                       // account id, copy id -> nothing: the copy is deleted, but may still be read in a snapshot
 	bCondemned                    // account id -> nothing: the account is removed, its copies are still to be swept
-	bBodies                       // message id -> bodyRecord
+	bBodies                       // message id -> sharedRecord: messages that have several copies or jobs, and large ones
+	bSegments                     // generation -> live: what of a segment of the journal is still needed
 	bJobs                         // job id -> job
 	bDue                          // destination, NUL, time, job id -> nothing: jobs that are not held
-	bTrail                        // message id, seq -> event
-	bTrailOrder                   // seq -> message id, time
-	bTrailSearch                  // length, address or Message-ID, message id -> nothing
+	bTrail                        // seq of its last event, number of the piece -> piece of a block of events
+	bTrailOpen                    // seq of its last event, number of the piece -> piece of a run of events that is in no block yet
 	bAudit                        // seq -> entry
 	bStats                        // day, name -> figure
 	bCounters                     // key -> bucket and limit
@@ -54,15 +56,16 @@ const (
 )
 
 func (b bucketID) String() string {
-	return [numBuckets]string{"meta", "accounts", "account-names", "aliases", "alias-targets", "usage", "copies", "graves", "condemned",
-		"bodies", "jobs", "due", "trail", "trail-order", "trail-search", "audit", "stats", "counters", "grants", "sessions", "session-order",
+	return [numBuckets]string{"meta", "accounts", "account-names", "aliases", "alias-targets", "lent", "usage", "copies", "condemned",
+		"bodies", "segments", "jobs", "due", "trail", "trail-open", "audit", "stats", "counters", "grants", "sessions", "session-order",
 		"secrets"}[b]
 }
 
-// appended reports whether keys are only ever added at the bucket's end, so that full pages need no room for more.
+// appended reports whether keys are only ever added at the bucket's end, or (copies) at the ends of a few ranges, so that full pages need no
+// room for more.
 func (b bucketID) appended() bool {
 	switch b {
-	case bBodies, bJobs, bTrail, bTrailOrder, bAudit:
+	case bBodies, bSegments, bJobs, bAudit, bCopies:
 		return true
 	default:
 		return false
@@ -72,20 +75,22 @@ func (b bucketID) appended() bool {
 // Keys of bMeta.
 const (
 	metaFormat   = "format"
-	metaEpoch    = "epoch"
+	metaEpochs   = "epochs"
 	metaSettings = "settings"
 	metaTally    = "tally"
+	metaApplied  = "applied"
 )
 
 // tally holds the ids given out last, and how much the bounded buckets hold. It is written with each transaction that changes it.
 type tally struct {
 	Account, Copy, Message, Job, Trail, Audit uint64 // the last id given out
-	Events, Entries, Sessions                 uint64 // what bTrail, bAudit and bSessions hold
+	Open                                      uint64 // octets in bTrailOpen
+	Entries, Sessions                         uint64 // what bAudit and bSessions hold
 	Grant                                     uint64 // the last grant id that is reserved: see reserveGrants
 }
 
 func (t *tally) fields() []*uint64 {
-	return []*uint64{&t.Account, &t.Copy, &t.Message, &t.Job, &t.Trail, &t.Audit, &t.Events, &t.Entries, &t.Sessions, &t.Grant}
+	return []*uint64{&t.Account, &t.Copy, &t.Message, &t.Job, &t.Trail, &t.Audit, &t.Open, &t.Entries, &t.Sessions, &t.Grant}
 }
 
 func (t *tally) encode() []byte {
@@ -125,91 +130,139 @@ func parseToken(name string) (t token, ok bool) {
 	return t, err == nil && t.String() == name
 }
 
-// bodyRef is where a body lies and what it must be.
-type bodyRef struct {
-	Token token
-	Size  int64
-	// Sum is the CRC32C of the file's trailer, which holds the checksums of the blocks.
-	Sum uint32
+// sharedRecord is what several copies and jobs share, or a large message needs: who of them is the last frees it.
+type sharedRecord struct {
+	Refs uint64 // copies and jobs
+	where
+	octets int64 // in the record
+	body
 }
 
-// bodyRecord is the index's word on one body. Refs counts the copies (those in graves included) and the jobs that need it.
-type bodyRecord struct {
-	bodyRef
-	Refs uint64
-}
-
-func (r bodyRecord) encode() []byte {
+func (r *sharedRecord) encode() []byte {
 	var e encoder
-	e.raw(r.Token[:])
-	e.uvarint(uint64(r.Size))
-	e.uint32(r.Sum)
 	e.uvarint(r.Refs)
+	e.where(&r.where)
+	e.uvarint(uint64(r.octets))
+	e.bool(r.large)
+	e.body(&r.body)
 	return e.b
 }
 
-func decodeBody(b []byte) (bodyRecord, error) {
-	var r bodyRecord
+func decodeShared(b []byte) (sharedRecord, error) {
+	var r sharedRecord
 	d := decoder{b: b}
-	copy(r.Token[:], d.take(uint64(len(r.Token))))
-	r.Size = int64(d.uvarint())
-	r.Sum = d.uint32()
 	r.Refs = d.uvarint()
+	r.where = d.where()
+	r.octets = int64(d.uvarint())
+	r.large = d.bool()
+	d.body(&r.body)
 	return r, d.err
 }
 
-// listing is the part of a copy that a snapshot keeps.
+// live is what of a segment is needed still.
+type live struct {
+	Messages int64
+	Octets   int64 // of their bodies in the segment
+}
+
+func (l live) encode() []byte {
+	var e encoder
+	e.varint(l.Messages)
+	e.varint(l.Octets)
+	return e.b
+}
+
+func decodeLive(b []byte) (live, error) {
+	d := decoder{b: b}
+	l := live{Messages: d.varint(), Octets: d.varint()}
+	return l, d.err
+}
+
+func encodeMark(m journal.Mark) []byte {
+	var e encoder
+	e.uint64(m.Generation)
+	e.uint64(uint64(m.Offset))
+	e.uint64(m.Group)
+	e.uint64(m.Seq)
+	return e.b
+}
+
+func decodeMark(b []byte) (journal.Mark, error) {
+	d := decoder{b: b}
+	m := journal.Mark{Generation: d.uint64(), Offset: int64(d.uint64()), Group: d.uint64(), Seq: d.uint64()}
+	return m, d.err
+}
+
+// listing is one local copy, as the index and a snapshot have it.
 type listing struct {
 	id      store.CopyID
 	message store.MessageID
 	size    int64 // with the prefix
 	header  int64 // with the prefix
 	sec     int64
+	segment uint64
+	offset  int64 // of the body's sums
 	nsec    int32
+	metaLen uint32
+	// prefixAt is how far before the sums the prefix's checksum lies.
+	prefixAt  uint32
+	prefixLen uint16
+	flags     uint8
 }
 
-// copyRecord is one local copy.
-type copyRecord struct {
-	Message           store.MessageID
-	Size, HeaderLen   int64 // with the prefix
-	Received          time.Time
-	Sender, Recipient mailaddr.Address
-	Prefix            []byte
+// Flags of a copy or job.
+const (
+	copyShared = 1 << iota // it has a sharedRecord
+	copyLarge              // the message is in a file of large/, its header in the record
+)
+
+func (l *listing) shared() bool { return l.flags&copyShared != 0 }
+func (l *listing) large() bool  { return l.flags&copyLarge != 0 }
+
+func (l *listing) where() where {
+	return where{segment: l.segment, offset: l.offset, metaLen: int64(l.metaLen)}
 }
 
-func (r copyRecord) encode() []byte {
-	var e encoder
-	e.b = make([]byte, 0, 128+len(r.Prefix))
-	e.uint64(uint64(r.Message))
-	e.uvarint(uint64(r.Size))
-	e.uvarint(uint64(r.HeaderLen))
-	e.time(r.Received)
-	e.mailbox(r.Sender)
-	e.mailbox(r.Recipient)
-	e.bytes(r.Prefix)
-	return e.b
+func (l *listing) move(w where, h *holder) {
+	l.segment, l.offset, l.metaLen = w.segment, w.offset, uint32(w.metaLen)
+	l.prefixAt, l.prefixLen = uint32(h.prefixAt), uint16(h.prefixLen)
 }
 
-func decodeCopy(b []byte) (copyRecord, error) {
-	var r copyRecord
-	d := decoder{b: b}
-	r.Message = store.MessageID(d.uint64())
-	r.Size = int64(d.uvarint())
-	r.HeaderLen = int64(d.uvarint())
-	r.Received = d.time()
-	r.Sender = d.mailbox()
-	r.Recipient = d.mailbox()
-	r.Prefix = d.bytes()
-	return r, d.err
+// octets is how much of the message lies in its record.
+func (l *listing) octets() int64 {
+	return recordOctets(l.size-int64(l.prefixLen), l.header-int64(l.prefixLen), l.large())
 }
 
-// decodeListing reads the head of a copy record without allocating.
+func (l *listing) received() time.Time { return time.Unix(l.sec, int64(l.nsec)).UTC() }
+
+func (l *listing) encode(e *encoder) {
+	e.uint8(l.flags)
+	e.uvarint(uint64(l.message))
+	e.uvarint(uint64(l.size))
+	e.uvarint(uint64(l.header))
+	e.varint(l.sec)
+	e.uvarint(uint64(l.nsec))
+	e.uvarint(l.segment)
+	e.uvarint(uint64(l.offset))
+	e.uvarint(uint64(l.metaLen))
+	e.uvarint(uint64(l.prefixLen))
+	e.uvarint(uint64(l.prefixAt))
+}
+
+// decodeListing reads a copy without allocating.
 func decodeListing(key, b []byte) (listing, error) {
+	if len(key) != 16 {
+		return listing{}, errShortRecord
+	}
 	d := decoder{b: b}
-	l := listing{id: store.CopyID(id8(key[8:])), message: store.MessageID(d.uint64())}
-	l.size = int64(d.uvarint())
-	l.header = int64(d.uvarint())
+	l := listing{id: store.CopyID(id8(key[8:])), flags: d.uint8(), message: store.MessageID(d.uvarint())}
+	l.size, l.header = int64(d.uvarint()), int64(d.uvarint())
 	l.sec, l.nsec = d.varint(), int32(d.uvarint())
+	l.segment, l.offset, l.metaLen = d.uvarint(), int64(d.uvarint()), uint32(d.uvarint())
+	l.prefixLen, l.prefixAt = uint16(d.uvarint()), uint32(d.uvarint())
+	if d.err == nil && (l.header > l.size || int64(l.prefixLen) > l.header) {
+		d.fail()
+	}
 	return l, d.err
 }
 
@@ -246,17 +299,6 @@ func decodeIDs(b []byte) ([]store.AccountID, error) {
 		ids = append(ids, store.AccountID(id8(b)))
 	}
 	return ids, nil
-}
-
-// searchPrefix is the part of a bTrailSearch key that all messages with the same address or Message-ID share. The length before it
-// keeps one word from being taken for the beginning of another.
-func searchPrefix(what string) []byte {
-	b := binary.BigEndian.AppendUint16(make([]byte, 0, 10+len(what)), uint16(len(what)))
-	return append(b, what...)
-}
-
-func searchKey(what string, id store.MessageID) []byte {
-	return binary.BigEndian.AppendUint64(searchPrefix(what), uint64(id))
 }
 
 // statPrefix is the part of a bStats key that all figures of a day share.

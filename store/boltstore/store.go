@@ -12,6 +12,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"latchkey/internal/journal"
 	"latchkey/internal/vfs"
 	"latchkey/store"
 )
@@ -33,12 +34,15 @@ type Options struct {
 	// LockTimeout is how long Open waits for another process to give the data directory up. 0 is a quarter of a second.
 	LockTimeout time.Duration
 
-	fs     vfs.FS
-	bounds bounds
+	fs      vfs.FS
+	bounds  bounds
+	journal journal.Options
+	index   string // the name of mail.db while a restore is under way
+	still   bool   // nothing is tidied up: no segment is freed or copied forward
 }
 
 // bounds are the store's bounds that a test would take long to reach.
-type bounds struct{ counters, grants, accountGrants, sessions, entries, statNames, events uint64 }
+type bounds struct{ counters, grants, accountGrants, sessions, entries, statNames, events, reservations, tailEntries, tailOctets, compact, journal, idle uint64 }
 
 func (o Options) withDefaults() Options {
 	if o.Logger == nil {
@@ -53,6 +57,9 @@ func (o Options) withDefaults() Options {
 	if o.LockTimeout <= 0 {
 		o.LockTimeout = lockTimeout
 	}
+	if o.index == "" {
+		o.index = indexName
+	}
 	if o.fs == nil {
 		o.fs = vfs.OS{}
 	}
@@ -60,6 +67,8 @@ func (o Options) withDefaults() Options {
 		o.bounds = bounds{
 			counters: store.MaxCounters, grants: store.MaxGrants, accountGrants: store.MaxAccountGrants, sessions: store.MaxWebSessions,
 			entries: store.MaxAuditEntries, statNames: store.MaxStatNames, events: store.MaxTrailEvents,
+			reservations: store.MaxReservations, tailEntries: maxTailEntries, tailOctets: maxTailOctets, compact: compactAbove,
+			journal: smallJournal, idle: uint64(idleAfter),
 		}
 	}
 	return o
@@ -72,29 +81,49 @@ type Store struct {
 	log    *slog.Logger
 	now    func() time.Time
 	bounds bounds
-	epoch  uint32
+	epochs epochs // changed only while nobody else uses the store
 	domain string
 
 	db *bolt.DB
-	// gate is held for writing while a transaction is committed, and for reading while one begins: see read.
-	gate   sync.RWMutex
-	bodies bodies
-	budget budget
+	// gate is held for writing while a change is committed that is in the index only, and for reading while a transaction begins: see read.
+	gate    sync.RWMutex
+	journal *journal.Journal
+	tail    tail
+	bodies  bodies
+	budget  budget
 
+	postings chan *posting
+	posted   chan struct{} // closed when the committer has ended
 	requests chan *request
-	poke     chan struct{} // the committer has something of its own to do
+	poke     chan struct{} // the indexer has something of its own to do
+	delayed  atomic.Bool   // a timer will poke
 	closing  chan struct{} // closed by Close: nothing new is taken
-	stopped  chan struct{} // closed when the committer has ended
+	ending   chan struct{} // closed when the committer has ended: the indexer brings the index up to date and ends
+	stopped  chan struct{} // closed when the indexer has ended
 	close    func() error  // once
 	cause    atomic.Pointer[error]
 	reserve  reserve
 	removing atomic.Int32
-	removers sync.WaitGroup
+	removers sync.WaitGroup // what runs beside the indexer
 
-	graves graveyard
-	leases leases
-	lazy   lazy
-	grants grants
+	ids       lastIDs
+	boxes     boxes
+	holdings  holdings
+	snapshots snapshots
+	space     space
+	condemned condemned
+	leases    leases
+	lazy      lazy
+	runs      sync.Pool // of *trailRun, used ones
+	grants    grants
+	metrics   metrics
+
+	options     Options
+	resting     *time.Timer // see restSoon; the committer's own
+	compactFrom time.Time   // the index is not compacted before; the indexer's own
+	archiving   sync.Mutex  // held while a backup is made, or a Compact works
+	// compactAsked hears how a compaction of the index ended that somebody waits for; the indexer takes it.
+	compactAsked atomic.Pointer[chan error]
 
 	signals         sync.Mutex // guards the three below
 	settings        store.Settings
@@ -102,7 +131,10 @@ type Store struct {
 	jobsChanged     chan struct{}
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store   = (*Store)(nil)
+	_ store.Metered = (*Store)(nil)
+)
 
 // poisoned returns the error of every write after a failed sync, or nil.
 func (s *Store) poisoned() error {
@@ -126,23 +158,30 @@ func (s *Store) poison(cause error) error {
 	err := fmt.Errorf("%w: %w", store.ErrPoisoned, cause)
 	if s.cause.CompareAndSwap(nil, &err) {
 		s.log.Error("a sync failed: nothing is accepted until the next start", "error", cause)
+		s.tail.done(0, err) // whoever waits for the index waits in vain
 		return err
 	}
 	return s.poisoned()
 }
 
-// Close implements store.Store. It waits for what was submitted before, and for the committer and the removal of bodies to end.
+// Close implements store.Store. It waits for what was submitted before, and brings the index up to date, so that the next Open has nothing to
+// replay.
 func (s *Store) Close() error { return s.close() }
 
 func (s *Store) shutdown() error {
 	err := s.flushLazy(context.Background())
 	close(s.closing)
+	<-s.posted
+	if s.resting != nil {
+		s.resting.Stop()
+	}
+	close(s.ending)
 	<-s.stopped
 	s.removers.Wait()
 	if errors.Is(err, store.ErrPoisoned) {
 		err = nil // it was told when it happened; a reader has nothing to lose by closing
 	}
-	return errors.Join(err, s.db.Close())
+	return errors.Join(err, s.journal.Close(), s.closeIndex())
 }
 
 // reserveSize is what deletes have left when the device is full: the pages of some hundred Expunges, or of one large one.
@@ -227,4 +266,17 @@ func (s *Store) makeReserve() error {
 	return nil
 }
 
-func (s *Store) indexPath() string { return filepath.Join(s.dir, indexName) }
+func (s *Store) indexPath() string { return filepath.Join(s.dir, s.options.index) }
+
+// closeIndex closes mail.db. The list of its free pages is written only here: the next Open reads it instead of looking at every page.
+func (s *Store) closeIndex() error {
+	var err error
+	if s.poisoned() == nil {
+		s.db.NoFreelistSync = false
+		err = s.fs.Commit(s.indexPath(), func() error { return s.db.Update(func(*bolt.Tx) error { return nil }) })
+		if vfs.IsNoSpace(err) {
+			err = nil // it is a help, not more
+		}
+	}
+	return errors.Join(err, s.db.Close())
+}

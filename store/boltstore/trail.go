@@ -1,175 +1,251 @@
 package boltstore
 
 import (
-	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
 	"slices"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
 	"latchkey/store"
 )
 
-// prunedPerEvent and prunedPerGroup bound what one transaction prunes: more than it adds, so that the trail comes back to its bounds,
-// and never so much that a delivery waits for it.
+// Of the trail. Its events are encoded together: those of a large transaction become blocks at once, those of small ones wait in bTrailOpen
+// until there are enough for a block.
 const (
-	prunedPerEvent = 2
-	prunedPerGroup = 64
+	// sealRest is how many octets of events a transaction may leave over and still make a block of.
+	sealRest = 32 << 10
+	// maxOpen is how many octets bTrailOpen may have before it is sealed. With what one transaction adds they make one block.
+	maxOpen = sealAt - sealRest
+	// prunedTrail bounds the blocks, and the runs of bTrailOpen, that one transaction forgets, besides two for each block that it adds: so the
+	// trail comes back to its bounds, and no transaction takes long.
+	prunedTrail = 4
 )
+
+// trailWriter is a transaction's part of the trail.
+type trailWriter struct {
+	run    *trailRun // nil: no event yet
+	sealed int       // blocks
+}
 
 // event adds a step to the trail: its Seq is given here.
 func (t *txn) event(e *store.TrailEvent) {
 	t.tally.Trail++
-	t.tally.Events++
-	t.added++
+	t.writes++
 	e.Seq = t.tally.Trail
-	t.put(bTrail, key16(uint64(e.Message), e.Seq), encodeEvent(e))
-	var order encoder
-	order.uint64(uint64(e.Message))
-	order.time(e.Time)
-	t.put(bTrailOrder, key8(e.Seq), order.b)
-	for _, what := range searchWords(e) {
-		// The value is the event that needs the key last, so that pruning an older one leaves it.
-		t.put(bTrailSearch, searchKey(what, e.Message), key8(e.Seq))
+	w := &t.trail
+	if w.run == nil {
+		w.run = t.s.takeRun()
+	}
+	t.fail(w.run.add(e))
+	if w.run.octets() >= sealAt {
+		t.seal(w.run)
 	}
 }
 
-// searchWords are the words under which an event makes its message found.
-func searchWords(e *store.TrailEvent) []string {
-	words := []string{e.Recipient.String()}
-	if e.Kind == store.TrailAccepted {
-		words = []string{e.Sender.String(), e.HeaderID}
+// takeRun returns an empty run; giveRun takes it back.
+func (s *Store) takeRun() *trailRun {
+	r, ok := s.runs.Get().(*trailRun)
+	if !ok {
+		return newTrailRun()
 	}
-	return slices.DeleteFunc(words, func(w string) bool { return w == "" })
+	r.reset()
+	return r
 }
 
-// pruneTrail forgets the oldest events beyond the bounds of the trail, a bounded number of them. It comes along with what others
+func (s *Store) giveRun(r *trailRun) { s.runs.Put(r) }
+
+// seal writes a run as a block, and empties it.
+func (t *txn) seal(r *trailRun) {
+	t.putPieces(bTrail, r.head.last, encodeBlock(r))
+	t.trail.sealed++
+	r.reset()
+}
+
+// endTrail writes what the transaction has of the trail, and forgets the oldest that is beyond the bounds. It comes along with what others
 // write, and never makes a transaction of its own.
-func (t *txn) pruneTrail() {
-	if t.writes == 0 || t.err != nil {
+func (t *txn) endTrail() {
+	if t.writes == 0 && t.applied == nil || t.err != nil {
 		return
 	}
-	limit := prunedPerEvent*t.added + prunedPerGroup
-	oldest := t.s.now().Add(-store.TrailAge)
-	var old []uint64
-	c := t.bucket(bTrailOrder).Cursor()
-	for key, value := c.First(); key != nil && len(old) < limit; key, value = c.Next() {
-		d := decoder{b: value}
-		message, at := d.uint64(), d.time()
-		if t.fail(d.err); d.err != nil || t.tally.Events-uint64(len(old)/2) <= t.s.bounds.events && !at.Before(oldest) {
-			break
-		}
-		old = append(old, id8(key), message)
-		limit++ // two numbers an event
-	}
-	for i := 0; i < len(old); i += 2 {
-		t.forgetEvent(old[i], store.MessageID(old[i+1]))
-	}
-}
-
-func (t *txn) forgetEvent(seq uint64, message store.MessageID) {
-	key := key16(uint64(message), seq)
-	e, err := decodeEvent(t.get(bTrail, key))
-	t.fail(err)
-	t.delete(bTrail, key)
-	t.delete(bTrailOrder, key8(seq))
-	t.tally.Events--
-	for _, what := range searchWords(&e) {
-		if word := searchKey(what, message); string(t.get(bTrailSearch, word)) == string(key8(seq)) {
-			t.delete(bTrailSearch, word)
-		}
-	}
-}
-
-func encodeEvent(e *store.TrailEvent) []byte {
-	var c encoder
-	c.uint64(e.Seq)
-	c.uint64(uint64(e.Message))
-	c.time(e.Time)
-	c.string(string(e.Kind))
-	c.mailbox(e.Sender)
-	c.mailbox(e.Recipient)
-	c.string(e.Text)
-	if e.Kind == store.TrailAccepted {
-		c.string(e.HeaderID)
-		c.string(e.Origin.Door)
-		c.addr(e.Origin.Remote)
-		c.string(e.Origin.Hello)
-		c.string(e.Origin.With)
-		c.uvarint(uint64(e.Size))
-	}
-	return c.b
-}
-
-func decodeEvent(b []byte) (store.TrailEvent, error) {
-	var e store.TrailEvent
-	d := decoder{b: b}
-	e.Seq = d.uint64()
-	e.Message = store.MessageID(d.uint64())
-	e.Time = d.time()
-	e.Kind = store.TrailKind(d.string())
-	e.Sender = d.mailbox()
-	e.Recipient = d.mailbox()
-	e.Text = d.string()
-	if e.Kind == store.TrailAccepted {
-		e.HeaderID = d.string()
-		e.Origin = store.Origin{Door: d.string(), Remote: d.addr(), Hello: d.string(), With: d.string()}
-		e.Size = int64(d.uvarint())
-	}
-	return e, d.err
-}
-
-// MessageTrail implements store.Trail.
-func (s *Store) MessageTrail(ctx context.Context, id store.MessageID) ([]store.TrailEvent, error) {
-	var events []store.TrailEvent
-	var failed error
-	err := s.read(ctx, func(v *view) error {
-		v.scan(bTrail, key8(uint64(id)), nil, func(_, value []byte) bool {
-			e, err := decodeEvent(value)
-			if failed = err; err != nil {
-				return false
+	if r := t.trail.run; r != nil {
+		switch {
+		case r.head.events == 0:
+		case r.octets() >= sealRest:
+			t.seal(r)
+		default:
+			b := encodeOpen(r)
+			t.putPieces(bTrailOpen, r.head.last, b)
+			if t.tally.Open += uint64(len(b)); t.tally.Open >= maxOpen {
+				t.sealOpen(r)
 			}
-			events = append(events, e)
-			return true
-		})
-		return failed
-	})
-	if err != nil {
-		return nil, err
+		}
+		t.trail.run = nil
+		t.s.giveRun(r)
 	}
-	oldest := s.now().Add(-store.TrailAge)
-	return slices.DeleteFunc(events, func(e store.TrailEvent) bool { return e.Time.Before(oldest) }), nil
+	t.pruneTrail()
 }
 
-// SearchTrail implements store.Trail.
-func (s *Store) SearchTrail(ctx context.Context, what string, limit int) ([]store.MessageID, error) {
-	if what == "" || len(what) > maxSearch {
-		return nil, ctx.Err()
-	}
-	var ids []store.MessageID
-	err := s.read(ctx, func(v *view) error {
-		prefix := searchPrefix(what)
-		c := v.bucket(bTrailSearch).Cursor()
-		for key := lastWith(c, prefix); key != nil && len(ids) < limit; key, _ = c.Prev() {
-			if len(key) != len(prefix)+8 || string(key[:len(prefix)]) != string(prefix) {
-				break
-			}
-			ids = append(ids, store.MessageID(id8(key[len(prefix):])))
+// sealOpen makes a block of what waits. r is overwritten. What is damaged is left out: it cannot be read any more, and mail is not to wait
+// for it.
+func (t *txn) sealOpen(r *trailRun) {
+	r.reset()
+	var d trailDecoder
+	var done []uint64
+	t.fail(t.eachTrail(bTrailOpen, func(p *pieces) error {
+		done = append(done, p.last)
+		b, err := p.octets(maxTrailValue)
+		if err == nil {
+			err = d.openValue(bTrailOpen, b)
+		}
+		if err == nil {
+			err = d.each(func() error {
+				e, err := d.event()
+				if err == nil {
+					err = r.add(&e)
+				}
+				return err
+			})
+		}
+		if err != nil {
+			t.lost(p.last, err)
 		}
 		return nil
-	})
-	return ids, err
+	}))
+	if r.head.events > 0 {
+		t.seal(r)
+	}
+	for _, last := range done {
+		t.deletePieces(bTrailOpen, last)
+	}
+	t.tally.Open = 0
 }
 
-// maxSearch bounds what is searched for: no address and no Message-ID is longer.
-const maxSearch = 1000
+// lost tells the operator that a part of the trail is given up.
+func (t *txn) lost(last uint64, err error) {
+	t.s.log.Error("a damaged part of the trail is forgotten", "event", last, "error", err)
+}
 
-// lastWith puts a cursor on the last key that begins with prefix, or on one that does not when there is none.
-func lastWith(c *bolt.Cursor, prefix []byte) []byte {
-	after := append(append([]byte(nil), prefix...), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
-	if key, _ := c.Seek(after); key == nil {
-		key, _ = c.Last()
-		return key
+// trailBounds says which events are told when last was the last one: those above floor that are not older than oldest.
+func (s *Store) trailBounds(last uint64) (floor uint64, oldest time.Time) {
+	return last - min(last, s.bounds.events), s.now().Add(-store.TrailAge)
+}
+
+// pruneTrail forgets the oldest blocks and runs all of whose events are beyond the bounds, a bounded number of them.
+func (t *txn) pruneTrail() {
+	floor, oldest := t.s.trailBounds(t.tally.Trail)
+	for _, id := range []bucketID{bTrail, bTrailOpen} {
+		for range prunedTrail + 2*t.trail.sealed {
+			if !t.forgetOldest(id, floor, oldest) {
+				break
+			}
+		}
 	}
-	key, _ := c.Prev()
-	return key
+}
+
+// forgetOldest forgets the oldest block or run if it is beyond the bounds, or damaged so that nobody can say, and reports whether it did.
+func (t *txn) forgetOldest(id bucketID, floor uint64, oldest time.Time) bool {
+	key, value := t.bucket(id).Cursor().First()
+	if key == nil {
+		return false
+	}
+	if len(key) != pieceKeyLen {
+		t.lost(0, errShortRecord)
+		t.delete(id, slices.Clone(key))
+		return true
+	}
+	last := id8(key)
+	head, err := headOf(id, value)
+	if err != nil {
+		t.lost(last, err)
+	} else if last > floor && !head.latest.Before(oldest) {
+		return false
+	}
+	octets := t.deletePieces(id, last)
+	if id == bTrailOpen {
+		t.tally.Open -= min(t.tally.Open, uint64(octets))
+	}
+	return true
+}
+
+// headOf reads the head of a block or run that begins with b.
+func headOf(id bucketID, b []byte) (runHead, error) {
+	if id == bTrail {
+		h, err := decodeBlockHead(b)
+		return h.runHead, err
+	}
+	h, _, err := decodeOpenHead(b)
+	return h, err
+}
+
+// pieceKey is the key of a piece of the block or run whose last event is last.
+func pieceKey(last uint64, i int) []byte {
+	return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint64(make([]byte, 0, pieceKeyLen), last), uint16(i))
+}
+
+const pieceKeyLen = 10
+
+// putPieces appends a block or run, in pieces that fill pages.
+func (t *txn) putPieces(id bucketID, last uint64, b []byte) {
+	t.bucket(id).FillPercent = 1 // keys ascend
+	i := 0
+	for piece := range slices.Chunk(b, trailPiece) {
+		t.put(id, pieceKey(last, i), piece)
+		i++
+	}
+}
+
+// deletePieces removes a block or run, and returns its length.
+func (t *txn) deletePieces(id bucketID, last uint64) (octets int) {
+	var keys [][]byte
+	t.scan(id, key8(last), nil, func(key, value []byte) bool {
+		keys = append(keys, slices.Clone(key))
+		octets += len(value)
+		return true
+	})
+	for _, key := range keys {
+		t.delete(id, key)
+	}
+	return octets
+}
+
+// pieces is a block or run in the index. It is valid while the cursor is not moved by others.
+type pieces struct {
+	last  uint64
+	first []byte // the first piece
+	c     *bolt.Cursor
+	key   []byte
+	b     []byte
+}
+
+// octets returns the beginning of the block or run: want octets at least, or all that there is. It may be called once.
+func (p *pieces) octets(want int) ([]byte, error) {
+	p.b = p.b[:0]
+	key, value := p.key, p.first
+	for i := 0; key != nil && id8(key) == p.last && len(p.b) < want; i++ {
+		if len(key) != pieceKeyLen || binary.BigEndian.Uint16(key[8:]) != uint16(i) || len(p.b) != i*trailPiece ||
+			len(p.b)+len(value) > maxTrailValue {
+			return nil, errShortRecord
+		}
+		p.b = append(p.b, value...)
+		key, value = p.c.Next()
+	}
+	return p.b, nil
+}
+
+// eachTrail calls do for every block or run, the oldest first, until there is an error.
+func (v *view) eachTrail(id bucketID, do func(*pieces) error) error {
+	p := pieces{c: v.bucket(id).Cursor()}
+	for p.key, p.first = p.c.First(); p.key != nil; p.key, p.first = p.c.Seek(key8(p.last + 1)) {
+		if len(p.key) != pieceKeyLen || id8(p.key) == math.MaxUint64 {
+			return errShortRecord
+		}
+		p.last = id8(p.key)
+		if err := do(&p); err != nil {
+			return fmt.Errorf("trail up to event %d: %w", p.last, err)
+		}
+	}
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"latchkey/internal/journal"
 	"latchkey/store"
 )
 
@@ -41,8 +42,13 @@ func (v *view) scan(id bucketID, prefix, from []byte, each func(key, value []byt
 	}
 }
 
-// read runs one short read transaction. It sees what was durable when it began: the gate keeps it from beginning between a commit's
-// meta page and the sync of that page.
+// applied returns the mark up to which the view has the journal's records.
+func (v *view) applied() (journal.Mark, error) {
+	return decodeMark(v.get(bMeta, []byte(metaApplied)))
+}
+
+// read runs one short read transaction. Of what is not in the journal it sees only what was durable when it began: the gate keeps it from
+// beginning between the meta page of such a change and the sync of that page. What is in the journal is durable before the index has it.
 func (s *Store) read(ctx context.Context, do func(*view) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -60,20 +66,27 @@ func (s *Store) read(ctx context.Context, do func(*view) error) error {
 	return errors.Join(err, tx.Rollback())
 }
 
-// txn is the write transaction of one group. A verb looks first and writes second: it may return an error only before its first
-// write. Errors of the index itself stay in err and undo the whole group.
+// txn is a write transaction of the index. A verb looks first and writes second: it may return an error only before its first
+// write. Errors of the index itself stay in err and undo the whole transaction.
 type txn struct {
 	view
 	s       *Store
 	tally   tally
 	before  tally
+	applied *journal.Mark // what the records of the journal in it reach up to, or nil
 	err     error
 	writes  int
-	added   int      // trail events
+	trail   trailWriter
 	durable []func() // to run when the transaction is durable, before anyone is told
 	undo    []func() // to run if it is not
-	freed   []token  // bodies without a reference left
+	freed   []token  // large bodies without a reference left
 	queued  bool     // jobs were added or became due sooner
+	scratch encoder
+
+	// What many records change is written once, by flush.
+	known    map[store.AccountID]bool
+	charges  map[store.AccountID]store.Usage
+	segments map[uint64]live // changes
 }
 
 func (s *Store) begin() (*txn, error) {
@@ -81,7 +94,10 @@ func (s *Store) begin() (*txn, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &txn{view: view{tx: tx}, s: s}
+	t := &txn{
+		view: view{tx: tx}, s: s,
+		known: make(map[store.AccountID]bool), charges: make(map[store.AccountID]store.Usage), segments: make(map[uint64]live),
+	}
 	if t.tally, err = decodeTally(t.get(bMeta, []byte(metaTally))); err != nil {
 		return nil, errors.Join(err, tx.Rollback())
 	}
@@ -108,11 +124,80 @@ func (t *txn) delete(id bucketID, key []byte) {
 	t.fail(t.bucket(id).Delete(key))
 }
 
-// flush writes the tally if it changed.
+// exists reports whether there is such an account. Verbs that add or remove one come after all records in a transaction.
+func (t *txn) exists(id store.AccountID) bool {
+	known, ok := t.known[id]
+	if !ok {
+		known = t.has(bAccounts, key8(uint64(id)))
+		t.known[id] = known
+	}
+	return known
+}
+
+// charge changes what an account's maildrop holds.
+func (t *txn) charge(id store.AccountID, octets, messages int64) {
+	u := t.charges[id]
+	u.Octets += octets
+	u.Messages += messages
+	t.charges[id] = u
+}
+
+// live changes how much of a segment is needed.
+func (t *txn) live(segment uint64, messages, octets int64) {
+	l := t.segments[segment]
+	l.Messages += messages
+	l.Octets += octets
+	t.segments[segment] = l
+}
+
+// flush writes what was gathered.
 func (t *txn) flush() {
+	t.flushCharges()
+	t.flushSegments()
+	if t.applied != nil {
+		t.put(bMeta, []byte(metaApplied), encodeMark(*t.applied))
+	}
 	if t.tally != t.before {
 		t.put(bMeta, []byte(metaTally), t.tally.encode())
 		t.before = t.tally
+	}
+}
+
+func (t *txn) flushCharges() {
+	for id, change := range t.charges {
+		key := key8(uint64(id))
+		u, err := decodeUsage(t.get(bUsage, key))
+		t.fail(err)
+		t.put(bUsage, key, encodeUsage(store.Usage{Octets: u.Octets + change.Octets, Messages: u.Messages + change.Messages}))
+	}
+	clear(t.charges)
+}
+
+func (t *txn) flushSegments() {
+	changed := make(map[uint64]live, len(t.segments))
+	for segment, change := range t.segments {
+		key := key8(segment)
+		var l live
+		if b := t.get(bSegments, key); b != nil {
+			var err error
+			l, err = decodeLive(b)
+			t.fail(err)
+		}
+		l.Messages += change.Messages
+		l.Octets += change.Octets
+		if l.Messages < 0 || l.Octets < 0 {
+			t.fail(fmt.Errorf("segment %d would have %d messages and %d octets", segment, l.Messages, l.Octets))
+		}
+		if l.Messages == 0 {
+			t.delete(bSegments, key)
+		} else {
+			t.put(bSegments, key, l.encode())
+		}
+		changed[segment] = l
+	}
+	clear(t.segments)
+	if len(changed) > 0 {
+		t.durable = append(t.durable, func() { t.s.space.note(changed) })
 	}
 }
 
@@ -125,30 +210,4 @@ func (t *txn) rollback() {
 	if err := t.tx.Rollback(); err != nil && !errors.Is(err, bolterrors.ErrTxClosed) {
 		t.s.log.Error("index transaction could not be rolled back", "error", err)
 	}
-}
-
-// charge changes what an account's maildrop holds.
-func (t *txn) charge(id store.AccountID, octets, messages int64) {
-	u, err := decodeUsage(t.get(bUsage, key8(uint64(id))))
-	t.fail(err)
-	u.Octets += octets
-	u.Messages += messages
-	t.put(bUsage, key8(uint64(id)), encodeUsage(u))
-}
-
-// unref gives up n references to a message's body; without any, the body goes when the transaction is durable.
-func (t *txn) unref(id store.MessageID, n uint64) {
-	key := key8(uint64(id))
-	body, err := decodeBody(t.get(bBodies, key))
-	if err != nil {
-		t.fail(fmt.Errorf("body of message %s: %w", id, err))
-		return
-	}
-	if body.Refs > n {
-		body.Refs -= n
-		t.put(bBodies, key, body.encode())
-		return
-	}
-	t.delete(bBodies, key)
-	t.freed = append(t.freed, body.Token)
 }

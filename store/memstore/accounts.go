@@ -137,6 +137,7 @@ func (s *Store) RemoveAccount(ctx context.Context, id store.AccountID) error {
 	for _, c := range a.copies {
 		s.d.release(c.Of)
 	}
+	s.d.usage = s.d.usage.Minus(a.usage)
 	delete(s.d.accounts, id)
 	delete(s.d.names, a.Name)
 	maps.DeleteFunc(s.d.grants, func(_ store.GrantID, g *store.Grant) bool { return g.Account == id })
@@ -228,6 +229,23 @@ func (s *Store) RemoveAlias(ctx context.Context, name string) error {
 	}
 	delete(s.d.aliases, name)
 	return nil
+}
+
+// LentTo implements store.Accounts.
+func (s *Store) LentTo(ctx context.Context, addr mailaddr.Address) ([]store.AccountID, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	var ids []store.AccountID
+	name := store.LentName(addr, s.d.settings.Domain)
+	for id, a := range s.d.accounts {
+		if slices.ContainsFunc(a.SendAs, func(lent mailaddr.Address) bool { return store.LentName(lent, s.d.settings.Domain) == name }) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids, nil
 }
 
 // Resolve implements store.Accounts.

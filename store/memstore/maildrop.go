@@ -1,7 +1,6 @@
 package memstore
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"slices"
@@ -51,11 +50,37 @@ func (s *Store) Usage(ctx context.Context, id store.AccountID) (store.Usage, err
 	return a.usage, nil
 }
 
+// DomainUsage implements store.Maildrops.
+func (s *Store) DomainUsage(ctx context.Context) (store.Usage, error) {
+	if err := s.begin(ctx); err != nil {
+		return store.Usage{}, err
+	}
+	defer s.end()
+	return s.d.usage, nil
+}
+
 // Messages implements store.Maildrop.
 func (m *maildrop) Messages() []store.Message { return m.messages }
 
 // OpenMessage implements store.Maildrop.
 func (m *maildrop) OpenMessage(ctx context.Context, id store.CopyID) (io.ReadCloser, error) {
+	c, err := m.find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return c.open(c.Size), nil
+}
+
+// OpenHeader implements store.Maildrop.
+func (m *maildrop) OpenHeader(ctx context.Context, id store.CopyID) (io.ReadCloser, error) {
+	c, err := m.find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return c.open(c.HeaderLen), nil
+}
+
+func (m *maildrop) find(ctx context.Context, id store.CopyID) (*copied, error) {
 	if m.closed {
 		return nil, store.ErrClosed
 	}
@@ -67,9 +92,44 @@ func (m *maildrop) OpenMessage(ctx context.Context, id store.CopyID) (io.ReadClo
 	if !ok {
 		return nil, store.ErrNotFound
 	}
-	c := m.copies[i]
-	return io.NopCloser(io.MultiReader(bytes.NewReader(c.prefix), bytes.NewReader(c.body.octets))), nil
+	return m.copies[i], nil
 }
+
+// open yields the first octets of a copy.
+func (c *copied) open(octets int64) io.ReadCloser {
+	n := min(octets, int64(len(c.prefix)))
+	return &copyReader{[2][]byte{c.prefix[:n], c.body.octets[:min(octets-n, int64(len(c.body.octets)))]}}
+}
+
+// copyReader yields the parts of a copy.
+type copyReader struct{ parts [2][]byte }
+
+func (r *copyReader) Read(p []byte) (n int, err error) {
+	for i := range r.parts {
+		c := copy(p[n:], r.parts[i])
+		r.parts[i] = r.parts[i][c:]
+		n += c
+	}
+	if n == 0 && len(p) > 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// WriteTo implements io.WriterTo.
+func (r *copyReader) WriteTo(w io.Writer) (n int64, err error) {
+	for i := range r.parts {
+		c, err := w.Write(r.parts[i])
+		r.parts[i] = r.parts[i][c:]
+		n += int64(c)
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+func (r *copyReader) Close() error { return nil }
 
 // Expunge implements store.Maildrop.
 func (m *maildrop) Expunge(ctx context.Context, deleted, fetched []store.CopyID) error {
@@ -106,8 +166,7 @@ func (m *maildrop) Expunge(ctx context.Context, deleted, fetched []store.CopyID)
 			left = append(left, c)
 			continue
 		}
-		a.usage.Octets -= c.Size
-		a.usage.Messages--
+		m.s.d.charge(a, store.Usage{Octets: -c.Size, Messages: -1})
 		m.s.d.release(c.Of)
 	}
 	a.copies = left

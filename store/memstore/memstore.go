@@ -33,6 +33,8 @@ type data struct {
 	accounts    map[store.AccountID]*account
 	names       map[string]store.AccountID
 	aliases     map[string][]store.AccountID
+	usage       store.Usage // of all accounts together
+	reserved    store.Reserved
 
 	lastMessage store.MessageID
 	lastCopy    store.CopyID
@@ -57,7 +59,7 @@ type data struct {
 
 // bounds are the contract's, so that tests can reach them with less.
 type bounds struct {
-	counters, grants, accountGrants, webSessions, auditEntries, statNames, trailEvents int
+	counters, grants, accountGrants, webSessions, auditEntries, statNames, trailEvents, reservations int
 }
 
 // epoch is the first half of every unique-id. Memory is never restored from a backup, so it stays.
@@ -94,6 +96,7 @@ func New(domain string) *Store {
 		bounds: bounds{
 			counters: store.MaxCounters, grants: store.MaxGrants, accountGrants: store.MaxAccountGrants, webSessions: store.MaxWebSessions,
 			auditEntries: store.MaxAuditEntries, statNames: store.MaxStatNames, trailEvents: store.MaxTrailEvents,
+			reservations: store.MaxReservations,
 		},
 		settings:        store.DefaultSettings(domain),
 		settingsChanged: make(chan struct{}),
@@ -113,12 +116,13 @@ func New(domain string) *Store {
 	return &Store{d: d}
 }
 
-// Reopen closes the store and opens its data again, as a new process would: leases and open drafts are gone, the rest is there.
+// Reopen closes the store and opens its data again, as a new process would: leases, reservations and open drafts are gone, the rest is there.
 func (s *Store) Reopen() *Store {
 	s.d.mu.Lock()
 	defer s.d.mu.Unlock()
 	s.closed = true
 	s.d.drafts = 0
+	s.d.reserved = store.Reserved{}
 	for _, j := range s.d.jobs {
 		j.leasedUntil = time.Time{}
 		j.Lease = 0
@@ -200,6 +204,7 @@ func (c *checker) expect(kind, object string, got, want any) {
 
 func (c *checker) accounts() {
 	seen := map[store.CopyID]bool{}
+	var domain store.Usage
 	for id, a := range c.d.accounts {
 		object := fmt.Sprintf("account %d", id)
 		c.expect("account id", object, a.ID, id)
@@ -214,7 +219,9 @@ func (c *checker) accounts() {
 			c.body(fmt.Sprintf("copy %d", m.ID), m.Of, m.Size-int64(len(m.prefix)))
 		}
 		c.expect("usage", object, a.usage, usage)
+		domain = domain.Plus(usage)
 	}
+	c.expect("usage", "domain", c.d.usage, domain)
 }
 
 func (c *checker) names() {

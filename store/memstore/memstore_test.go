@@ -11,7 +11,7 @@ import (
 func TestConformance(t *testing.T) {
 	storetest.Run(t, func(*testing.T) storetest.Engine {
 		s := New(storetest.Domain)
-		s.d.bounds = bounds{counters: 300, grants: 60, accountGrants: 20, webSessions: 300, auditEntries: 300, statNames: 30, trailEvents: 25_000}
+		s.d.bounds = bounds{counters: 300, grants: 60, accountGrants: 20, webSessions: 300, auditEntries: 300, statNames: 30, trailEvents: 25_000, reservations: 40}
 		return &engine{s: s}
 	})
 }
@@ -35,7 +35,7 @@ func (e *engine) Bounds() storetest.Bounds {
 	b := e.s.d.bounds
 	return storetest.Bounds{
 		Counters: b.counters, Grants: b.grants, AccountGrants: b.accountGrants, WebSessions: b.webSessions, AuditEntries: b.auditEntries,
-		StatNames: b.statNames, TrailEvents: b.trailEvents,
+		StatNames: b.statNames, TrailEvents: b.trailEvents, Reservations: b.reservations,
 	}
 }
 
@@ -44,6 +44,7 @@ func TestBounds(t *testing.T) {
 	want := bounds{
 		counters: store.MaxCounters, grants: store.MaxGrants, accountGrants: store.MaxAccountGrants, webSessions: store.MaxWebSessions,
 		auditEntries: store.MaxAuditEntries, statNames: store.MaxStatNames, trailEvents: store.MaxTrailEvents,
+		reservations: store.MaxReservations,
 	}
 	if got := New(storetest.Domain).d.bounds; got != want {
 		t.Errorf("bounds %+v, want %+v", got, want)
@@ -54,6 +55,7 @@ func TestBounds(t *testing.T) {
 func TestCheckFinds(t *testing.T) {
 	for name, breakIt := range map[string]func(d *data, a *account, c *copied){
 		"usage":         func(_ *data, a *account, _ *copied) { a.usage.Octets++ },
+		"domain usage":  func(d *data, _ *account, _ *copied) { d.usage.Messages++ },
 		"missing body":  func(d *data, _ *account, c *copied) { delete(d.bodies, c.Of) },
 		"octet changed": func(_ *data, _ *account, c *copied) { c.body.octets[0] ^= 1 },
 		"octet lost":    func(_ *data, _ *account, c *copied) { c.body.octets = c.body.octets[1:] },

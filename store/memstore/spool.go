@@ -65,6 +65,7 @@ func (d *draft) Commit(ctx context.Context, e store.Envelope) (store.Receipt, er
 	data := d.s.d
 	data.mu.Lock()
 	defer data.mu.Unlock()
+	data.reserved.Remove(e.Reserved...) // however this ends; nobody looks before the lock is given back
 	if d.settled {
 		return store.Receipt{}, store.ErrSettled
 	}
@@ -99,6 +100,7 @@ func (d *draft) Commit(ctx context.Context, e store.Envelope) (store.Receipt, er
 // servable looks at every recipient again. stays are the indexes of those that get a copy or a job.
 func (d *data) servable(e store.Envelope, size int64) (stays []int, failed []*store.RecipientError) {
 	served := map[store.AccountID]bool{}
+	var added store.Usage // by this message, to the domain
 	for i, r := range e.Recipients {
 		if r.Account == 0 {
 			stays = append(stays, i)
@@ -107,21 +109,14 @@ func (d *data) servable(e store.Envelope, size int64) (stays []int, failed []*st
 		if served[r.Account] {
 			continue
 		}
-		a := d.accounts[r.Account]
-		var err error
-		switch {
-		case a == nil:
-			err = store.ErrNotFound
-		case a.Suspended:
-			err = store.ErrSuspended
-		case !a.Quota.Fits(a.usage, size+int64(len(r.Prefix))):
-			err = store.ErrMaildropFull
-		default:
-			served[r.Account] = true
-			stays = append(stays, i)
+		octets := size + int64(len(r.Prefix))
+		if err := d.room(r.Account, added, octets); err != nil {
+			failed = append(failed, &store.RecipientError{Index: i, Err: err})
 			continue
 		}
-		failed = append(failed, &store.RecipientError{Index: i, Err: err})
+		served[r.Account] = true
+		added = added.Plus(store.Usage{Octets: octets, Messages: 1})
+		stays = append(stays, i)
 	}
 	return stays, failed
 }
@@ -168,8 +163,7 @@ func (d *data) addCopy(e store.Envelope, r store.Recipient, id store.MessageID, 
 		prefix: prefix, body: b, sender: e.ReversePath, recipient: r.Address,
 	}
 	a.copies = append(a.copies, c)
-	a.usage.Octets += c.Size
-	a.usage.Messages++
+	d.charge(a, store.Usage{Octets: c.Size, Messages: 1})
 	return store.Copy{ID: c.ID, Account: r.Account, UID: c.UID}
 }
 

@@ -3,6 +3,7 @@ package memstore
 import (
 	"context"
 	"slices"
+	"time"
 
 	"latchkey/store"
 )
@@ -13,12 +14,7 @@ func (d *data) event(e store.TrailEvent) {
 	e.Seq = d.lastTrail
 	d.trail = append(d.trail, e)
 	d.trail = d.trail[max(len(d.trail)-d.bounds.trailEvents, 0):]
-	d.dropOldTrail()
-}
-
-// dropOldTrail forgets the events that are too old.
-func (d *data) dropOldTrail() {
-	oldest := d.now().Add(-store.TrailAge)
+	oldest := d.oldestTold()
 	young := slices.IndexFunc(d.trail, func(e store.TrailEvent) bool { return !e.Time.Before(oldest) })
 	if young < 0 {
 		young = len(d.trail)
@@ -26,16 +22,19 @@ func (d *data) dropOldTrail() {
 	d.trail = d.trail[young:]
 }
 
+// oldestTold is the time before which events are not told.
+func (d *data) oldestTold() time.Time { return d.now().Add(-store.TrailAge) }
+
 // MessageTrail implements store.Trail.
 func (s *Store) MessageTrail(ctx context.Context, id store.MessageID) ([]store.TrailEvent, error) {
 	if err := s.begin(ctx); err != nil {
 		return nil, err
 	}
 	defer s.end()
-	s.d.dropOldTrail()
+	oldest := s.d.oldestTold()
 	var events []store.TrailEvent
 	for _, e := range s.d.trail {
-		if e.Message == id {
+		if e.Message == id && !e.Time.Before(oldest) {
 			events = append(events, e)
 		}
 	}
@@ -51,11 +50,11 @@ func (s *Store) SearchTrail(ctx context.Context, what string, limit int) ([]stor
 	if what == "" {
 		return nil, nil // the null reverse-path is nobody's address
 	}
-	s.d.dropOldTrail()
+	oldest := s.d.oldestTold()
 	found := map[store.MessageID]bool{}
 	var ids []store.MessageID
 	for _, e := range s.d.trail {
-		if !found[e.Message] && (e.HeaderID == what || e.Sender.String() == what || e.Recipient.String() == what) {
+		if !found[e.Message] && !e.Time.Before(oldest) && (e.HeaderID == what || e.Sender.String() == what || e.Recipient.String() == what) {
 			found[e.Message] = true
 			ids = append(ids, e.Message)
 		}

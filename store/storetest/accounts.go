@@ -25,6 +25,7 @@ var accountTests = []test{
 	{"AliasTargets", TestAliasTargets},
 	{"Resolve", TestResolve},
 	{"ResolveCatchAll", TestResolveCatchAll},
+	{"LentTo", TestLentTo},
 	{"ReservedNames", TestReservedNames},
 	{"ReservedNamesOnWhatLedNowhere", TestReservedNamesOnWhatLedNowhere},
 }
@@ -419,6 +420,56 @@ func TestResolveCatchAll(t *testing.T, f Factory) {
 	h.must(h.s.RemoveAccount(h.ctx, bob.ID))
 	_, err := h.s.Resolve(h.ctx, address("nobody@"+Domain))
 	h.want(err, store.ErrNotFound)
+}
+
+// TestLentTo: every account that has the address, as its SendAs says now; in our own domain the mailbox counts and not the spelling.
+func TestLentTo(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna, bob, carl := h.account("anna"), h.account("bob"), h.account("carl")
+	lend := func(a store.Account, addrs ...string) {
+		t.Helper()
+		h.update(a.ID, func(a *store.Account) {
+			a.SendAs = nil
+			for _, addr := range addrs {
+				a.SendAs = append(a.SendAs, address(addr))
+			}
+		})
+	}
+	want := func(addr string, want ...store.AccountID) {
+		t.Helper()
+		got, err := h.s.LentTo(h.ctx, address(addr))
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("LentTo(%s) = %v, %v, want %v", addr, got, err, want)
+		}
+	}
+	press := "press@partner.example"
+	want(press)
+	lend(carl, press, "\"an na\"@"+Domain)
+	lend(anna, press, "Ju\u0308rgen@"+Domain, "J\u00dcRGEN@"+Domain)
+	want(press, anna.ID, carl.ID)
+	want("press@PARTNER.example", anna.ID, carl.ID)
+	want("jürgen@"+Domain, anna.ID)
+	want("\"an na\"@"+Domain, carl.ID)
+	for _, other := range []string{
+		"Press@partner.example", "press@partner.example.org", "pres@partner.example", "jürgen+x@" + Domain, "jürgen@partner.example",
+		"anna@" + Domain, "\"AN na\"@" + Domain,
+	} {
+		want(other)
+	}
+	h.reopen()
+	want(press, anna.ID, carl.ID)
+	lend(anna, "jürgen@"+Domain)
+	lend(bob, press)
+	want(press, bob.ID, carl.ID)
+	want("jürgen@"+Domain, anna.ID)
+	lend(anna)
+	want("jürgen@" + Domain)
+	h.must(h.s.RemoveAccount(h.ctx, carl.ID))
+	want(press, bob.ID)
+	dora, err := h.s.AddAccount(h.ctx, store.Account{Name: "carl", SendAs: []mailaddr.Address{address(press)}})
+	h.must(err)
+	h.reopen()
+	want(press, bob.ID, dora.ID)
 }
 
 // TestReservedNames: postmaster and abuse, once they lead to a mailbox, cannot be made to lead nowhere (RFC 2142 §5).

@@ -39,6 +39,7 @@ func (p *player) closeAndOpen(*rapid.T) {
 	for _, j := range p.m.jobs {
 		j.Lease = 0
 	}
+	clear(p.m.reserved)
 }
 
 // nonsense asks for what cannot be; compare then sees that nothing happened.
@@ -62,6 +63,7 @@ func (p *player) compare(*rapid.T) {
 	for _, a := range p.m.accounts {
 		p.compareMaildrop(a)
 	}
+	p.compareDomainUsage()
 	for _, s := range p.snapshots {
 		p.compareSnapshot(s)
 	}
@@ -147,6 +149,11 @@ func (p *player) compareSnapshot(s *snapshot) {
 	for _, c := range s.copies {
 		if text := p.read(s, c.ID); text != c.text {
 			p.t.Errorf("copy %d reads %q, want %q", c.ID, text, c.text)
+		}
+		r, err := s.OpenHeader(p.ctx, c.ID)
+		p.must(err)
+		if header := p.readAll(r); header != c.text[:c.HeaderLen] {
+			p.t.Errorf("the header of copy %d reads %q, want the first %d octets of %q", c.ID, header, c.HeaderLen, c.text)
 		}
 	}
 }

@@ -195,6 +195,50 @@ func (h *harness) wantUsage(id store.AccountID, octets, messages int64) {
 	}
 }
 
+func (h *harness) wantDomainUsage(octets, messages int64) {
+	h.t.Helper()
+	u, err := h.s.DomainUsage(h.ctx)
+	h.must(err)
+	if want := (store.Usage{Octets: octets, Messages: messages}); u != want {
+		h.t.Errorf("usage of the domain %+v, want %+v", u, want)
+	}
+}
+
+// domainQuota sets the quota of the domain.
+func (h *harness) domainQuota(q store.Quota) {
+	h.t.Helper()
+	s, err := h.s.Settings(h.ctx)
+	h.must(err)
+	s.DomainOctets, s.DomainMessages = q.Octets, q.Messages
+	_, err = h.s.UpdateSettings(h.ctx, s)
+	h.must(err)
+}
+
+// reserve reserves room, which has to be there.
+func (h *harness) reserve(a store.Account, octets int64) store.ReservationID {
+	h.t.Helper()
+	id, err := h.s.Reserve(h.ctx, a.ID, octets)
+	h.must(err)
+	if id == 0 {
+		h.t.Errorf("a reservation has the id 0")
+	}
+	return id
+}
+
+// wantReserve tries to reserve room and gives it back: what is wanted is an error, or nil.
+func (h *harness) wantReserve(a store.Account, octets int64, want error) {
+	h.t.Helper()
+	id, err := h.s.Reserve(h.ctx, a.ID, octets)
+	if want == nil {
+		h.must(err)
+		h.s.Unreserve(id)
+		return
+	}
+	if h.want(err, want); err == nil {
+		h.s.Unreserve(id)
+	}
+}
+
 // elsewhere is the destination of most jobs.
 const elsewhere = "elsewhere.example"
 
@@ -238,7 +282,7 @@ func (h *harness) bounds() Bounds {
 	}{
 		{&b.Counters, store.MaxCounters}, {&b.Grants, store.MaxGrants}, {&b.AccountGrants, store.MaxAccountGrants},
 		{&b.WebSessions, store.MaxWebSessions}, {&b.AuditEntries, store.MaxAuditEntries},
-		{&b.StatNames, store.MaxStatNames}, {&b.TrailEvents, store.MaxTrailEvents},
+		{&b.StatNames, store.MaxStatNames}, {&b.TrailEvents, store.MaxTrailEvents}, {&b.Reservations, store.MaxReservations},
 	} {
 		if *f.field == 0 {
 			*f.field = f.max

@@ -80,6 +80,8 @@ func (x *filled) visible() string {
 		a.Created = a.Created.UTC()
 		note("account", errors.Join(err, usageErr), a, string(a.Verifier), usage)
 	}
+	domain, err := x.s.DomainUsage(x.ctx)
+	note("domain", err, domain)
 	aliases, err := x.s.ListAliases(x.ctx, "", 100)
 	note("aliases", err, aliases)
 	md := x.maildrop(x.anna.ID)
@@ -169,6 +171,9 @@ func (x *filled) verbs() []verb {
 		{"Resolve", func(ctx context.Context) error { return second(s.Resolve(ctx, address("anna@"+Domain))) }},
 		{"OpenMaildrop", func(ctx context.Context) error { return second(s.OpenMaildrop(ctx, x.anna.ID)) }},
 		{"Usage", func(ctx context.Context) error { return second(s.Usage(ctx, x.anna.ID)) }},
+		{"DomainUsage", func(ctx context.Context) error { return second(s.DomainUsage(ctx)) }},
+		{"Reserve", func(ctx context.Context) error { return second(s.Reserve(ctx, x.anna.ID, 1)) }},
+		{"OpenHeader", func(ctx context.Context) error { return second(md.OpenHeader(ctx, x.copies[0])) }},
 		{"OpenMessage", func(ctx context.Context) error { return second(md.OpenMessage(ctx, x.copies[0])) }},
 		{"Expunge", func(ctx context.Context) error { return md.Expunge(ctx, x.copies, x.copies) }},
 		{"NewDraft", func(ctx context.Context) error { return second(s.NewDraft(ctx)) }},
@@ -187,6 +192,7 @@ func (x *filled) verbs() []verb {
 		{"HoldJobs", func(ctx context.Context) error { return s.HoldJobs(ctx, "", x.job) }},
 		{"ReleaseJobs", func(ctx context.Context) error { return s.ReleaseJobs(ctx, x.now, x.held) }},
 		{"RemoveJobs", func(ctx context.Context) error { return s.RemoveJobs(ctx, x.job) }},
+		{"LentTo", func(ctx context.Context) error { return second(s.LentTo(ctx, address("anna@other.example"))) }},
 		{"Settings", func(ctx context.Context) error { return second(s.Settings(ctx)) }},
 		{"UpdateSettings", func(ctx context.Context) error { return second(s.UpdateSettings(ctx, settings)) }},
 		{"PutSecret", func(ctx context.Context) error { return s.PutSecret(ctx, "key", nil) }},
@@ -227,6 +233,7 @@ func TestClosed(t *testing.T, f Factory) {
 	h := x.harness
 	h.must(h.s.Close())
 	h.must(h.s.Close())
+	h.s.Unreserve(1)
 	for _, v := range verbs {
 		if err := v.call(h.ctx); !errors.Is(err, store.ErrClosed) {
 			t.Errorf("%s: error %v, want %v", v.name, err, store.ErrClosed)
@@ -416,10 +423,12 @@ func lookAround(h *harness, id store.AccountID) error {
 	if len(a.DisplayName) > 100 {
 		a.DisplayName = ""
 	}
+	held, heldErr := h.s.Reserve(h.ctx, id, 100)
+	h.s.Unreserve(held)
 	g, grantErr := h.s.OpenGrant(h.ctx, h.now, grantFor(a, "2001:db8::/64"))
 	jobs, jobsErr := h.s.ListJobs(h.ctx, store.QueueFilter{}, 0, 10)
 	errs := []error{
-		grantErr, jobsErr, second(h.s.SpendGrant(h.ctx, h.now, g.ID, 1)), h.s.RefundGrant(h.ctx, g.ID, 1),
+		heldErr, grantErr, jobsErr, second(h.s.DomainUsage(h.ctx)), second(h.s.SpendGrant(h.ctx, h.now, g.ID, 1)), h.s.RefundGrant(h.ctx, g.ID, 1),
 		second(h.s.ListGrants(h.ctx, store.GrantFilter{}, 0, 10)), second(h.s.RevokeAllGrants(h.ctx, h.now, store.GrantRevoked)),
 		second(h.s.Destinations(h.ctx, h.now, "", 10)), second(h.s.UpdateAccount(h.ctx, a)), second(h.s.ListAccounts(h.ctx, "", 10)), second(h.s.Usage(h.ctx, id)),
 		second(h.s.Resolve(h.ctx, address(a.Name+"@"+Domain))), second(h.s.AccountByName(h.ctx, a.Name)),

@@ -1,6 +1,8 @@
 package storetest
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -18,6 +20,9 @@ var maildropTests = []test{
 	{"SnapshotOutlivesAccount", TestSnapshotOutlivesAccount},
 	{"ReaderOutlivesMaildrop", TestReaderOutlivesMaildrop},
 	{"OpenMessageOfOthers", TestOpenMessageOfOthers},
+	{"OpenHeader", TestOpenHeader},
+	{"OpenHeaderOfDeleted", TestOpenHeaderOfDeleted},
+	{"MessagesThatWriteThemselves", TestMessagesThatWriteThemselves},
 	{"Expunge", TestExpunge},
 	{"ExpungeForeign", TestExpungeForeign},
 	{"ExpungeTwice", TestExpungeTwice},
@@ -153,6 +158,63 @@ func TestReaderOutlivesMaildrop(t *testing.T, f Factory) {
 	h.wantBodyCount(0)
 }
 
+// TestMessagesThatWriteThemselves: a reader of a message that implements io.WriterTo writes what it would have given to Read, from any
+// place on, and passes on what its writer says.
+func TestMessagesThatWriteThemselves(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna := h.account("anna")
+	broken := errors.New("broken")
+	for _, text := range []string{message("small"), message("large") + strings.Repeat("0123456789abcde\r\n", 20_000)} {
+		md := h.maildrop(anna.ID)
+		with := to(anna)
+		with.Prefix = []byte("Delivered-To: anna\r\n")
+		id := h.send(text, with).Copies[0].ID
+		h.must(md.Close())
+		md = h.maildrop(anna.ID)
+		want := string(with.Prefix) + text
+		for _, read := range []int{0, 1, len(with.Prefix), len(with.Prefix) + 5, len(want)} {
+			r, err := md.OpenMessage(h.ctx, id)
+			h.must(err)
+			from, ok := r.(io.WriterTo)
+			if !ok {
+				h.must(r.Close())
+				break
+			}
+			var got bytes.Buffer
+			_, err = io.CopyN(&got, r, int64(read))
+			h.must(err)
+			n, err := from.WriteTo(struct{ io.Writer }{&got})
+			if err != nil || n != int64(len(want)-read) || got.String() != want {
+				t.Errorf("after %d octets: wrote %d, %v; %d octets in all, want %d", read, n, err, got.Len(), len(want))
+			}
+			h.must(r.Close())
+			r, err = md.OpenMessage(h.ctx, id)
+			h.must(err)
+			if n, err := r.(io.WriterTo).WriteTo(&failAfter{left: read, err: broken}); read < len(want) && (n != int64(read) || !errors.Is(err, broken)) {
+				t.Errorf("a writer that fails after %d octets: wrote %d, %v", read, n, err)
+			}
+			h.must(r.Close())
+		}
+		h.must(md.Close())
+	}
+}
+
+// failAfter takes some octets and then fails.
+type failAfter struct {
+	left int
+	err  error
+}
+
+func (w *failAfter) Write(p []byte) (int, error) {
+	if len(p) <= w.left {
+		w.left -= len(p)
+		return len(p), nil
+	}
+	n := w.left
+	w.left = 0
+	return n, w.err
+}
+
 // TestOpenMessageOfOthers: a snapshot yields only what it holds.
 func TestOpenMessageOfOthers(t *testing.T, f Factory) {
 	h := open(t, f)
@@ -164,6 +226,76 @@ func TestOpenMessageOfOthers(t *testing.T, f Factory) {
 		h.want(err, store.ErrNotFound)
 	}
 	h.must(md.Close())
+}
+
+// TestOpenHeader: it yields the copy's first HeaderLen octets, its own prefix first, to the octet, whatever follows.
+func TestOpenHeader(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna, bob := h.account("anna"), h.account("bob")
+	prefix := "Return-Path: <sender@elsewhere.example>\r\n"
+	prefixed := to(anna)
+	prefixed.Prefix = []byte(prefix)
+	long := strings.Repeat("X-Filler: "+strings.Repeat("y", 60)+"\r\n", 3000) + "\r\n"
+	tests := []struct{ name, header, rest string }{
+		{"plain", "Subject: one\r\n\r\n", "Text.\r\n"},
+		{"no text", "Subject: one\r\n\r\n", ""},
+		{"no end of the header", "Subject: one\r\n", ""},
+		{"no header", "\r\n", "Text.\r\n"},
+		{"nothing at all", "", ""},
+		{"large text", "Subject: one\r\n\r\n", strings.Repeat("0123456789abcde\r\n", 20_000)},
+		{"large header", long, strings.Repeat("0123456789abcde\r\n", 20_000)},
+	}
+	for _, test := range tests {
+		h.send(test.header+test.rest, prefixed, to(bob))
+	}
+	for range 2 {
+		for id, prefix := range map[store.AccountID]string{anna.ID: prefix, bob.ID: ""} {
+			md := h.maildrop(id)
+			for i, m := range md.Messages() {
+				r, err := md.OpenHeader(h.ctx, m.ID)
+				h.must(err)
+				if got, want := h.readAll(r), prefix+tests[i].header; got != want {
+					t.Errorf("%s: the header has %d octets, want %d", tests[i].name, len(got), len(want))
+				}
+			}
+			h.must(md.Close())
+		}
+		h.reopen()
+	}
+	md, other := h.maildrop(anna.ID), h.list(bob.ID)[0].ID
+	for _, id := range []store.CopyID{other, other + 100, 0} {
+		_, err := md.OpenHeader(h.ctx, id)
+		h.want(err, store.ErrNotFound)
+	}
+	id := md.Messages()[0].ID
+	h.must(md.Close())
+	if _, err := md.OpenHeader(h.ctx, id); err == nil {
+		t.Error("a closed maildrop opened a header")
+	}
+}
+
+// TestOpenHeaderOfDeleted: it stays readable in an older snapshot, and once it is open even after that.
+func TestOpenHeaderOfDeleted(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna := h.account("anna")
+	for _, rest := range []string{"Text.\r\n", strings.Repeat("0123456789abcde\r\n", 20_000)} {
+		const header = "Subject: one\r\n\r\n"
+		id := h.send(header+rest, to(anna)).Copies[0].ID
+		md := h.maildrop(anna.ID)
+		h.expunge(anna.ID, id)
+		r, err := md.OpenHeader(h.ctx, id)
+		h.must(err)
+		again, err := md.OpenHeader(h.ctx, id)
+		h.must(err)
+		if got := h.readAll(r); got != header {
+			t.Errorf("the header of a deleted message reads %q", got)
+		}
+		h.must(md.Close())
+		if got := h.readAll(again); got != header {
+			t.Errorf("the header reads %q after the maildrop was closed", got)
+		}
+	}
+	h.wantBodyCount(0)
 }
 
 // TestExpunge: exactly the copies named are gone, durably, and of nobody else.

@@ -18,6 +18,8 @@ type model struct {
 	trail    map[store.MessageID][]step // in no order
 	secrets  map[string]string
 	grants   []store.Grant // in order of id
+	quota    store.Quota   // of the domain
+	reserved map[store.ReservationID]modelRoom
 
 	removed     []store.AccountID
 	deleted     []store.CopyID
@@ -50,7 +52,7 @@ type modelJob struct {
 func newModel(now time.Time) *model {
 	return &model{
 		now: now, accounts: map[string]*modelAccount{}, aliases: map[string][]store.AccountID{}, jobs: map[store.JobID]*modelJob{},
-		trail: map[store.MessageID][]step{}, secrets: map[string]string{},
+		trail: map[store.MessageID][]step{}, secrets: map[string]string{}, reserved: map[store.ReservationID]modelRoom{},
 	}
 }
 
@@ -119,26 +121,6 @@ func (a *modelAccount) usage() store.Usage {
 		u.Messages++
 	}
 	return u
-}
-
-// refusal says why an account cannot take a copy of so many octets, nil if it can.
-func (a *modelAccount) refusal(size int) error {
-	switch u := a.usageOrZero(); {
-	case a == nil:
-		return store.ErrNotFound
-	case a.Suspended:
-		return store.ErrSuspended
-	case a.Quota.Octets > 0 && u.Octets+int64(size) > a.Quota.Octets, a.Quota.Messages > 0 && u.Messages+1 > a.Quota.Messages:
-		return store.ErrMaildropFull
-	}
-	return nil
-}
-
-func (a *modelAccount) usageOrZero() store.Usage {
-	if a == nil {
-		return store.Usage{}
-	}
-	return a.usage()
 }
 
 // holds reports whether a token is good now.

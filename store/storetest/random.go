@@ -69,6 +69,10 @@ func TestRandom(t *testing.T, f Factory) {
 			"spend grant":     p.spendGrant,
 			"revoke grants":   p.revokeGrants,
 			"secret":          p.secret,
+			"domain quota":    p.setDomainQuota,
+			"reserve":         p.reserveSome,
+			"reserve more":    p.reserveSome,
+			"unreserve":       p.unreserveSome,
 			"let time go by":  p.advance,
 			"close and open":  p.closeAndOpen,
 			"refuse nonsense": p.nonsense,
@@ -296,7 +300,9 @@ func (p *player) commit(rt *rapid.T) {
 	if number(rt, "settles", 0, 4) == 0 {
 		e.Settles = p.outcomes(rt, 2, false)
 	}
+	e.Reserved = p.someReserved(rt)
 	r, err := p.draft(body).Commit(p.ctx, e)
+	p.m.unreserve(e.Reserved...)
 	lost := slices.ContainsFunc(e.Settles, func(o store.Outcome) bool { return !p.m.holds(o.Job, o.Lease) })
 	failed, served := p.judge(e, len(body))
 	if lost && served == 0 {
@@ -326,16 +332,19 @@ func (p *player) commit(rt *rapid.T) {
 func (p *player) judge(e store.Envelope, size int) (failed map[int]error, served int) {
 	failed = map[int]error{}
 	has := map[store.AccountID]bool{}
+	var added store.Usage
 	for i, r := range e.Recipients {
 		if has[r.Account] {
 			continue
 		}
 		if r.Account != 0 {
-			if err := p.m.byID(r.Account).refusal(size + len(r.Prefix)); err != nil {
+			octets := int64(size + len(r.Prefix))
+			if err := p.m.refusal(r.Account, octets, added); err != nil {
 				failed[i] = err
 				continue
 			}
 			has[r.Account] = true
+			added.Octets, added.Messages = added.Octets+octets, added.Messages+1
 		}
 		served++
 	}

@@ -43,11 +43,12 @@ type Bounds struct {
 	AuditEntries  int // store.MaxAuditEntries
 	StatNames     int // store.MaxStatNames
 	TrailEvents   int // store.MaxTrailEvents
+	Reservations  int // store.MaxReservations
 }
 
 // Run runs the whole suite.
 func Run(t *testing.T, f Factory) {
-	for _, group := range [][]test{accountTests, spoolTests, maildropTests, queueTests, destinationTests, grantTests, recordTests, trailTests, lifeTests} {
+	for _, group := range [][]test{accountTests, spoolTests, maildropTests, quotaTests, queueTests, destinationTests, grantTests, recordTests, trailTests, lifeTests} {
 		for _, test := range group {
 			t.Run(test.name, func(t *testing.T) { test.run(t, f) })
 		}

@@ -200,7 +200,7 @@ func TestSearchTrail(t *testing.T, f Factory) {
 	}
 }
 
-// TestTrailAge: what is too old is not told any more.
+// TestTrailAge: what is too old is not told any more, whatever came before it.
 func TestTrailAge(t *testing.T, f Factory) {
 	h := open(t, f)
 	anna := h.account("anna")
@@ -212,7 +212,7 @@ func TestTrailAge(t *testing.T, f Factory) {
 		h.must(err)
 		return r.Message
 	}
-	old, recent, fresh := send(store.TrailAge+time.Hour), send(store.TrailAge-time.Hour), send(0)
+	recent, old, fresh := send(store.TrailAge-time.Hour), send(store.TrailAge+time.Hour), send(0)
 	h.reopen()
 	if events := h.trail(old); len(events) != 0 {
 		t.Errorf("trail %+v is older than %s", events, store.TrailAge)

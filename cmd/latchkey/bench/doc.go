@@ -1,0 +1,27 @@
+//go:build linux
+
+// Command bench measures Latchkey: beside Postfix and Dovecot, beside servers that do as little as possible, and against itself when the
+// store grows. It prints one table: what was measured, of us and of the other, the ratio, and what is wanted.
+//
+// Parts:
+//
+//	a  messages a second, durable and fetchable by POP3, beside Postfix + Dovecot LMTP, Postfix virtual(8) and a go-smtp sink
+//	b  the p99 of the reply to the end of DATA, and the CPU of a message, at 64 connections
+//	c  the engine alone, beside the bare layout: a log with one fdatasync a group and an index that follows
+//	d  POP3: drains, visits, and RETR of 25 MB beside a loop of pread and write
+//	e  growth: latencies with 100 to 1,000,000 stored messages, and the time from start to greeting
+//	f  disk: octets stored and written for each octet of mail, and what is left when all was deleted
+//
+// Parts a to d need a folder of tools (-tools):
+//
+//	mailload/                      the load generator, a Go program: smtp, pop3 -mode poll|drain; ends with one JSON line
+//	sink/                          the server that appends mail to a log, a Go program
+//	limits/                        "limits group": the bare layouts, a Go program
+//	peers/run-postfix-dovecot.sh   start|usage|stop: SMTP 20025, POP3 20110, queue in $ROOT/peer-postfix/spool,
+//	                               mailboxes user0..user199@example.com with the password $PASS, DELIVERY=lmtp|virtual
+//
+// Servers take turns in each round, and medians of the rounds are compared. A message counts when POP3 can fetch it (for Postfix: when
+// its queue is empty). After every delivery all mailboxes are drained, and every octet is compared: a message that was lost, doubled or
+// changed ends the run. Only loopback is used. Everything lies in one folder under the temporary directory, which is removed at the end;
+// the first interrupt ends the run and cleans up.
+package main

@@ -1,0 +1,118 @@
+package pop3
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// output holds what is said until the client waits for it, so that commands that came together are answered together (RFC 2449 §6.6). It
+// has memory only while something is held: most sessions are idle.
+type output struct {
+	to      *pacer
+	writers *sync.Pool // of *bufio.Writer
+	held    *bufio.Writer
+}
+
+// begin returns the writer for the next reply.
+func (o *output) begin() *bufio.Writer {
+	o.to.begin()
+	if o.held == nil {
+		w, ok := o.writers.Get().(*bufio.Writer)
+		if !ok {
+			w = bufio.NewWriterSize(nil, writeBuffer)
+		}
+		w.Reset(o.to)
+		o.held = w
+	}
+	return o.held
+}
+
+// Flush sends what is held.
+func (o *output) Flush() error {
+	w := o.held
+	if w == nil {
+		return nil
+	}
+	err := w.Flush()
+	o.held = nil
+	w.Reset(nil)
+	o.writers.Put(w)
+	return err
+}
+
+// deadlineSlack is how much later than wanted a deadline may be: one that is moved with every command is moved once in that time.
+const deadlineSlack = time.Second
+
+// deadline is a deadline of a connection that was set already.
+type deadline struct{ at time.Time }
+
+// move says whether there must be another one, for something that must end at want, and which.
+func (d *deadline) move(want time.Time) (at time.Time, needed bool) {
+	if !d.at.Before(want) && d.at.Sub(want) <= deadlineSlack {
+		return d.at, false
+	}
+	d.at = want.Add(deadlineSlack)
+	return d.at, true
+}
+
+// pacer gives writes a deadline that rolls with progress: floor octets in each window of waiting for the client.
+type pacer struct {
+	net.Conn
+	floor    int
+	window   time.Duration
+	whole    bool // a deadline may cut a write; otherwise none is larger than floor
+	deadline deadline
+	waited   time.Duration // in this window
+	sent     int           // in this window
+}
+
+// newPacer asks for the same rate with TLS and without. TLS cannot go on after a deadline, so there a window is one record.
+func newPacer(c net.Conn) *pacer {
+	if _, secure := c.(interface{ Handshake() error }); secure {
+		return &pacer{Conn: c, floor: tlsRecord, window: transferWindow * tlsRecord / transferFloor}
+	}
+	return &pacer{Conn: c, floor: transferFloor, window: transferWindow, whole: true}
+}
+
+// begin starts a window: the client is not late yet.
+func (p *pacer) begin() { p.waited, p.sent = 0, 0 }
+
+func (p *pacer) Write(b []byte) (int, error) {
+	written := 0
+	for len(b) > 0 {
+		begun := time.Now()
+		if at, needed := p.deadline.move(begun.Add(p.window - p.waited)); needed {
+			if err := p.SetWriteDeadline(at); err != nil {
+				return written, err
+			}
+		}
+		piece := b
+		if !p.whole {
+			piece = b[:min(len(b), p.floor)]
+		}
+		n, err := p.Conn.Write(piece)
+		written += n
+		b = b[n:]
+		p.sent += n
+		p.waited += time.Since(begun)
+		enough := p.sent >= p.floor
+		if enough {
+			p.begin()
+		}
+		var timeout net.Error
+		switch {
+		case err == nil:
+		case !errors.As(err, &timeout) || !timeout.Timeout():
+			return written, err
+		case !enough || !p.whole:
+			return written, errTooSlow
+		}
+	}
+	return written, nil
+}
+
+var _ io.Writer = (*pacer)(nil)

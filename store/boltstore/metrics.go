@@ -1,0 +1,54 @@
+package boltstore
+
+import (
+	"sync"
+	"time"
+
+	"latchkey/store"
+)
+
+// metrics gathers what Metrics shows.
+type metrics struct {
+	mu sync.Mutex // guards m
+	m  store.Metrics
+}
+
+func (z *metrics) group(size int, took time.Duration) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.m.Groups++
+	z.m.GroupSize.Add(uint64(size))
+	z.m.Commit.Add(uint64(took.Microseconds()))
+}
+
+func (z *metrics) synced(took time.Duration) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.m.Sync.Add(uint64(took.Microseconds()))
+}
+
+func (z *metrics) indexed(took time.Duration) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.m.Index.Add(uint64(took.Microseconds()))
+}
+
+// Metrics implements store.Metered.
+func (s *Store) Metrics() store.Metrics {
+	s.metrics.mu.Lock()
+	m := s.metrics.m
+	s.metrics.mu.Unlock()
+	entries, octets, since := s.tail.waits()
+	if m.Lag, m.LagOctets = entries, octets; entries > 0 {
+		m.LagAge = time.Since(since)
+	}
+	segments, spares, spareOctets := s.journal.Segments()
+	m.Segments, m.Spares, m.SpareOctets = len(segments), spares, spareOctets
+	m.LiveOctets = s.space.usage().Octets
+	for _, info := range segments {
+		m.DeadOctets += info.Used
+	}
+	m.DeadOctets = max(m.DeadOctets-m.LiveOctets, 0)
+	m.IndexOctets, m.IndexFree = s.indexSize()
+	return m
+}

@@ -1,0 +1,319 @@
+package boltstore
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"latchkey/internal/journal"
+	"latchkey/store"
+)
+
+// Bounds of the tail: what is durable in the journal and not yet in the index. Beyond them the committer waits for the indexer.
+const (
+	maxTailEntries = 16 << 10
+	maxTailOctets  = 16 << 20
+)
+
+// tailed is one record of the tail.
+type tailed struct {
+	entry  entry
+	mark   journal.Mark // behind it
+	octets int
+}
+
+// tail is what the index does not know yet. Readers lay it over the index.
+type tail struct {
+	maxEntries, maxOctets int
+
+	mu       sync.Mutex // guards the rest
+	list     []tailed   // in order
+	octets   int
+	last     uint64 // the last durable record
+	lastJobs uint64 // the last durable record that concerns the queue
+	applied  uint64 // the last record that is durable in the index
+	since    time.Time
+	// wanted is set when somebody waits for the index.
+	wanted bool
+	// stuck is why the last attempt to bring the index up to date failed, or nil. moved is closed when an attempt has ended.
+	stuck    error
+	moved    chan struct{}
+	accounts map[store.AccountID]*accountTail
+	large    map[store.MessageID]body
+}
+
+// accountTail is what of the tail concerns one maildrop. Its slices only grow at the end and shrink at the front, so that readers keep what
+// they were given.
+type accountTail struct {
+	copies []tailCopy
+	gone   []tailGone
+}
+
+type tailCopy struct {
+	seq uint64
+	listing
+	large *body // of a large message
+}
+
+type tailGone struct {
+	seq   uint64
+	ids   []store.CopyID
+	freed store.Usage
+}
+
+func newTail(b bounds) tail {
+	return tail{maxEntries: int(b.tailEntries), maxOctets: int(b.tailOctets), moved: make(chan struct{}), accounts: make(map[store.AccountID]*accountTail), large: make(map[store.MessageID]body)}
+}
+
+func (z *tail) account(id store.AccountID) *accountTail {
+	a := z.accounts[id]
+	if a == nil {
+		a = &accountTail{}
+		z.accounts[id] = a
+	}
+	return a
+}
+
+// add appends durable records, and reports whether the indexer should start at once.
+func (z *tail) add(now time.Time, entries []tailed) (hurry bool) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if len(z.list) == 0 {
+		z.since = now
+	}
+	for i := range entries {
+		e := &entries[i]
+		z.list = append(z.list, *e)
+		z.octets += e.octets
+		z.last = e.mark.Seq
+		switch made := e.entry.(type) {
+		case *messageEntry:
+			z.addMessage(made, e.mark.Seq)
+		case *expungeEntry:
+			a := z.account(made.account)
+			a.gone = append(a.gone, tailGone{seq: e.mark.Seq, ids: made.deleted, freed: made.freed})
+		case *outcomesEntry:
+			z.lastJobs = e.mark.Seq
+		}
+		hurry = hurry || z.lastJobs == e.mark.Seq
+	}
+	z.wanted = z.wanted || hurry
+	return z.wanted || z.isLong()
+}
+
+// isLong reports whether there is enough for a transaction of its own.
+func (z *tail) isLong() bool {
+	return len(z.list) >= min(indexBatch, z.maxEntries/4) || z.octets >= z.maxOctets/4
+}
+
+func (z *tail) addMessage(m *messageEntry, seq uint64) {
+	id := m.firstCopy
+	jobs := len(m.outcomes) > 0
+	for i := range m.holders {
+		h := &m.holders[i]
+		if h.account == 0 {
+			jobs = true
+			continue
+		}
+		a := z.account(h.account)
+		c := tailCopy{seq: seq, listing: m.listing(id, h)}
+		if m.body.large {
+			c.large = &m.body
+		}
+		a.copies = append(a.copies, c)
+		id++
+	}
+	if jobs {
+		z.lastJobs = seq
+	}
+	if m.body.large {
+		z.large[m.id] = m.body
+	}
+}
+
+// tokens returns the large bodies that the tail names.
+func (z *tail) tokens() (tokens []token) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	for _, b := range z.large {
+		tokens = append(tokens, b.token)
+	}
+	return tokens
+}
+
+// look returns what concerns a maildrop. Records that the index has by the time it is read are told by their seq.
+func (z *tail) look(id store.AccountID) (copies []tailCopy, gone []tailGone) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if a := z.accounts[id]; a != nil {
+		return a.copies, a.gone
+	}
+	return nil, nil
+}
+
+// take returns the records that the indexer applies next, at most limit, and forgets that somebody waits.
+func (z *tail) take(limit int) []tailed {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.wanted = false
+	return z.list[:min(limit, len(z.list))]
+}
+
+// done notes that an attempt to apply n records has ended.
+func (z *tail) done(n int, err error) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if z.stuck = err; err == nil {
+		z.forget(n)
+	}
+	close(z.moved)
+	z.moved = make(chan struct{})
+}
+
+func (z *tail) forget(n int) {
+	if n == 0 {
+		return
+	}
+	z.applied = z.list[n-1].mark.Seq
+	touched := make(map[store.AccountID]struct{})
+	for i := range z.list[:n] {
+		z.octets -= z.list[i].octets
+		switch made := z.list[i].entry.(type) {
+		case *messageEntry:
+			delete(z.large, made.id)
+			for j := range made.holders {
+				touched[made.holders[j].account] = struct{}{}
+			}
+		case *expungeEntry:
+			touched[made.account] = struct{}{}
+		}
+		z.list[i] = tailed{}
+	}
+	if z.list = z.list[n:]; len(z.list) == 0 {
+		z.list = nil
+	}
+	for id := range touched {
+		a := z.accounts[id]
+		if a == nil {
+			continue
+		}
+		for len(a.copies) > 0 && a.copies[0].seq <= z.applied {
+			a.copies = a.copies[1:]
+		}
+		for len(a.gone) > 0 && a.gone[0].seq <= z.applied {
+			a.gone = a.gone[1:]
+		}
+		if len(a.copies)+len(a.gone) == 0 {
+			delete(z.accounts, id)
+		}
+	}
+}
+
+// waits says how much there is to apply, and since when.
+func (z *tail) waits() (entries, octets int, since time.Time) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return len(z.list), z.octets, z.since
+}
+
+// isDue reports whether there is something to apply, and whether it is time: somebody waits, there is much, or it is old enough.
+func (z *tail) isDue(now time.Time) (some, due bool) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return len(z.list) > 0, z.wanted || z.isLong() || now.Sub(z.since) >= indexDelay
+}
+
+// full reports whether the bounds are reached; it returns what is closed when that may have changed, and why the index does not follow.
+func (z *tail) full() (full bool, moved <-chan struct{}, stuck error) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return len(z.list) >= z.maxEntries || z.octets >= z.maxOctets, z.moved, z.stuck
+}
+
+// settle waits until the index has every durable record that concerns the queue, or (all) every one. If the index cannot be written the
+// caller has to do with what it holds: the tail is kept.
+func (s *Store) settle(ctx context.Context, all bool) error {
+	z := &s.tail
+	z.mu.Lock()
+	upto := z.lastJobs
+	if all {
+		upto = z.last
+	}
+	for z.applied < upto && s.poisoned() == nil {
+		z.wanted = true
+		moved := z.moved
+		z.mu.Unlock()
+		s.wake()
+		select {
+		case <-moved:
+		case <-s.stopped:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		z.mu.Lock()
+		if z.stuck != nil {
+			break
+		}
+	}
+	defer z.mu.Unlock()
+	if z.stuck != nil && !errors.Is(z.stuck, store.ErrNoSpace) && !errors.Is(z.stuck, store.ErrPoisoned) {
+		return z.stuck
+	}
+	return ctx.Err()
+}
+
+// overlay is a maildrop's part of the tail beside a view of the index that has everything up to applied.
+type overlay struct {
+	copies []tailCopy
+	gone   map[store.CopyID]struct{}
+}
+
+func overlayOf(copies []tailCopy, gone []tailGone, applied uint64) overlay {
+	i, _ := slices.BinarySearchFunc(copies, applied+1, func(c tailCopy, seq uint64) int {
+		switch {
+		case c.seq < seq:
+			return -1
+		case c.seq > seq:
+			return 1
+		}
+		return 0
+	})
+	o := overlay{copies: copies[i:]}
+	for _, g := range gone {
+		if g.seq <= applied {
+			continue
+		}
+		if o.gone == nil {
+			o.gone = make(map[store.CopyID]struct{}, len(g.ids))
+		}
+		for _, id := range g.ids {
+			o.gone[id] = struct{}{}
+		}
+	}
+	return o
+}
+
+func (o *overlay) isGone(id store.CopyID) bool {
+	_, gone := o.gone[id]
+	return gone
+}
+
+// usageWith adds the tail to what the index says of a maildrop.
+func usageWith(u store.Usage, copies []tailCopy, gone []tailGone, applied uint64) store.Usage {
+	for i := range copies {
+		if copies[i].seq > applied {
+			u.Octets += copies[i].size
+			u.Messages++
+		}
+	}
+	for _, g := range gone {
+		if g.seq > applied {
+			u.Octets -= g.freed.Octets
+			u.Messages -= g.freed.Messages
+		}
+	}
+	return u
+}
