@@ -72,11 +72,17 @@ type API struct {
 	now     func() time.Time
 	version Version
 	mux     *http.ServeMux
+	// Bounds of backups, smaller in tests.
+	maxManifest int64
+	backupStall time.Duration
 }
 
 // New returns an API.
 func New(o Options) *API {
-	a := &API{store: o.Store, hasher: o.Hasher, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux()}
+	a := &API{
+		store: o.Store, hasher: o.Hasher, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux(),
+		maxManifest: MaxManifestSize, backupStall: backupStall,
+	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}

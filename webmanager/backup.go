@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -50,8 +51,8 @@ func (a *API) backup(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(manifestTime)) // not everybody has deadlines: a caller in this process has none
 	w.Header().Set("Trailer", refusalTrailer)
-	out := &rollingWriter{w: w, control: control}
-	err := archiver.Archive(r.Context(), http.MaxBytesReader(w, r.Body, MaxManifestSize), out)
+	out := &rollingWriter{w: w, control: control, stall: a.backupStall}
+	err := a.archive(r, archiver, http.MaxBytesReader(w, r.Body, a.maxManifest), out)
 	if err == nil {
 		err = a.audit(r.Context(), "backup", "", nil, nil)
 	}
@@ -65,9 +66,24 @@ func (a *API) backup(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// withDamage lets whoever cares for the data know what of it is damaged.
+// archive is the store's, whose panic ends this answer and nothing else.
+func (a *API) archive(r *http.Request, s store.Archiver, have io.Reader, w io.Writer) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			a.log.Error("panic in the management API", "panic", p, "stack", string(debug.Stack()))
+			err = internalError()
+		}
+	}()
+	return s.Archive(r.Context(), have, w)
+}
+
+// withDamage lets whoever cares for the data know what of it is damaged, or too large.
 func withDamage(err error) error {
-	if !errors.Is(err, store.ErrDamaged) {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return &Error{Code: CodeTooLarge, Message: fmt.Sprintf("the manifest of the older backup is larger than %d octets", tooLarge.Limit)}
+	case !errors.Is(err, store.ErrDamaged):
 		return err
 	}
 	text := strings.ReplaceAll(strings.ReplaceAll(err.Error(), store.ErrDamaged.Error()+": ", ""), "\n", "; ")
@@ -78,6 +94,7 @@ func withDamage(err error) error {
 type rollingWriter struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+	stall   time.Duration
 	begun   bool
 }
 
@@ -87,7 +104,7 @@ func (o *rollingWriter) Write(p []byte) (int, error) {
 		o.w.Header().Set("Content-Type", BackupType)
 		o.w.Header().Set("Cache-Control", "no-store")
 	}
-	_ = o.control.SetWriteDeadline(time.Now().Add(backupStall)) // see backup
+	_ = o.control.SetWriteDeadline(time.Now().Add(o.stall)) // see backup
 	return o.w.Write(p)
 }
 

@@ -251,11 +251,15 @@ func (g *group) slice(i int) []byte {
 	return g.buf[g.parts[i].begin:end]
 }
 
-// write writes all parts and returns how many it has touched.
+// write writes all parts and returns how many it has touched: one of which not an octet was taken is as it was.
 func (j *Journal) write() (int, error) {
 	g := &j.group
 	for i, p := range g.parts {
-		if _, err := p.s.file.WriteAt(g.slice(i), p.off); err != nil {
+		n, err := p.s.file.WriteAt(g.slice(i), p.off)
+		if err != nil && n == 0 {
+			return i, err
+		}
+		if err != nil {
 			return i + 1, err
 		}
 	}

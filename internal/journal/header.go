@@ -27,18 +27,19 @@ func SegmentName(generation uint64) string { return fileName(generation, segment
 // RecordSize is what a record takes in a segment, in octets.
 func RecordSize(meta, body int64) int64 { return frameSize + meta + SumsSize(body) + body }
 
-// InspectHeader says what is wrong with the header of a segment's file, or "". mendable is set if its first record says what it was.
-func InspectHeader(fs vfs.FS, dir string, generation uint64) (bad string, mendable bool, err error) {
+// InspectHeader says what is wrong with the header of a segment's file, or "". mendable is set if its first record, or one of the bodies of
+// which the places and the lengths of the metas before them are given, says what it was.
+func InspectHeader(fs vfs.FS, dir string, generation uint64, known map[Place]int64) (bad string, mendable bool, err error) {
 	file, err := fs.Open(filepath.Join(dir, SegmentName(generation)))
 	if err != nil {
 		return "", false, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	_, bad, mendable, err = inspectHeader(file, generation)
+	_, bad, mendable, err = inspectHeader(file, generation, known)
 	return bad, mendable, err
 }
 
-func inspectHeader(file vfs.File, generation uint64) (h header, bad string, mendable bool, err error) {
+func inspectHeader(file vfs.File, generation uint64, known map[Place]int64) (h header, bad string, mendable bool, err error) {
 	r := reader{file: file}
 	if r.size, err = file.Size(); err != nil {
 		return h, "", false, err
@@ -57,22 +58,32 @@ func inspectHeader(file vfs.File, generation uint64) (h header, bad string, mend
 	if other, notOne := parseHeader(b); err == nil && notOne == "" {
 		return other, bad, false, nil // it is another segment: nobody knows which of the two is right
 	}
-	if b, err = r.at(headerSize, frameSize); err != nil {
-		return h, bad, false, nil
+	places := []int64{headerSize}
+	for at, meta := range known {
+		if off := at.Offset - meta - frameSize; at.Generation == generation && off >= headerSize && off < r.size-frameSize {
+			places = append(places, off)
+		}
 	}
-	r.stamp = stampOf(b)
-	_, _, notRecord, err := r.frame(headerSize)
-	return header{generation, r.stamp}, bad, err == nil && notRecord == "", nil
+	for _, off := range places {
+		if b, err = r.at(off, frameSize); err != nil {
+			continue
+		}
+		r.stamp = stampOf(b)
+		if _, _, notRecord, err := r.frame(off); err == nil && notRecord == "" {
+			return header{generation, r.stamp}, bad, true, nil
+		}
+	}
+	return h, bad, false, nil
 }
 
 // MendHeader writes the header of a segment's file that InspectHeader calls mendable, durably. The journal must not be open.
-func MendHeader(fs vfs.FS, dir string, generation uint64) (err error) {
+func MendHeader(fs vfs.FS, dir string, generation uint64, known map[Place]int64) (err error) {
 	file, err := fs.OpenWrite(filepath.Join(dir, SegmentName(generation)))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	h, bad, mendable, err := inspectHeader(file, generation)
+	h, bad, mendable, err := inspectHeader(file, generation, known)
 	if err != nil || !mendable {
 		return errors.Join(err, fmt.Errorf("%w: %s", ErrDamaged, bad))
 	}

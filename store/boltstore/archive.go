@@ -304,14 +304,11 @@ func (a *archiver) send(ctx context.Context, out *archive.Writer) error {
 		if err := a.sendSegment(ctx, out, seg); err != nil {
 			return err
 		}
-		h := &holding{large: a.large}
-		if i+1 < len(a.segments) {
-			h.from, h.to = a.segments[i+1].generation, a.segments[len(a.segments)-1].generation
-		} else {
-			h.from = 1 // none
+		if (i+1)%segmentsPerHold == 0 && i+1 < len(a.segments) {
+			a.hold(&holding{from: a.segments[i+1].generation, to: a.segments[len(a.segments)-1].generation, large: a.large})
 		}
-		a.hold(h)
 	}
+	a.hold(&holding{from: 1, large: a.large}) // no segment
 	known := a.known.large
 	for i, t := range a.large {
 		for len(known) > 0 && compareTokens(known[0].token, t) < 0 {
@@ -326,7 +323,7 @@ func (a *archiver) send(ctx context.Context, out *archive.Writer) error {
 		if err := a.sendLarge(ctx, out, t); err != nil {
 			return err
 		}
-		if (i+1)%freedPerHold == 0 {
+		if (i+1)%bodiesPerHold == 0 {
 			a.hold(&holding{from: 1, large: a.large[i+1:]})
 		}
 	}
@@ -334,8 +331,11 @@ func (a *archiver) send(ctx context.Context, out *archive.Writer) error {
 	return out.Send(ctx, archive.IndexName(rand.Uint64()), 0, a.indexed, 0, io.NewSectionReader(a.index, 0, a.indexed))
 }
 
-// freedPerHold is after how many large bodies it is looked whether some were kept for the backup alone.
-const freedPerHold = 256
+// After so many segments, and large bodies, it is looked whether some were kept for the backup alone.
+const (
+	segmentsPerHold = 16
+	bodiesPerHold   = 256
+)
 
 // sendSegment sends what of a segment the receiver has not.
 func (a *archiver) sendSegment(ctx context.Context, out *archive.Writer, seg archivedSegment) error {

@@ -117,6 +117,9 @@ func (s *Store) verifyRecord(r checkedRecord) (err error) {
 	}
 	defer func() { err = errors.Join(err, octets.Close()) }()
 	made, err := readEntry(octets.pin, r.where, r.octets)
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: message %s: segment %d ends before it", store.ErrDamaged, r.id, r.segment)
+	}
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	bolt "go.etcd.io/bbolt"
+
 	"latchkey/internal/journal"
 	"latchkey/internal/vfs"
 	"latchkey/store"
@@ -23,6 +25,8 @@ type mender struct {
 	report store.Repaired
 	// unread are keys of copies and jobs whose records could not be read: they may be found again in the journal.
 	unread []unreadKey
+	// illegible are segments of which neither the header nor a record can be read.
+	illegible []uint64
 	// damaged is set if records of the journal are lost that the index did not have: unique-ids may have been given out that nobody knows.
 	damaged bool
 	// quiet is set while what follows from mail that was removed is put in order.
@@ -64,7 +68,7 @@ func (m *mender) run(ctx context.Context) error {
 		return err
 	}
 	m.o.still = true
-	for _, step := range []func(context.Context) error{m.records, m.headers, m.journal, m.mail, m.look} {
+	for _, step := range []func(context.Context) error{m.records, m.headers, m.journal, m.mail, m.segments, m.look} {
 		if err := step(ctx); err != nil || len(m.report.Left) > 0 {
 			return err
 		}
@@ -104,22 +108,71 @@ func (m *mender) headers(context.Context) error {
 		if !ok {
 			continue
 		}
-		bad, mendable, err := journal.InspectHeader(m.fs, dir, generation)
+		bad, mendable, err := journal.InspectHeader(m.fs, dir, generation, nil)
+		var known map[journal.Place]int64
+		if err == nil && bad != "" && !mendable {
+			if known, err = m.places(generation); err == nil {
+				bad, mendable, err = journal.InspectHeader(m.fs, dir, generation, known)
+			}
+		}
 		if err != nil {
 			return err
 		}
-		if bad == "" || !mendable {
-			continue // a segment that nobody can read is missed by its messages
+		if bad == "" {
+			continue
+		}
+		if !mendable {
+			// It is opened in spite of it, misses its mail, and is put aside after that.
+			m.illegible = append(m.illegible, generation)
+			continue
 		}
 		if err := m.q.copyFile(name, filepath.Join(dir, name)); err != nil {
 			return err
 		}
-		if err := journal.MendHeader(m.fs, dir, generation); err != nil {
+		if err := journal.MendHeader(m.fs, dir, generation, known); err != nil {
 			return err
 		}
-		m.mended(store.ProblemSegment, fmt.Sprintf("segment %d", generation), bad, "its header was written again, from its first record")
+		m.mended(store.ProblemSegment, fmt.Sprintf("segment %d", generation), bad, "its header was written again, from its records")
 	}
 	return nil
+}
+
+// places returns where in a segment there are records, by the index.
+func (m *mender) places(generation uint64) (known map[journal.Place]int64, err error) {
+	db, err := openIndex(filepath.Join(m.dir, indexName), m.o)
+	if err != nil {
+		return nil, err
+	}
+	known = make(map[journal.Place]int64)
+	err = db.View(func(tx *bolt.Tx) error {
+		v := &view{tx: tx}
+		return v.eachHolder(func(h *held) error {
+			if h.segment == generation && len(known) < maxPlaces {
+				known[journal.Place{Generation: h.segment, Offset: h.offset, Size: h.octets}] = h.metaLen
+			}
+			return nil
+		})
+	})
+	return known, errors.Join(err, db.Close())
+}
+
+// maxPlaces bounds the records that are looked at for the header of one segment.
+const maxPlaces = 1000
+
+// segments puts aside segments that nobody can read.
+func (m *mender) segments(context.Context) error {
+	for _, generation := range m.illegible {
+		name := journal.SegmentName(generation)
+		if _, err := m.q.move(name, filepath.Join(m.dir, journalName, name)); err != nil {
+			return err
+		}
+		m.quiet = false
+		m.mended(store.ProblemSegment, fmt.Sprintf("segment %d", generation), "its header cannot be read, nor any record", "it was put aside")
+	}
+	if len(m.illegible) == 0 {
+		return nil
+	}
+	return errors.Join(m.q.flush(), m.fs.SyncDir(filepath.Join(m.dir, journalName)))
 }
 
 // journal makes the index sound, and then applies to it what the journal has beyond it, as far as that can be read. Nothing else runs.
@@ -145,7 +198,15 @@ func (m *mender) journal(ctx context.Context) (err error) {
 			return nil
 		}
 	}
-	return nil
+	if len(damages) == 0 {
+		return nil
+	}
+	// What is damaged lies behind the index from now on: nobody looks at it again.
+	r := &request{frees: true, apply: func(t *txn) error {
+		t.put(bMeta, []byte(metaApplied), encodeMark(s.journal.Durable()))
+		return nil
+	}}
+	return errors.Join(s.tryBatch(nil, []*request{r}), r.err)
 }
 
 // openStill recovers a store without starting anything. The caller closes it with closeStill. After an error the store may say how far it came.

@@ -97,8 +97,9 @@ type repairCase struct {
 	damage func(t *testing.T, dir string, at map[string]journal.Place)
 	// kind is what Check, or Diagnose when nothing can be opened, finds before; "" is nothing.
 	kind string
-	// lost is mail of anna that is gone then, moved mail of which the unique-id is another, jobs how many deliveries are lost.
+	// lost is mail of anna that is gone then, with says that it is all that is in one segment with that, jobs how many deliveries are lost.
 	lost   []string
+	with   string
 	jobs   int
 	raised bool // the epoch
 	kept   int  // files put aside, the report not counted
@@ -145,7 +146,18 @@ func overwrite(t *testing.T, path string, off int64, b []byte) {
 	noError(t, errors.Join(err, f.Close()))
 }
 
-func repairCases() []repairCase {
+// inSegment lists the mail in a segment.
+func inSegment(at map[string]journal.Place, generation uint64) (names []string) {
+	for name, p := range at {
+		if p.Generation == generation {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// damagedMail are damages of what the index points to.
+func damagedMail() []repairCase {
 	zeroed := func(t *testing.T, dir string, _ map[string]journal.Place) {
 		overwrite(t, segmentFile(dir, 1), 0, make([]byte, 64))
 	}
@@ -164,12 +176,35 @@ func repairCases() []repairCase {
 			noError(t, os.Remove(largeFile(t, dir, "huge")))
 		}, kind: store.ProblemMessage, lost: []string{"huge"}, kept: 1},
 		{name: "header of a segment", damage: zeroed, kind: store.ProblemSegment, kept: 1},
+		{name: "segment missing", damage: func(t *testing.T, dir string, _ map[string]journal.Place) {
+			noError(t, os.Remove(segmentFile(dir, 1)))
+		}, kind: store.ProblemSegment, with: "small1", jobs: 2},
+		{name: "segment without header and first record", damage: func(t *testing.T, dir string, _ map[string]journal.Place) {
+			overwrite(t, segmentFile(dir, 1), 0, make([]byte, 5000))
+		}, kind: store.ProblemSegment, lost: []string{"small0"}, jobs: 1, kept: 2},
+		{name: "segment of zeros", damage: func(t *testing.T, dir string, _ map[string]journal.Place) {
+			overwrite(t, segmentFile(dir, 1), 0, make([]byte, 64<<10))
+		}, kind: store.ProblemSegment, with: "small1", jobs: 2, kept: 1},
+		{name: "last segment of zeros", late: []string{"late1", "late2"}, damage: func(t *testing.T, dir string, at map[string]journal.Place) {
+			info, err := os.Stat(segmentFile(dir, at["late1"].Generation))
+			noError(t, err)
+			overwrite(t, segmentFile(dir, at["late1"].Generation), 0, make([]byte, info.Size()))
+		}, kind: store.ProblemJournal, with: "late1", jobs: 3, raised: true, kept: 1},
+		{name: "segment cut short", damage: func(t *testing.T, dir string, _ map[string]journal.Place) {
+			noError(t, os.Truncate(segmentFile(dir, 1), 1000))
+		}, kind: store.ProblemMessage, with: "small1", jobs: 2, kept: 1},
 		{name: "orphan", damage: func(t *testing.T, dir string, _ map[string]journal.Place) {
 			noError(t, os.WriteFile(filepath.Join(dir, largeName, newToken().String()), []byte("x"), vfs.FileMode))
 		}, kept: 1},
 		{name: "late mail", late: []string{"late1", "late2"}},
 		{name: "late mail damaged in the middle", late: []string{"late1", "late2", "late3", "late4"}, damage: flipIn("late2"),
 			kind: store.ProblemJournal, lost: []string{"late2"}, raised: true, kept: 1},
+	}
+}
+
+// damagedIndex are damages of the index.
+func damagedIndex() []repairCase {
+	return []repairCase{
 		{name: "no unique-id is known", damage: edited(put(bMeta, []byte(metaTally), []byte{1})), kind: store.ProblemRecord, raised: true},
 		{name: "usage", damage: edited(put(bUsage, key8(1), encodeUsage(store.Usage{Octets: 1, Messages: 7}))), kind: store.ProblemCounter},
 		{name: "usage of nobody", damage: edited(put(bUsage, key8(77), encodeUsage(store.Usage{Octets: 1, Messages: 7}))), kind: store.ProblemReference},
@@ -233,7 +268,7 @@ func repairCases() []repairCase {
 func TestRepair(t *testing.T) {
 	template := filepath.Join(vfstest.TempDir(t), "data")
 	ids := repairable(t, template)
-	for _, tt := range repairCases() {
+	for _, tt := range append(damagedMail(), damagedIndex()...) {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := filepath.Join(vfstest.TempDir(t), "data")
 			copyData(t, template, dir)
@@ -244,6 +279,9 @@ func TestRepair(t *testing.T) {
 			}
 			if tt.damage != nil {
 				tt.damage(t, dir, at)
+			}
+			if tt.with != "" {
+				tt.lost = inSegment(at, at[tt.with].Generation)
 			}
 			mustFind(t, dir, tt.kind)
 			got, err := Repair(t.Context(), dir, Options{})
