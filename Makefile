@@ -17,6 +17,9 @@ BENCHSTAT   := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4d
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
+# cmd/latchkey/default.pgo makes every package be compiled once more: worth it for the program, not for its tests.
+NOPGO := -pgo off
+
 # The race detector needs cgo and a C compiler. Without one the tests still run, and say so.
 HAVE_CC := $(shell command -v $${CC:-cc} 2>/dev/null || command -v gcc 2>/dev/null)
 ifneq ($(HAVE_CC),)
@@ -28,7 +31,7 @@ endif
 # Mounts in a name space of their own go with it, also when a torture is itself killed.
 PRIVATE = $(shell unshare -m true 2>/dev/null && echo unshare -m)
 
-.PHONY: help build run test race check lint fuzz bench growth bench-compare cover interop torture vuln clean
+.PHONY: help build run test race check lint fuzz bench growth bench-compare pgo cover interop torture vuln clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' Makefile
@@ -44,21 +47,21 @@ ifeq ($(RACE),)
 	@if [ "$$CI" = true ]; then echo "make test: CI needs a C compiler for the race detector" >&2; exit 1; fi
 	@echo "make test: no C compiler found, so without the race detector"
 endif
-	$(GO) test $(RACE) -shuffle=on -timeout 10m ./...
+	$(GO) test $(NOPGO) $(RACE) -shuffle=on -timeout 10m ./...
 ifneq ($(RACE),)
 	$(GO) test -run TestRelayProof ./smtp # whole: the race detector is given a part of it
 endif
 
 race: ## Run all tests with the race detector, or fail for want of a C compiler
-	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 10m ./...
+	CGO_ENABLED=1 $(GO) test $(NOPGO) -race -shuffle=on -timeout 10m ./...
 
 check: lint test ## The gate: linters, then all tests
 
 lint: ## gofmt, go vet, staticcheck, golangci-lint
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted" >&2; exit 1; fi
 	$(GO) vet ./...
-	$(GO) vet -tags interop,torture ./cmd/latchkey
-	$(GO) run $(STATICCHECK) -tags interop,torture ./...
+	$(GO) vet -tags interop,torture,pgo ./cmd/latchkey
+	$(GO) run $(STATICCHECK) -tags interop,torture,pgo ./...
 	$(GO) run $(GOLANGCI) run ./...
 
 fuzz: ## Run every fuzz target for FUZZTIME (60s)
@@ -87,14 +90,21 @@ bench-compare: ## Compare the benchmarks of this tree with those of REF (HEAD~1)
 	  $(GO) test -run '^$$' -bench . -benchmem -benchtime 1s ./... >>"$$tmp/new.txt"; \
 	done; $(GO) run $(BENCHSTAT) "$$tmp/old.txt" "$$tmp/new.txt"
 
+pgo: ## Remake cmd/latchkey/default.pgo, which every build uses, from a server at work
+	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; set -e; \
+	LATCHKEY_PROFILE="$$tmp/raw" $(GO) test $(NOPGO) -tags pgo -count=1 -timeout 5m -run '^TestProfile$$' ./cmd/latchkey; \
+	$(GO) tool pprof -proto -symbolize none -focus '^latchkey/(auth|guard|internal|pop3|relay|smtp|store)/?|emersion/go-smtp' -ignore resolvertest \
+	  -output "$$tmp/pgo" "$$tmp/raw" 2>/dev/null; \
+	test -s "$$tmp/pgo" && mv "$$tmp/pgo" cmd/latchkey/default.pgo && ls -l cmd/latchkey/default.pgo
+
 cover: ## Coverage by package
-	$(GO) test -coverprofile=coverage.out ./... && $(GO) tool cover -func=coverage.out | tail -1
+	$(GO) test $(NOPGO) -coverprofile=coverage.out ./... && $(GO) tool cover -func=coverage.out | tail -1
 
 interop: ## Real mail clients against the demo (Debian packages: .ci/interop-packages)
-	$(GO) test -tags interop -count=1 -timeout 15m -run Interop ./cmd/latchkey
+	$(GO) test $(NOPGO) -tags interop -count=1 -timeout 15m -run Interop ./cmd/latchkey
 
 torture: ## Kills, power cuts, failing syscalls, memory (root; LATCHKEY_TORTURE=short for less)
-	$(PRIVATE) $(GO) test -tags torture -count=1 -timeout 60m -run Torture -v ./cmd/latchkey
+	$(PRIVATE) $(GO) test $(NOPGO) -tags torture -count=1 -timeout 60m -run Torture -v ./cmd/latchkey
 
 vuln: ## Known vulnerabilities of the dependencies
 	@$(GO) run $(GOVULNCHECK) ./... || echo "make vuln: not run, or it found something: see above (its database must be within reach)"

@@ -33,7 +33,7 @@ type Restored struct {
 
 func newBackup(env *Env) *cobra.Command {
 	cmd := addDataFlags(&cobra.Command{
-		Use: "backup DIR|-", Short: "Back the domain up, beside the running server or without it", Args: wants(1, 1),
+		Use: "backup DIR|-", Short: "Back the domain up, beside the running server or without it", Args: aPath,
 		Long: "Back the domain up, beside the running server or without it. The backup holds every message, delete and change that\n" +
 			"was acknowledged before it began.\n\n" +
 			"DIR is made if need be; its parent must be there. The first backup brings everything, the next ones what is new. If one\n" +
@@ -47,6 +47,14 @@ func newBackup(env *Env) *cobra.Command {
 		return env.backupToDir(cmd, backupDir(args[0]))
 	}
 	return cmd
+}
+
+// aPath checks that there is one argument; a path may be ".".
+func aPath(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 || args[0] == "" {
+		return usagef("usage: %s", cmd.UseLine())
+	}
+	return nil
 }
 
 func backupDir(path string) archive.Dir {
@@ -141,7 +149,7 @@ func octets(n int64) string {
 
 func newVerify(env *Env) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "verify DIR", Short: "Read a backup and check everything in it", Args: wants(1, 1),
+		Use: "verify DIR", Short: "Read a backup and check everything in it", Args: aPath,
 		Long: "Read a backup and check everything in it: every file against the checksums of its manifest, and then what they hold as\n" +
 			"check does with a domain's data. Nothing in DIR is changed; TMPDIR must have room for a copy of the index.\n" +
 			"The exit status is 1 when something was found.",
@@ -172,7 +180,7 @@ func backupError(dir archive.Dir, err error) error {
 
 func newRestore(env *Env) *cobra.Command {
 	cmd := addDataFlags(&cobra.Command{
-		Use: "restore DIR|-", Short: "Make a data directory of a backup", Args: wants(1, 1),
+		Use: "restore DIR|-", Short: "Make a data directory of a backup", Args: aPath,
 		Long: "Make the data directory that --data names of a backup in DIR, or of one tar file on standard input (-). A directory that\n" +
 			"holds a domain is refused. After a failure it may be run again.\n\n" +
 			"Messages keep their unique-ids, so nobody fetches them twice; new ones get ids that were never given out. Whoever sends by\n" +

@@ -27,6 +27,9 @@ func newTrail(env *Env) *cobra.Command {
 		if err := env.get(cmd, webmanager.Path("trail")+"?"+query.Encode(), &result); err != nil {
 			return err
 		}
+		for _, gap := range result.Unreadable {
+			env.say("a part of the trail cannot be read, %s: what they say is missing here; stop the server and run latchkey check --repair", gap)
+		}
 		if *asJSON {
 			return env.printJSON(result.Messages)
 		}

@@ -44,21 +44,28 @@ type APOPSession interface {
 
 // Maildrop is a connection in the TRANSACTION state (RFC 1939 §5). DELE and RSET are the connection's own matter and never get
 // here, so a dropped line cannot delete mail. Its methods are never called concurrently. Message numbers n count from 1.
+//
+// Most logins only look whether there is something new: they need Stat and no list. Whatever a list costs need not be paid before Messages.
 type Maildrop interface {
-	// Messages is the snapshot, message 1 first. It is called once.
-	Messages() []Message
+	// Stat returns how many messages the snapshot has, and the sum of their Size: the answer to PASS and to STAT, before there is a list. It
+	// is called once, first, and must not block.
+	Stat() (count int, octets int64)
+	// Messages is the snapshot, message 1 first: as many messages with as many octets as Stat said. It is called when a command first needs
+	// the list, and not again after it succeeded. An error refuses that command and leaves the session as it is: the next command that needs the
+	// list asks again. The slice must not change afterwards.
+	Messages(ctx context.Context) ([]Message, error)
 	// Retrieve yields message n with CRLF line ends and without dot-stuffing: all Size octets if lines < 0 (RETR), else the header, the
 	// empty line and that many lines of the body (TOP; not a fetch). An implementation may yield more than lines: the connection stops
 	// by itself. The connection closes the reader. One that implements io.WriterTo is asked for all Size octets by that.
 	Retrieve(ctx context.Context, n, lines int) (io.ReadCloser, error)
 	// Update deletes messages, all or none, durably. It is called at most once, only for QUIT in the TRANSACTION state, with the message
-	// numbers in ascending order, possibly none.
+	// numbers in ascending order, possibly none: then Messages need not have been called.
 	Update(ctx context.Context, deleted []int) error
 	// Close gives the snapshot back. It is called exactly once, after Update if there was one.
 	Close() error
 }
 
-// Message is what the connection must know of a message to answer STAT, LIST and UIDL.
+// Message is what the connection must know of a message to answer LIST and UIDL.
 type Message struct {
 	// UID is the unique-id: 1 to 70 characters from 0x21 to 0x7E, unique in the maildrop, never reused (RFC 1939 §7).
 	UID string

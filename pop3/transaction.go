@@ -2,6 +2,7 @@ package pop3
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -10,17 +11,56 @@ import (
 // transaction is the TRANSACTION state (RFC 1939 §5). Deletes are marks in here until QUIT; the maildrop learns of none before.
 type transaction struct {
 	maildrop Maildrop
-	messages []Message // i from 0
-	deleted  []bool    // by i; nil if none is
+	// total and size are what Stat said of all messages.
+	total int
+	size  int64
+	// messages is the list, i from 0, when listed is set: see list.
+	messages []Message
+	listed   bool
+	unlike   bool   // there was a list, and it was wrong: there will be none
+	deleted  []bool // by i; nil if none is
 	// count and octets are those of the messages that are not marked.
 	count  int
 	octets int64
 }
 
 func newTransaction(m Maildrop) *transaction {
-	t := &transaction{maildrop: m, messages: m.Messages()}
+	t := &transaction{maildrop: m}
+	t.total, t.size = m.Stat()
 	t.reset()
 	return t
+}
+
+// errUnlike: a backend's list is not what its Stat said, and the client was told that.
+var errUnlike = errors.New("pop3: the list of messages is not what Stat said")
+
+// list makes sure that there is a list. refused is set if there is none; the session goes on without.
+func (t *transaction) list(ctx context.Context) (refused *reply) {
+	if t.listed {
+		return nil
+	}
+	err := errUnlike
+	if !t.unlike {
+		t.messages, err = t.maildrop.Messages(ctx)
+	}
+	if err == nil && !t.isAsTold() {
+		t.messages, t.unlike, err = nil, true, errUnlike
+	}
+	if err != nil {
+		r := refusal(err)
+		return &r
+	}
+	t.listed = true
+	return nil
+}
+
+// isAsTold reports whether the list is what the client was told of it.
+func (t *transaction) isAsTold() bool {
+	var size int64
+	for i := range t.messages {
+		size += t.messages[i].Size
+	}
+	return len(t.messages) == t.total && size == t.size
 }
 
 func (*transaction) commands() map[string]command { return transactionCommands }
@@ -28,10 +68,7 @@ func (*transaction) commands() map[string]command { return transactionCommands }
 func (*transaction) elsewhere() string { return "you are logged in already" }
 
 func (t *transaction) reset() {
-	t.deleted, t.count, t.octets = nil, len(t.messages), 0
-	for i := range t.messages {
-		t.octets += t.messages[i].Size
-	}
+	t.deleted, t.count, t.octets = nil, t.total, t.size
 }
 
 func (t *transaction) summary() string {
@@ -40,19 +77,19 @@ func (t *transaction) summary() string {
 
 func (t *transaction) isDeleted(n int) bool { return t.deleted != nil && t.deleted[n-1] }
 
-// message reads a message number; refused is set if there is no such message.
-func (t *transaction) message(arg string) (n int, refused *reply) {
+// message reads a message number, and makes sure that there is a list; refused is set if there is no such message, or no list.
+func (t *transaction) message(ctx context.Context, arg string) (n int, refused *reply) {
 	n, isNumber := number(arg)
 	var r reply
 	switch {
 	case !isNumber:
 		r = bad("a message number is a whole number from 1")
-	case n < 1 || n > len(t.messages):
-		r = no(CodeNone, fmt.Sprintf("no such message, there are %d", len(t.messages)))
+	case n < 1 || n > t.total:
+		r = no(CodeNone, fmt.Sprintf("no such message, there are %d", t.total))
 	case t.isDeleted(n):
 		r = no(CodeNone, fmt.Sprintf("message %d is marked as deleted", n))
 	default:
-		return n, nil
+		return n, t.list(ctx)
 	}
 	return 0, &r
 }
@@ -84,6 +121,9 @@ func (c *Conn) listing(name, arg string, what func(b []byte, m *Message) []byte)
 	args := fields(arg)
 	switch len(args) {
 	case 0:
+		if refused := t.list(c.ctx); refused != nil {
+			return *refused
+		}
 		return list(t.summary(), func(w *dotWriter) error {
 			var b []byte
 			for n := 1; n <= len(t.messages); n++ {
@@ -98,7 +138,7 @@ func (c *Conn) listing(name, arg string, what func(b []byte, m *Message) []byte)
 			return nil
 		})
 	case 1:
-		n, refused := t.message(args[0])
+		n, refused := t.message(c.ctx, args[0])
 		if refused != nil {
 			return *refused
 		}
@@ -115,7 +155,7 @@ func cmdRetr(c *Conn, arg string) reply {
 	if len(args) != 1 {
 		return bad("RETR needs a message number")
 	}
-	n, refused := t.message(args[0])
+	n, refused := t.message(c.ctx, args[0])
 	if refused != nil {
 		return *refused
 	}
@@ -129,7 +169,7 @@ func cmdTop(c *Conn, arg string) reply {
 	if len(args) != 2 {
 		return bad("TOP needs a message number and a number of lines")
 	}
-	n, refused := t.message(args[0])
+	n, refused := t.message(c.ctx, args[0])
 	if refused != nil {
 		return *refused
 	}
@@ -195,12 +235,12 @@ func cmdDele(c *Conn, arg string) reply {
 	if len(args) != 1 {
 		return bad("DELE needs a message number")
 	}
-	n, refused := t.message(args[0])
+	n, refused := t.message(c.ctx, args[0])
 	if refused != nil {
 		return *refused
 	}
 	if t.deleted == nil {
-		t.deleted = make([]bool, len(t.messages))
+		t.deleted = make([]bool, t.total)
 	}
 	t.deleted[n-1] = true
 	t.count--
@@ -233,7 +273,7 @@ func cmdQuit(c *Conn, arg string) reply {
 	if len(fields(arg)) > 0 {
 		return bad("QUIT has no arguments")
 	}
-	deleted := make([]int, 0, len(t.messages)-t.count)
+	deleted := make([]int, 0, t.total-t.count)
 	for i, is := range t.deleted {
 		if is {
 			deleted = append(deleted, i+1)
@@ -244,5 +284,5 @@ func cmdQuit(c *Conn, arg string) reply {
 		r.text, r.closing = "messages marked as deleted were not removed: "+r.text, true
 		return r
 	}
-	return reply{ok: true, text: fmt.Sprintf("bye, %d deleted, %d left", len(deleted), len(t.messages)-len(deleted)), closing: true}
+	return reply{ok: true, text: fmt.Sprintf("bye, %d deleted, %d left", len(deleted), t.total-len(deleted)), closing: true}
 }

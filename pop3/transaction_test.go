@@ -11,6 +11,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"latchkey/pop3"
 	"latchkey/pop3/pop3test"
@@ -99,6 +100,9 @@ func TestShortMessageIsNotTerminated(t *testing.T) {
 		c := newClient(t, dial(t, serve(t, newServer(b))))
 		c.login()
 		c.want("+OK", "RETR 1")
+		if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil { // a server that goes on fails the test
+			t.Fatal(err)
+		}
 		rest, _ := io.ReadAll(c.r)
 		if strings.HasSuffix(string(rest), "\r\n.\r\n") {
 			t.Errorf("size %d: got the terminator after %q", size, rest)

@@ -106,6 +106,7 @@ var variants = map[string]struct {
 		b.Opening = &pop3.Error{Code: pop3.CodeInUse, Text: "maildrop is locked"}
 	}},
 	"quit_update_fails": {set: func(b *pop3test.Backend, _ *pop3.Server) { b.Updating = errors.New("disk on fire") }},
+	"list_fails":        {set: func(b *pop3test.Backend, _ *pop3.Server) { failListing(b, 5) }, left: []string{"uid2", "uid3"}},
 	"quit_update":       {left: []string{"uid2"}},
 	"quit_bare_lf":      {left: []string{"uid2", "uid3"}},
 	"pipelining":        {left: []string{"uid2", "uid3"}},

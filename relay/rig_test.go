@@ -236,8 +236,12 @@ func (r *rig) mail() []string {
 		r.t.Fatal(err)
 	}
 	defer func() { _ = md.Close() }()
+	messages, err := md.Messages(ctx)
+	if err != nil {
+		r.t.Fatal(err)
+	}
 	var all []string
-	for _, m := range md.Messages() {
+	for _, m := range messages {
 		rc, err := md.OpenMessage(ctx, m.ID)
 		if err != nil {
 			r.t.Fatal(err)

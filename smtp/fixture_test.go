@@ -406,8 +406,10 @@ func (f *fixture) mail(name string) []string {
 	drop, err := f.store.OpenMaildrop(ctx, f.ids[name])
 	f.must(err)
 	defer func() { f.must(drop.Close()) }()
+	messages, err := drop.Messages(ctx)
+	f.must(err)
 	var texts []string
-	for _, m := range drop.Messages() {
+	for _, m := range messages {
 		r, err := drop.OpenMessage(ctx, m.ID)
 		f.must(err)
 		b, err := io.ReadAll(r)

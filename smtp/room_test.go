@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"runtime"
 	"strings"
 	"sync"
@@ -66,10 +67,10 @@ func (p *pipes) roomy(f *fixture, remote string) *client {
 	return c
 }
 
-// Room that one sender has reserved is nobody else's until its transaction ends, however it ends; then the next one has it.
-func TestRoomIsHeldUntilTheEnd(t *testing.T) {
+// endings are the ways in which a transaction with room ends by what the client does; cuts are those by what it does not do.
+func endings() map[string]func(f *fixture, c *client) {
 	const small = "Subject: small\r\n\r\n"
-	for name, end := range map[string]func(f *fixture, c *client){
+	return map[string]func(f *fixture, c *client){
 		"RSET": func(_ *fixture, c *client) { c.ask("RSET", "250 ") },
 		"QUIT": func(_ *fixture, c *client) { c.ask("QUIT", "221 ") },
 		"EHLO": func(_ *fixture, c *client) { c.ask("EHLO client.example", "250 ") },
@@ -104,11 +105,61 @@ func TestRoomIsHeldUntilTheEnd(t *testing.T) {
 			c.expect("250 ")
 			f.must(c.conn.Close())
 		},
+	}
+}
+
+func cuts() map[string]func(f *fixture, c *client) {
+	return map[string]func(f *fixture, c *client){
 		"silence": func(f *fixture, c *client) {
 			c.expect("421 4.4.2")
 			c.closed()
 		},
-	} {
+		"slower than the least rate": func(_ *fixture, c *client) {
+			c.ask("DATA", "354 ")
+			over := make(chan struct{})
+			go func() {
+				defer close(over)
+				for {
+					time.Sleep(10 * time.Second)
+					if _, err := io.WriteString(c.conn, "x\r\n"); err != nil {
+						return
+					}
+				}
+			}()
+			c.expect("421 4.4.2")
+			c.closed()
+			<-over
+		},
+		"never silent, and never a message": func(_ *fixture, c *client) {
+			for range 89 { // to the cap on a session
+				time.Sleep(4 * time.Minute)
+				c.ask("NOOP", "250 ")
+			}
+			c.expect("421 4.4.2")
+			c.closed()
+		},
+		"only talk": func(f *fixture, c *client) {
+			over := make(chan struct{})
+			go func() {
+				defer close(over)
+				_, _ = io.WriteString(c.conn, strings.Repeat("NOOP\r\n", 5000)) // it is cut off
+			}()
+			for line := "250 "; line[0] == '2'; {
+				if line = c.reply(); line[0] != '2' && !strings.HasPrefix(line, "421 4.4.0") {
+					f.t.Errorf("got %q", line)
+				}
+			}
+			c.closed()
+			<-over
+		},
+	}
+}
+
+// Room that one sender has reserved is nobody else's until its transaction ends, however it ends; then the next one has it.
+func TestRoomIsHeldUntilTheEnd(t *testing.T) {
+	all := endings()
+	maps.Copy(all, cuts())
+	for name, end := range all {
 		t.Run(name, func(t *testing.T) {
 			onPipes(t, MX, func(t *testing.T, f *fixture, p *pipes) {
 				f.quotas("bob=1000")
@@ -217,8 +268,10 @@ func (f *fixture) empty(name string) {
 	f.t.Helper()
 	drop, err := f.store.OpenMaildrop(context.Background(), f.ids[name])
 	f.must(err)
+	messages, err := drop.Messages(context.Background())
+	f.must(err)
 	var ids []store.CopyID
-	for _, m := range drop.Messages() {
+	for _, m := range messages {
 		ids = append(ids, m.ID)
 	}
 	f.must(errors.Join(drop.Expunge(context.Background(), ids, nil), drop.Close()))

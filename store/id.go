@@ -1,6 +1,8 @@
 package store
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 )
@@ -51,4 +53,12 @@ func (id *MessageID) UnmarshalText(text []byte) error {
 // UniqueID returns the unique-id (RFC 1939 §7) of a copy: 24 lower-case hex digits, the store's epoch in 8 and the copy's id in 16.
 // No dot, one width: Outlook 2003 mishandles other forms. The epoch is raised when a backup is restored, so an id that was given
 // out after the backup was made is never given again.
-func UniqueID(epoch uint32, id CopyID) string { return fmt.Sprintf("%08x%016x", epoch, uint64(id)) }
+func UniqueID(epoch uint32, id CopyID) string { return string(AppendUniqueID(nil, epoch, id)) }
+
+// AppendUniqueID appends what [UniqueID] returns.
+func AppendUniqueID(b []byte, epoch uint32, id CopyID) []byte {
+	var raw [12]byte
+	binary.BigEndian.PutUint32(raw[:], epoch)
+	binary.BigEndian.PutUint64(raw[4:], uint64(id))
+	return hex.AppendEncode(b, raw[:])
+}

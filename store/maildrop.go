@@ -25,7 +25,8 @@ type Message struct {
 // Maildrops opens maildrops.
 type Maildrops interface {
 	// OpenMaildrop takes a snapshot of the account's maildrop: every copy whose commit was acknowledged before is in it.
-	// ErrNotFound if there is no such account, ErrSuspended if it is suspended. Any number of snapshots may be open at once.
+	// ErrNotFound if there is no such account, ErrSuspended if it is suspended. Any number of snapshots may be open at once. It costs no
+	// more for a large maildrop than for a small one.
 	OpenMaildrop(ctx context.Context, account AccountID) (Maildrop, error)
 	// Usage returns what the account's maildrop holds, without a scan. ErrNotFound if there is no such account.
 	Usage(ctx context.Context, account AccountID) (Usage, error)
@@ -41,10 +42,14 @@ type Maildrops interface {
 	Unreserve(ids ...ReservationID)
 }
 
-// Maildrop is a snapshot of one account's messages. It is used by one goroutine at a time.
+// Maildrop is a snapshot of one account's messages. It is used by one goroutine at a time. What it holds is fixed when it is taken; the list
+// of it is made when a verb first needs it. That verb may fail where a list cannot be read, and may then be called again.
 type Maildrop interface {
-	// Messages lists the copies in order of arrival. The slice is the caller's to read; it never changes.
-	Messages() []Message
+	// Stat is the drop listing (RFC 1939 §5, STAT): how many copies the snapshot holds, and their octets together. It needs no list, reads
+	// nothing, and is always what Messages adds up to, whatever others have deleted or delivered since.
+	Stat() Usage
+	// Messages lists the copies in order of arrival. The slice is a new one, and the caller's. ErrClosed after Close.
+	Messages(ctx context.Context) ([]Message, error)
 	// OpenMessage yields exactly Size octets of a copy in this snapshot, even if another session has deleted it since.
 	// ErrNotFound if the snapshot does not hold it; a Read returns ErrDamaged rather than wrong octets. The caller closes it,
 	// before or after the maildrop is closed.

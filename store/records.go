@@ -195,7 +195,8 @@ type TrailEvent struct {
 	Text string `json:"text,omitempty"`
 }
 
-// Trail answers what became of a message. Events that a verb causes become durable with that verb.
+// Trail answers what became of a message. Events that a verb causes become durable with that verb. Where a part of the trail cannot be read,
+// what the rest has is returned together with a TrailGaps.
 type Trail interface {
 	// MessageTrail returns the events of one message in order, none if it is unknown or too old.
 	MessageTrail(ctx context.Context, id MessageID) ([]TrailEvent, error)

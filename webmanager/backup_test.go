@@ -230,10 +230,11 @@ func TestTellLost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := len(m.Messages()); n != 1 {
-			t.Fatalf("account %d has %d messages", id, n)
+		messages, err := m.Messages(t.Context())
+		if err != nil || len(messages) != 1 {
+			t.Fatalf("account %d has %d messages (%v)", id, len(messages), err)
 		}
-		r, err := m.OpenMessage(t.Context(), m.Messages()[0].ID)
+		r, err := m.OpenMessage(t.Context(), messages[0].ID)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -115,5 +116,41 @@ func TestActorIsNeeded(t *testing.T) {
 	}
 	if s, _ := f.store.Settings(t.Context()); !s.AuthOnMX {
 		t.Error("a change was made in nobody's name")
+	}
+}
+
+// holedStore has a trail of which a part cannot be read.
+type holedStore struct{ *memstore.Store }
+
+func (s holedStore) MessageTrail(ctx context.Context, id store.MessageID) ([]store.TrailEvent, error) {
+	events, err := s.Store.MessageTrail(ctx, id)
+	return events, errors.Join(err, store.TrailGaps{{From: 2, To: 5}})
+}
+
+func (s holedStore) SearchTrail(ctx context.Context, what string, limit int) ([]store.MessageID, error) {
+	ids, err := s.Store.SearchTrail(ctx, what, limit)
+	return ids, errors.Join(err, store.TrailGaps{{From: 4, To: 7}})
+}
+
+// TestTrailWithGaps: what was found is told, and that a part could not be looked at, there and in the log.
+func TestTrailWithGaps(t *testing.T) {
+	f := newFixture(t)
+	f.add("anna", "bert")
+	receipt := f.deliver()
+	var log strings.Builder
+	api := New(Options{Store: holedStore{f.store}, Hasher: fakeHasher{}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	client := InProcess(api, Actor{Name: "tester"})
+	for what, want := range map[string]store.TrailGap{"anna@example.com": {From: 2, To: 7}, receipt.Message.String(): {From: 2, To: 5}} {
+		var result TrailResult
+		if err := client.Do(t.Context(), "GET", "/v1/trail?for="+what, nil, &result); err != nil {
+			t.Fatal(err)
+		}
+		if len(result.Messages) != 1 || len(result.Unreadable) != 1 || result.Unreadable[0] != want {
+			t.Errorf("%s: got %+v, want one message and the gap %v", what, result, want)
+		}
+		if !strings.Contains(log.String(), "cannot be read: "+want.String()) {
+			t.Errorf("the log says %q", log.String())
+		}
+		log.Reset()
 	}
 }

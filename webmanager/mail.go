@@ -1,9 +1,11 @@
 package webmanager
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -34,6 +36,8 @@ type TrailMessage struct {
 // TrailResult are the messages that were found, newest first.
 type TrailResult struct {
 	Messages []TrailMessage `json:"messages"`
+	// Unreadable are parts of the trail that could not be looked at: what is in them is missing above.
+	Unreadable []store.TrailGap `json:"unreadable,omitempty"`
 }
 
 // listQueue takes the parameters after, limit, message, submitter (a mailbox), destination (a domain) and held (true or false).
@@ -129,6 +133,7 @@ func (a *API) trail(r *http.Request) (any, error) {
 		return nil, invalid(Field{"for", "is an address, a message id or a Message-ID"})
 	}
 	var ids []store.MessageID
+	var gaps store.TrailGaps
 	if id, err := store.ParseMessageID(what); err == nil {
 		ids = []store.MessageID{id}
 	} else {
@@ -136,21 +141,38 @@ func (a *API) trail(r *http.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if ids, err = a.store.SearchTrail(r.Context(), trailWords(what, settings.Domain), limit); err != nil {
+		ids, err = a.store.SearchTrail(r.Context(), trailWords(what, settings.Domain), limit)
+		if err != nil && !errors.As(err, &gaps) {
 			return nil, err
 		}
 	}
 	result := TrailResult{Messages: make([]TrailMessage, 0, len(ids))}
 	for _, id := range ids {
+		var more store.TrailGaps
 		events, err := a.store.MessageTrail(r.Context(), id)
-		if err != nil {
+		if err != nil && !errors.As(err, &more) {
 			return nil, err
 		}
+		gaps = allGaps(gaps, more)
 		if len(events) > 0 {
 			result.Messages = append(result.Messages, TrailMessage{ID: id, Events: events})
 		}
 	}
+	if len(gaps) > 0 {
+		a.log.Error("a part of the trail cannot be read; latchkey check --repair removes it", "err", gaps)
+		result.Unreadable = gaps
+	}
 	return result, nil
+}
+
+// allGaps returns what is in either.
+func allGaps(a, b store.TrailGaps) (all store.TrailGaps) {
+	both := slices.Concat(a, b)
+	slices.SortFunc(both, func(a, b store.TrailGap) int { return cmp.Compare(a.From, b.From) })
+	for _, gap := range both {
+		all.Add(gap)
+	}
+	return all
 }
 
 func (a *API) trailLimit(r *http.Request) (int, error) {

@@ -150,8 +150,12 @@ func (f *fixture) inbox(name string) []string {
 			f.Error(err)
 		}
 	}()
+	messages, err := m.Messages(f.Context())
+	if err != nil {
+		f.Fatal(err)
+	}
 	var mail []string
-	for _, message := range m.Messages() {
+	for _, message := range messages {
 		r, err := m.OpenMessage(f.Context(), message.ID)
 		if err != nil {
 			f.Fatal(err)

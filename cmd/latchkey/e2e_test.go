@@ -222,7 +222,7 @@ func (s *testServer) wantStored(subjects ...string) {
 			s.t.Fatal(err)
 		}
 		defer func() { _ = drop.Close() }() // only read from
-		if got := len(drop.Messages()); got != len(subjects) {
+		if got := drop.Stat().Messages; got != int64(len(subjects)) {
 			s.t.Errorf("got %d messages, want %q", got, subjects)
 		}
 	})

@@ -146,17 +146,18 @@ func lockedError(err error) error {
 	return err
 }
 
-// repair mends a store, and tells whoever lost mail in it.
+// repair mends a store, and tells whoever lost mail in it: what was removed is not found again by the next one.
 func repair(ctx context.Context, dir string) (store.Repaired, error) {
 	got, err := boltstore.Repair(ctx, dir, boltstore.Options{})
-	if err != nil || len(got.Left) > 0 || len(got.Lost) == 0 {
+	if len(got.Lost) == 0 {
 		return got, lockedError(err)
 	}
-	st, err := openStore(ctx, dir)
-	if err != nil {
-		return got, err
+	ctx = context.WithoutCancel(ctx)
+	st, openErr := openStore(ctx, dir)
+	if openErr != nil {
+		return got, errors.Join(lockedError(err), fmt.Errorf("nobody was told what is lost: %w", openErr))
 	}
-	return got, errors.Join(webmanager.TellLost(ctx, st, got.Lost, time.Now()), st.Close())
+	return got, errors.Join(err, webmanager.TellLost(ctx, st, got.Lost, time.Now()), st.Close())
 }
 
 // openOffline is for commands while no server runs.

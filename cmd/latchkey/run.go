@@ -11,6 +11,7 @@ import (
 
 	"latchkey/cli"
 	"latchkey/config"
+	"latchkey/internal/gcpace"
 	"latchkey/internal/mailaddr"
 	"latchkey/store"
 	"latchkey/webmanager"
@@ -21,6 +22,7 @@ const drainTime = 10 * time.Second
 
 // serve runs the domain of a data directory until stop ends; abort cuts the drain short.
 func serve(stop, abort context.Context, c config.Config, log *slog.Logger) (err error) {
+	defer gcpace.Start()()
 	st, err := openStore(stop, c.Data)
 	if err != nil {
 		return openError(c.Data, err)

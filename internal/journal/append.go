@@ -30,6 +30,13 @@ type group struct {
 	last numbers
 }
 
+// Sealed is a group that is complete, between Seal and Settle.
+type Sealed struct {
+	group
+	touched int // parts that a failed write may have changed
+	err     error
+}
+
 // errPoisoned comes with the error after which nothing is known.
 var errPoisoned = errors.New("journal: not written any more after a failure")
 
@@ -208,10 +215,14 @@ func (j *Journal) harvest() error {
 	return j.notBeforeErr
 }
 
-// Discard forgets the records of the group that is not committed.
+// Discard forgets the records of the group that is being made.
 func (j *Journal) Discard() {
 	g := &j.group
 	g.buf, g.parts = g.buf[:0], g.parts[:0]
+	if j.sealed != nil { // it goes on behind that one
+		g.at, g.off, g.last = j.sealed.at, j.sealed.off, j.sealed.last
+		return
+	}
 	g.at, g.off = 0, j.end
 	g.last = numbers{group: j.durable.Group, seq: j.durable.Seq, index: unknown}
 }
@@ -219,27 +230,80 @@ func (j *Journal) Discard() {
 // Commit makes the group durable and returns the mark behind it. After ErrNoSpace nothing of the group is kept, durably, and the
 // journal goes on. After any other error nothing is known, and the journal must not be written again in this process; reads go on.
 func (j *Journal) Commit() (Mark, error) {
-	if err := j.usable(); err != nil {
+	g, err := j.Seal()
+	if err != nil {
 		return Mark{}, err
+	}
+	if g == nil {
+		return j.Durable(), nil
+	}
+	g.Write()
+	return j.Settle(g)
+}
+
+// Seal ends the group that is being made, so that it can be written while the next one is made: what is appended from now on comes behind
+// it. nil if there is no record in it. One group may be sealed at a time, and has to be settled.
+func (j *Journal) Seal() (*Sealed, error) {
+	if err := j.usable(); err != nil {
+		return nil, err
 	}
 	g := &j.group
 	if len(g.parts) == 0 {
-		return j.Durable(), nil
+		return nil, nil
+	}
+	if j.sealed != nil {
+		return nil, errors.New("journal: a group is being written already")
 	}
 	g.pad()
-	written, err := j.write()
-	if err != nil {
-		return Mark{}, j.undo(written, err)
+	j.sealed = &Sealed{group: *g}
+	g.buf, g.parts = j.spent.buf, j.spent.parts
+	j.spent = group{}
+	return j.sealed, nil
+}
+
+// Write writes the group and syncs it. It may be called on any goroutine, once; Settle says how it ended.
+func (g *Sealed) Write() {
+	for i, p := range g.parts {
+		n, err := p.s.file.WriteAt(g.slice(i), p.off)
+		if err != nil {
+			g.err, g.touched = err, i
+			if n > 0 { // one of which not an octet was taken is as it was
+				g.touched = i + 1
+			}
+			return
+		}
 	}
 	for i := range g.parts {
 		if err := g.parts[i].s.file.Sync(); err != nil {
-			return Mark{}, j.poison(err)
+			g.err = &vfs.SyncError{Err: err}
+			return
 		}
 	}
-	mark := j.publish()
-	j.Discard()
-	j.prepareAhead()
-	return mark, nil
+}
+
+// Settle ends what Seal began, after Write: see Commit. After an error the group that is being made is discarded too, as it lies behind.
+func (j *Journal) Settle(g *Sealed) (mark Mark, err error) {
+	j.sealed = nil
+	switch {
+	case g.err == nil:
+		mark = j.publish(&g.group)
+		j.group.at -= g.at
+	case vfs.IsSync(g.err):
+		err = j.poison(g.err)
+	default:
+		err = j.undo(g)
+	}
+	j.spent = group{buf: g.buf[:0], parts: g.parts[:0]}
+	switch {
+	case err != nil:
+		j.Discard()
+	case len(j.group.parts) == 0:
+		j.Discard()
+		j.prepareAhead()
+	default:
+		j.prepareAhead()
+	}
+	return mark, err
 }
 
 // slice is what the group has in its part i.
@@ -251,29 +315,13 @@ func (g *group) slice(i int) []byte {
 	return g.buf[g.parts[i].begin:end]
 }
 
-// write writes all parts and returns how many it has touched: one of which not an octet was taken is as it was.
-func (j *Journal) write() (int, error) {
-	g := &j.group
-	for i, p := range g.parts {
-		n, err := p.s.file.WriteAt(g.slice(i), p.off)
-		if err != nil && n == 0 {
-			return i, err
-		}
-		if err != nil {
-			return i + 1, err
-		}
-	}
-	return len(g.parts), nil
-}
-
 // undo wipes what a failed write may have left, so that it cannot come back.
-func (j *Journal) undo(written int, err error) error {
-	g := &j.group
-	if !vfs.IsNoSpace(err) {
-		return j.poison(err)
+func (j *Journal) undo(g *Sealed) error {
+	if !vfs.IsNoSpace(g.err) {
+		return j.poison(g.err)
 	}
 	clear(g.buf)
-	for i, p := range g.parts[:written] {
+	for i, p := range g.parts[:g.touched] {
 		_, wipeErr := p.s.file.WriteAt(g.slice(i), p.off)
 		if wipeErr == nil {
 			wipeErr = p.s.file.Sync()
@@ -282,13 +330,11 @@ func (j *Journal) undo(written int, err error) error {
 			return j.poison(fmt.Errorf("wiping a group that found no space: %w", wipeErr))
 		}
 	}
-	j.Discard()
-	return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	return fmt.Errorf("%w: %w", ErrNoSpace, g.err)
 }
 
-// publish makes the group the last durable one.
-func (j *Journal) publish() Mark {
-	g := &j.group
+// publish makes a group the last durable one.
+func (j *Journal) publish(g *group) Mark {
 	var idle []vfs.File
 	j.mu.Lock()
 	for i := range g.parts {
@@ -321,11 +367,12 @@ func (j *Journal) Durable() Mark {
 	return j.durable
 }
 
-// Idle gives back memory that a burst of writing took. Commit's goroutine calls it when nothing waits.
+// Idle gives back memory that a burst of writing took. The goroutine of Append calls it when nothing waits.
 func (j *Journal) Idle() {
 	if len(j.group.parts) == 0 && cap(j.group.buf) > idleBuffer {
 		j.group.buf = nil
 	}
+	j.spent = group{}
 }
 
 // prepareAhead sees to it that the next segment is there before it is needed. A failure is met when it is.

@@ -93,7 +93,7 @@ type Options struct {
 	Logger *slog.Logger
 	// Now is the clock by which segments grow and shrink. Nil is time.Now.
 	Now func() time.Time
-	// Spares is how many files of freed segments are kept to be used again; 0 is 2.
+	// Spares is how many files of freed segments are kept to be used again; 0 is DefaultSpares.
 	Spares int
 	// Salvage makes Open go on behind damaged records, and report each here, instead of failing.
 	Salvage func(Damage)

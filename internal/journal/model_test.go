@@ -20,7 +20,10 @@ func TestModel(t *testing.T) {
 				size := rapid.OneOf(rapid.IntRange(0, 300), rapid.IntRange(0, 20_000), rapid.SampledFrom(sizes)).Draw(r, "size")
 				must(r, w.append(size, rapid.Bool().Draw(r, "frees")))
 			},
-			"commit":  func(r *rapid.T) { must(r, w.commit()) },
+			"commit": func(r *rapid.T) { must(r, w.commit()) },
+			"commit ahead": func(r *rapid.T) {
+				must(r, w.commitAhead(rapid.SliceOfN(rapid.SampledFrom(sizes), 0, 5).Draw(r, "next")...))
+			},
 			"discard": func(*rapid.T) { w.discard() },
 			"idle":    func(*rapid.T) { w.j.Idle() },
 			"apply":   func(r *rapid.T) { w.apply(rapid.IntRange(1, 30).Draw(r, "records")) },

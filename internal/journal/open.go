@@ -27,6 +27,9 @@ type Journal struct {
 
 	// What follows belongs to the writing goroutine.
 	group group
+	// sealed is the group that is being written, or nil; spent lends its memory to the next one.
+	sealed *Sealed
+	spent  group
 	// begun is when the first record of the active segment was durable, or the start.
 	begun time.Time
 	// notBefore is when a segment may be tried to be made again, notBeforeErr why not earlier.
@@ -83,7 +86,7 @@ func Open(ctx context.Context, dir string, from Mark, o Options, each func(Recor
 func newJournal(dir string, from Mark, o Options) *Journal {
 	j := &Journal{
 		fs: o.FS, dir: dir, log: o.Logger, now: o.Now,
-		maxSpares: cmp.Or(o.Spares, defaultSpares), minSegment: cmp.Or(o.MinSegment, MinSegment), maxSegment: cmp.Or(o.MaxSegment, MaxSegment),
+		maxSpares: cmp.Or(o.Spares, DefaultSpares), minSegment: cmp.Or(o.MinSegment, MinSegment), maxSegment: cmp.Or(o.MaxSegment, MaxSegment),
 		reserve: cmp.Or(o.Reserve, Reserve), generation: from.Generation, durable: from, segments: map[uint64]*segment{}, end: headerSize,
 	}
 	if j.log == nil {

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -19,8 +20,8 @@ const (
 	slowFill = 10 * time.Minute
 	// retryDelay is how often a segment is tried to be made when that fails.
 	retryDelay = time.Second
-	// defaultSpares is Options.Spares.
-	defaultSpares = 2
+	// DefaultSpares is Options.Spares of those that say nothing.
+	DefaultSpares = 4
 )
 
 // preparation is one segment that is being made ready in the background. Its results are there when done is closed.
@@ -147,11 +148,15 @@ func (j *Journal) dispose(f freedFile) {
 	}
 }
 
-// keep makes a file a spare, if it is worth it.
+// keep makes a file a spare, if it is worth it: it has the size that is wanted at most, and there are not enough others, or a smaller one that
+// goes instead.
 func (j *Journal) keep(s *segment) bool {
 	size, err := j.sizeOf(s.name)
 	j.mu.Lock()
-	worth := err == nil && size >= j.minSegment && size <= max(j.target, j.minSegment) && len(j.spares) < j.maxSpares
+	worth := err == nil && size >= j.minSegment && size <= max(j.target, j.minSegment)
+	if worth && len(j.spares) >= j.maxSpares {
+		worth = j.dropSmaller(size)
+	}
 	j.mu.Unlock()
 	if !worth {
 		return false
@@ -164,6 +169,20 @@ func (j *Journal) keep(s *segment) bool {
 	j.mu.Lock()
 	j.spares = append(j.spares, spare{name, size})
 	j.mu.Unlock()
+	return true
+}
+
+// dropSmaller gives up the smallest spare if it is smaller than size octets. It is called with mu held, in the background.
+func (j *Journal) dropSmaller(size int64) bool {
+	if len(j.spares) == 0 {
+		return false
+	}
+	smallest := slices.MinFunc(j.spares, func(a, b spare) int { return cmp.Compare(a.size, b.size) })
+	if smallest.size >= size {
+		return false
+	}
+	j.spares = slices.DeleteFunc(j.spares, func(s spare) bool { return s.name == smallest.name })
+	j.freed = append(j.freed, freedFile{&segment{name: smallest.name}, true})
 	return true
 }
 

@@ -161,7 +161,7 @@ func TestRecycle(t *testing.T) {
 		}
 	}
 	list, n, octets := w.j.Segments()
-	if spares != defaultSpares || n < spares || octets < int64(n)*16<<10 || list[0].Generation != 6 {
+	if spares != DefaultSpares || n < spares || octets < int64(n)*16<<10 || list[0].Generation != 6 {
 		t.Fatalf("%d spares in %v; Segments says %v, %d, %d", spares, w.files(), list, n, octets)
 	}
 	must(t, w.j.Free(1), w.j.Free(99), w.j.Free(0), w.j.Free(8)) // gone, unknown, none, active
@@ -487,7 +487,7 @@ func TestSizesFollowTraffic(t *testing.T) {
 	run(time.Hour, 16<<10)
 	run(0, 32<<10)
 	_, n, octets := w.j.Segments()
-	if n > defaultSpares+1 || octets > int64(n)*64<<10 {
+	if n > DefaultSpares+1 || octets > int64(n)*64<<10 {
 		t.Fatalf("%d spares of %d octets", n, octets)
 	}
 	w.shut()

@@ -42,7 +42,6 @@ func (j *Journal) Shrink() error {
 
 // dropPrepared removes the large segments at the end of the chain that have never been written. Their generations are given again.
 func (j *Journal) dropPrepared() error {
-	dropped := false
 	for n := len(j.chain) - 1; n > 0 && j.chain[n].size > j.minSegment; n-- {
 		s := j.chain[n]
 		if err := j.fs.Remove(filepath.Join(j.dir, s.name)); err != nil {
@@ -52,17 +51,13 @@ func (j *Journal) dropPrepared() error {
 		j.chain = j.chain[:n]
 		file := s.takeFile()
 		j.mu.Unlock()
-		dropped = true
 		if err := file.Close(); err != nil {
 			return fmt.Errorf("journal: closing a segment: %w", err)
 		}
-	}
-	if !dropped {
-		return nil
-	}
-	// Before another file gets the same generation.
-	if err := j.syncDir(); err != nil {
-		return j.poison(err)
+		// Before the one before it goes, which would be missed, and before another file gets the same generation.
+		if err := j.syncDir(); err != nil {
+			return j.poison(err)
+		}
 	}
 	return nil
 }

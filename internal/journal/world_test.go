@@ -31,7 +31,8 @@ type world struct {
 	j       *Journal
 	// durable are the records that Commit said are durable or that were found after a crash, all of them from the beginning.
 	durable []entry
-	group   []entry
+	// flying is the group that is sealed, group the one that is being made.
+	flying, group []entry
 	// maybe is the group whose fate a crash or a failure left open.
 	maybe []entry
 	// applied is what an index has, durably.
@@ -135,10 +136,14 @@ func (w *world) append(n int, frees bool) error {
 		return err
 	}
 	before := w.last()
-	if len(w.group) > 0 {
-		before = w.group[len(w.group)-1].end
+	if n := len(w.flying); n > 0 {
+		before = w.flying[n-1].end
 	}
-	if e.end.Seq != before.Seq+1 || e.end.Group != w.last().Group+1 || e.place.Generation != e.end.Generation || e.place.Size != int64(n) {
+	group := before.Group + 1
+	if n := len(w.group); n > 0 {
+		before = w.group[n-1].end
+	}
+	if e.end.Seq != before.Seq+1 || e.end.Group != group || e.place.Generation != e.end.Generation || e.place.Size != int64(n) {
 		w.t.Fatalf("Append says %v, %v behind %v", e.place, e.end, before)
 	}
 	w.group = append(w.group, e)
@@ -159,6 +164,41 @@ func (w *world) commit() error {
 	}
 	w.group = nil
 	return err
+}
+
+// commitAhead commits the group while the next one is made, of records of these sizes.
+func (w *world) commitAhead(sizes ...int) error {
+	w.t.Helper()
+	sealed, err := w.j.Seal()
+	if err != nil || sealed == nil {
+		return err
+	}
+	if again, err := w.j.Seal(); again != nil || err != nil {
+		w.t.Fatalf("Seal with nothing appended: %v, %v", again, err)
+	}
+	w.flying, w.group = w.group, nil
+	var refused error
+	for _, n := range sizes {
+		refused = errors.Join(refused, w.append(n, false))
+	}
+	sealed.Write()
+	m, err := w.j.Settle(sealed)
+	switch {
+	case err == nil:
+		w.durable = append(w.durable, w.flying...)
+		if m != w.last() || m != w.j.Durable() {
+			w.t.Fatalf("Settle says %v, want %v, and Durable says %v", m, w.last(), w.j.Durable())
+		}
+	case errors.Is(err, ErrNoSpace):
+		w.group = nil
+	default:
+		w.maybe, w.group, w.dead = w.flying, nil, true
+	}
+	w.flying = nil
+	if w.dead {
+		return err
+	}
+	return errors.Join(err, refused)
 }
 
 func (w *world) discard() {
@@ -253,8 +293,10 @@ func (w *world) random(rng *rand.Rand) error {
 	switch n := rng.IntN(100); {
 	case n < 50:
 		return w.append(sizes[rng.IntN(len(sizes))], rng.IntN(4) == 0)
-	case n < 75:
+	case n < 65:
 		return w.commit()
+	case n < 75:
+		return w.commitAhead(sizes[rng.IntN(len(sizes))], sizes[rng.IntN(len(sizes))])
 	case n < 78:
 		w.discard()
 	case n < 86:

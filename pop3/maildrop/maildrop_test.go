@@ -151,7 +151,11 @@ func (f *fixture) messages() []store.Message {
 		f.t.Fatal(err)
 	}
 	defer func() { _ = m.Close() }()
-	return m.Messages()
+	messages, err := m.Messages(f.t.Context())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return messages
 }
 
 // outside makes every client look like one from the internet.

@@ -125,18 +125,18 @@ func (s *session) Open(ctx context.Context) (pop3.Maildrop, error) {
 		place := guard.Place{Remote: guard.Unmap(s.conn.RemoteAddr()), Loopback: s.loopback}
 		s.grants.LoggedIn(ctx, place, s.who.Account, s.who.Name, s.who.CredentialVersion)
 	}
-	return &maildrop{
-		snapshot: m, messages: m.Messages(), log: s.log, account: s.who.Name,
-	}, nil
+	return &maildrop{snapshot: m, log: s.log, account: s.who.Name}, nil
 }
 
 // Logout has nothing left to end.
 func (s *session) Logout() error { return nil }
 
-// maildrop is one open snapshot. Message n of the protocol is messages[n-1].
+// maildrop is one open snapshot. Message n of the protocol is messages[n-1], and the store calls it ids[n-1]. There is neither before somebody
+// asks for the list.
 type maildrop struct {
 	snapshot store.Maildrop
-	messages []store.Message
+	messages []pop3.Message // the connection reads it too
+	ids      []store.CopyID
 	// fetched are the messages, by n-1, that a RETR sent to its end; nil if there are none, fetches how many.
 	fetched []bool
 	fetches int
@@ -144,27 +144,37 @@ type maildrop struct {
 	account string
 }
 
-// Messages lists the snapshot.
-func (m *maildrop) Messages() []pop3.Message {
-	list := make([]pop3.Message, len(m.messages))
-	for i := range m.messages {
-		list[i] = pop3.Message{UID: m.messages[i].UID, Size: m.messages[i].Size}
+// Stat counts the snapshot.
+func (m *maildrop) Stat() (count int, octets int64) {
+	u := m.snapshot.Stat()
+	return int(u.Messages), u.Octets
+}
+
+// Messages lists the snapshot. Of what the store says of a message only what a session needs is kept.
+func (m *maildrop) Messages(ctx context.Context) ([]pop3.Message, error) {
+	list, err := m.snapshot.Messages(ctx)
+	if err != nil {
+		return nil, storeError(err)
 	}
-	return list
+	m.messages, m.ids = make([]pop3.Message, len(list)), make([]store.CopyID, len(list))
+	for i := range list {
+		m.messages[i] = pop3.Message{UID: list[i].UID, Size: list[i].Size}
+		m.ids[i] = list[i].ID
+	}
+	return m.messages, nil
 }
 
 // Retrieve yields message n; for no lines of its text, the header alone is opened.
 func (m *maildrop) Retrieve(ctx context.Context, n, lines int) (io.ReadCloser, error) {
-	message := m.messages[n-1]
-	open, size := m.snapshot.OpenMessage, message.Size
+	open := m.snapshot.OpenMessage
 	if lines == 0 {
-		open, size = m.snapshot.OpenHeader, message.HeaderLen
+		open = m.snapshot.OpenHeader
 	}
-	r, err := open(ctx, message.ID)
+	r, err := open(ctx, m.ids[n-1])
 	if err != nil {
 		return nil, storeError(err)
 	}
-	body := &body{ReadCloser: r, of: m, n: n, left: size, retr: lines < 0}
+	body := &body{ReadCloser: r, of: m, n: n, left: m.messages[n-1].Size, retr: lines < 0}
 	if _, ok := r.(io.WriterTo); ok && lines < 0 {
 		return &directBody{body}, nil
 	}
@@ -184,20 +194,19 @@ func (m *maildrop) sent(n int) {
 
 // unreadable notes that message n cannot be read.
 func (m *maildrop) unreadable(n int, err error) {
-	message := &m.messages[n-1]
-	m.log.Error("stored message cannot be read", "account", m.account, "copy", uint64(message.ID), "uid", message.UID, "err", err)
+	m.log.Error("stored message cannot be read", "account", m.account, "copy", uint64(m.ids[n-1]), "uid", m.messages[n-1].UID, "err", err)
 }
 
 // Update deletes.
 func (m *maildrop) Update(ctx context.Context, deleted []int) error {
 	gone := make([]store.CopyID, len(deleted))
 	for i, n := range deleted {
-		gone[i] = m.messages[n-1].ID
+		gone[i] = m.ids[n-1]
 	}
 	fetched := make([]store.CopyID, 0, m.fetches)
 	for i, is := range m.fetched {
 		if is {
-			fetched = append(fetched, m.messages[i].ID)
+			fetched = append(fetched, m.ids[i])
 		}
 	}
 	if len(gone) == 0 && len(fetched) == 0 {
@@ -218,13 +227,13 @@ func (m *maildrop) Update(ctx context.Context, deleted []int) error {
 // Close gives the snapshot back.
 func (m *maildrop) Close() error { return m.snapshot.Close() }
 
-// body notes when a message or its header was read to its end, or cannot be.
+// body notes when a message was read to its end, or cannot be.
 type body struct {
 	io.ReadCloser
 	of   *maildrop
 	n    int
-	left int64
-	retr bool // and not TOP
+	left int64 // of the whole message
+	retr bool  // and not TOP
 }
 
 func (b *body) Read(p []byte) (int, error) {

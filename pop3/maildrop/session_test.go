@@ -25,6 +25,9 @@ type watched struct {
 	Store
 	open           atomic.Int64
 	whole, headers atomic.Int64
+	lists          atomic.Int64
+	// unlisted, if positive, is how many more lists fail.
+	unlisted atomic.Int64
 	// after is how many octets of a message can be read before failure; nil leaves messages whole.
 	after   int64
 	failure error
@@ -51,6 +54,14 @@ func (w *watched) OpenMaildrop(ctx context.Context, id store.AccountID) (store.M
 func (d watchedDrop) Close() error {
 	d.closed.Do(func() { d.w.open.Add(-1) })
 	return d.Maildrop.Close()
+}
+
+func (d watchedDrop) Messages(ctx context.Context) ([]store.Message, error) {
+	d.w.lists.Add(1)
+	if d.w.unlisted.Add(-1) >= 0 {
+		return nil, errors.New("the index cannot be read")
+	}
+	return d.Maildrop.Messages(ctx)
 }
 
 func (d watchedDrop) Expunge(ctx context.Context, deleted, fetched []store.CopyID) error {
@@ -245,8 +256,29 @@ func testDamagedMessage(t *testing.T, command, logged string, w *watched) {
 	t.Errorf("plain %v: the log does not say %q: %s", w.plain, logged, &log)
 }
 
-// TestWhatIsOpened: the index answers STAT, LIST, UIDL, DELE, RSET and QUIT; TOP without lines opens the header, to its last octet, and
-// no text.
+// TestListThatFails: a list that cannot be read is a temporary failure of what needs it; the session goes on, and has it in the end.
+func TestListThatFails(t *testing.T) {
+	f := newFixture(t)
+	w := &watched{Store: f.store}
+	w.unlisted.Store(3)
+	c := f.hello(f.serve(Options{Store: w}, nil))
+	c.login("open sesame")
+	for _, command := range []string{"UIDL 1", "DELE 2", "RETR 1"} {
+		c.say(command, "-ERR [SYS/TEMP]")
+	}
+	c.say("STAT", "+OK 2 ")
+	c.say("DELE 2", "+OK")
+	c.say("QUIT", "+OK bye, 1 deleted, 1 left")
+	if got, want := f.messages(), 1; len(got) != want || got[0].UID != f.vars["uid1"] {
+		t.Errorf("left are %+v", got)
+	}
+	if n := w.lists.Load(); n != 4 {
+		t.Errorf("%d lists, want 4", n)
+	}
+}
+
+// TestWhatIsOpened: what is counted answers STAT, RSET and QUIT, one list LIST, UIDL and DELE as well; TOP without lines opens the header, to
+// its last octet, and no text.
 func TestWhatIsOpened(t *testing.T) {
 	f := newFixture(t)
 	w := &watched{Store: f.store}
@@ -260,21 +292,22 @@ func TestWhatIsOpened(t *testing.T) {
 	c := f.hello(l.Addr().String())
 	c.login("open sesame")
 	for _, tt := range []struct {
-		command        string
-		lines          string // behind the first
-		whole, headers int64
+		command               string
+		lines                 string // behind the first
+		lists, whole, headers int64
 	}{
-		{"STAT", "", 0, 0},
-		{"LIST", "1 " + f.vars["size1"] + "\r\n2 " + f.vars["size2"] + "\r\n.\r\n", 0, 0},
-		{"LIST 2", "", 0, 0},
-		{"UIDL", "1 " + f.vars["uid1"] + "\r\n2 " + f.vars["uid2"] + "\r\n.\r\n", 0, 0},
-		{"UIDL 1", "", 0, 0},
-		{"DELE 1", "", 0, 0},
-		{"RSET", "", 0, 0},
-		{"TOP 2 0", "Delivered-To: alice@example.com\r\nSubject: two\r\n\r\n.\r\n", 0, 1},
-		{"TOP 2 1", "Delivered-To: alice@example.com\r\nSubject: two\r\n\r\nbody\r\n.\r\n", 1, 1},
-		{"RETR 1", "Delivered-To: alice@example.com\r\nSubject: one\r\n\r\n..dot\r\n.\r\n", 2, 1},
-		{"QUIT", "", 2, 1},
+		{"STAT", "", 0, 0, 0},
+		{"RSET", "", 0, 0, 0},
+		{"LIST", "1 " + f.vars["size1"] + "\r\n2 " + f.vars["size2"] + "\r\n.\r\n", 1, 0, 0},
+		{"LIST 2", "", 1, 0, 0},
+		{"UIDL", "1 " + f.vars["uid1"] + "\r\n2 " + f.vars["uid2"] + "\r\n.\r\n", 1, 0, 0},
+		{"UIDL 1", "", 1, 0, 0},
+		{"DELE 1", "", 1, 0, 0},
+		{"RSET", "", 1, 0, 0},
+		{"TOP 2 0", "Delivered-To: alice@example.com\r\nSubject: two\r\n\r\n.\r\n", 1, 0, 1},
+		{"TOP 2 1", "Delivered-To: alice@example.com\r\nSubject: two\r\n\r\nbody\r\n.\r\n", 1, 1, 1},
+		{"RETR 1", "Delivered-To: alice@example.com\r\nSubject: one\r\n\r\n..dot\r\n.\r\n", 1, 2, 1},
+		{"QUIT", "", 1, 2, 1},
 	} {
 		c.say(tt.command, "+OK")
 		rest := make([]byte, len(tt.lines))
@@ -283,6 +316,9 @@ func TestWhatIsOpened(t *testing.T) {
 		}
 		if whole, headers := w.whole.Load(), w.headers.Load(); whole != tt.whole || headers != tt.headers {
 			t.Errorf("by %s there were opened: %d messages and %d headers, want %d and %d", tt.command, whole, headers, tt.whole, tt.headers)
+		}
+		if lists := w.lists.Load(); lists != tt.lists {
+			t.Errorf("by %s there were made %d lists, want %d", tt.command, lists, tt.lists)
 		}
 	}
 	if err := s.Close(); err != nil {
@@ -453,7 +489,7 @@ func TestGoneClientIsNoDamage(t *testing.T) {
 		"short":   {strings.NewReader("bod"), io.Discard, false, false},
 	} {
 		var log bytes.Buffer
-		m := &maildrop{messages: make([]store.Message, 1), log: slog.New(slog.NewTextHandler(&log, nil))}
+		m := &maildrop{messages: make([]pop3.Message, 1), ids: make([]store.CopyID, 1), log: slog.New(slog.NewTextHandler(&log, nil))}
 		b := &directBody{&body{ReadCloser: struct {
 			io.Reader
 			io.WriterTo

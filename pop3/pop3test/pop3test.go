@@ -23,6 +23,8 @@ type Backend struct {
 	RefusePassword *pop3.Error
 	// Greeting, Opening and Updating are errors that the backend returns at these points.
 	Greeting, Opening, Updating error
+	// Listing, if set, is called before each list of a maildrop's messages; its error is returned.
+	Listing func() error
 	// Work is called before every login is decided, with its context.
 	Work func(ctx context.Context)
 	// Ended is called at the end of every session.
@@ -199,17 +201,35 @@ type maildrop struct {
 	backend  *Backend
 	user     *user
 	messages []message
+	listed   bool
 	updated  bool
 	closed   bool
 }
 
+// Stat counts the snapshot.
+func (m *maildrop) Stat() (count int, octets int64) {
+	for _, msg := range m.messages {
+		octets += msg.size
+	}
+	return len(m.messages), octets
+}
+
 // Messages lists the snapshot.
-func (m *maildrop) Messages() []pop3.Message {
+func (m *maildrop) Messages(context.Context) ([]pop3.Message, error) {
+	if m.listed || m.closed {
+		return nil, errors.New("pop3test: listed twice, or after the end")
+	}
+	if m.backend.Listing != nil {
+		if err := m.backend.Listing(); err != nil {
+			return nil, err
+		}
+	}
+	m.listed = true
 	list := make([]pop3.Message, len(m.messages))
 	for i, msg := range m.messages {
 		list[i] = pop3.Message{UID: msg.uid, Size: msg.size}
 	}
-	return list
+	return list, nil
 }
 
 // Retrieve yields all of a message; the connection stops by itself where TOP ends.

@@ -382,6 +382,10 @@ func (s *Store) Resolve(ctx context.Context, addr mailaddr.Address) (store.Route
 	if addr.Domain() != s.domain {
 		return store.Route{Remote: []mailaddr.Address{addr}}, ctx.Err()
 	}
+	route, known, since := s.routes.find(addr.Local())
+	if known {
+		return route, s.answers(ctx)
+	}
 	var names []string
 	if name, err := mailaddr.CanonicalLocal(addr.Local()); err == nil {
 		names = append(names, name)
@@ -389,7 +393,6 @@ func (s *Store) Resolve(ctx context.Context, addr mailaddr.Address) (store.Route
 			names = append(names, base)
 		}
 	}
-	var route store.Route
 	err := s.read(ctx, func(v *view) (err error) {
 		for _, name := range names {
 			if name == store.CatchAll || name == "" {
@@ -410,5 +413,6 @@ func (s *Store) Resolve(ctx context.Context, addr mailaddr.Address) (store.Route
 	if err != nil {
 		return store.Route{}, err
 	}
+	s.routes.keep(addr.Local(), route, since)
 	return route, nil
 }

@@ -181,7 +181,7 @@ func uids(t *testing.T, s *Store) map[string]string {
 	}
 	defer func() { _ = m.Close() }()
 	found := make(map[string]string)
-	for _, msg := range m.Messages() {
+	for _, msg := range listed(t, m) {
 		r, err := m.OpenMessage(t.Context(), msg.ID)
 		if err != nil {
 			t.Fatal(err)
@@ -201,7 +201,7 @@ func content(t *testing.T, s *Store) map[string]string {
 	m := openDrop(t, s, 1)
 	defer func() { _ = m.Close() }()
 	found := make(map[string]string)
-	for _, msg := range m.Messages() {
+	for _, msg := range listed(t, m) {
 		found[msg.UID] = string(readCopy(t, m, msg.ID))
 	}
 	return found

@@ -10,6 +10,35 @@ import (
 	"latchkey/store"
 )
 
+// BenchmarkOpen is what a login and a STAT ask of the store, by what the maildrop holds; and what the list costs that comes after them.
+func BenchmarkOpen(b *testing.B) {
+	for _, n := range []int{100, 100_000} {
+		s := crowd(b, n)
+		for _, list := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%d/%s", n, map[bool]string{false: "stat", true: "list"}[list]), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					m, err := s.OpenMaildrop(b.Context(), 1)
+					if err != nil {
+						b.Fatal(err)
+					}
+					if got := m.Stat().Messages; got != int64(n) {
+						b.Fatalf("%d messages", got)
+					}
+					if list {
+						if _, err := m.Messages(b.Context()); err != nil {
+							b.Fatal(err)
+						}
+					}
+					if err := m.Close(); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
 // BenchmarkCommit delivers messages of 4 KiB, each durable before it is acknowledged.
 func BenchmarkCommit(b *testing.B) {
 	for _, writers := range []int{1, 16, 64} {

@@ -187,7 +187,11 @@ func (c *checker) usage(v *view) {
 			c.found(store.ProblemReference, "usage of "+accountObject(id8(key)), "the account does not exist")
 		}
 		var got store.Usage
-		err = v.eachCopy(store.AccountID(id8(key)), func(l listing) { got.Octets += l.size; got.Messages++ })
+		err = v.eachCopy(store.AccountID(id8(key)), func(l listing) bool {
+			got.Octets += l.size
+			got.Messages++
+			return true
+		})
 		if got != want {
 			c.found(store.ProblemCounter, "usage of "+accountObject(id8(key)), "%+v noted, %+v found", want, got)
 		}

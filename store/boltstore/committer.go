@@ -24,6 +24,8 @@ type posting struct {
 	stage func(*group) error
 	// alter is, instead of stage, a change of the index before which and during which no delivery is decided: see Store.alter.
 	alter *request
+	// alone is set for a verb that shares no group, and is staged while none is written.
+	alone bool
 	// frees is set for verbs that make room, or that end work which was done: they go on when the device is full.
 	frees bool
 	// large is set if a body was renamed into large/, whose entry the group makes durable.
@@ -40,9 +42,40 @@ type group struct {
 	staged  []tailed
 	durable []func() // to run when the group is durable and readers see it, before anyone is told
 	undo    []func() // to run if it is not
-	// gone are copies that the group deletes already.
+	// gone are copies that the group deletes already; before is the group that is being written meanwhile, or nil.
 	gone    map[store.CopyID]struct{}
+	before  *group
 	scratch encoder
+
+	postings []*posting
+	// began is when the first was staged, sealed when the writing began.
+	began, sealed time.Time
+}
+
+// isGone reports whether a copy is deleted by this group, or by the one before it that readers do not see yet.
+func (g *group) isGone(id store.CopyID) bool {
+	_, gone := g.gone[id]
+	if !gone && g.before != nil {
+		_, gone = g.before.gone[id]
+	}
+	return gone
+}
+
+// takeBack undoes what was staged. The postings stay.
+func (g *group) takeBack() {
+	for _, undo := range g.undo {
+		undo()
+	}
+	g.empty()
+}
+
+// empty forgets what was staged. The postings stay.
+func (g *group) empty() {
+	clear(g.staged)
+	clear(g.durable)
+	clear(g.undo)
+	clear(g.gone)
+	g.staged, g.durable, g.undo = g.staged[:0], g.durable[:0], g.undo[:0]
 }
 
 // append adds an entry to the journal's group. setPlace, if any, is told where the body will lie.
@@ -104,46 +137,6 @@ func (s *Store) alter(ctx context.Context, frees bool, apply func(*txn) error) e
 	return s.post(ctx, &posting{frees: frees, alter: &request{apply: apply, frees: frees}})
 }
 
-// commitLoop is the only writer of the journal. It sleeps until something waits, and takes all of it: groups grow with the load, and no
-// timer holds up a single verb.
-func (s *Store) commitLoop() {
-	defer close(s.posted)
-	var held *posting // taken, but beyond the bound of the last group
-	g := &group{s: s, gone: make(map[store.CopyID]struct{})}
-	var postings []*posting
-	for {
-		postings = postings[:0]
-		if held == nil {
-			select {
-			case p := <-s.postings:
-				postings = append(postings, p)
-			case <-s.closing:
-			}
-		}
-		postings, held = s.gather(postings, held)
-		if len(postings) == 0 {
-			return // closing, and nothing waits
-		}
-		s.awaitTail()
-		if postings[0].alter != nil {
-			s.commitAlteration(postings[0])
-		} else {
-			s.commitGroup(g, postings)
-		}
-		clear(postings)
-		if held == nil && len(s.postings) == 0 {
-			s.restSoon()
-			s.journal.Idle()
-			if cap(g.scratch.b) > keptScratch {
-				g.scratch.b = nil
-			}
-		}
-	}
-}
-
-// keptScratch is how much memory for encoding is kept while nothing happens.
-const keptScratch = 64 << 10
-
 func (s *Store) isClosing() bool {
 	select {
 	case <-s.closing:
@@ -153,88 +146,11 @@ func (s *Store) isClosing() bool {
 	}
 }
 
-// gather adds what waits to a group, up to its bounds, and returns the posting that did not fit. An alteration is a group of its own.
-func (s *Store) gather(postings []*posting, held *posting) (full []*posting, next *posting) {
-	if held != nil {
-		postings = append(postings, held)
-	}
-	octets := 0
-	for _, p := range postings {
-		if p.alter != nil {
-			return postings, nil
-		}
-		octets += p.octets
-	}
-	for len(postings) < maxGroupPostings {
-		select {
-		case p := <-s.postings:
-			if octets += p.octets; len(postings) > 0 && (octets > maxGroupOctets || p.alter != nil) {
-				return postings, p
-			}
-			postings = append(postings, p)
-			if p.alter != nil {
-				return postings, nil
-			}
-		default:
-			return postings, nil
-		}
-	}
-	return postings, nil
-}
-
-// awaitTail waits while the tail is at its bound, unless the index cannot be written at all: then the group is refused in part.
-func (s *Store) awaitTail() {
-	for {
-		full, moved, stuck := s.tail.full()
-		if !full || stuck != nil || s.poisoned() != nil {
-			return
-		}
-		s.wake()
-		select {
-		case <-moved:
-		case <-s.stopped:
-			return
-		}
-	}
-}
-
 // commitAlteration lets the indexer make a change while nothing else is decided. What the committer knows of accounts is read again after it.
 func (s *Store) commitAlteration(p *posting) {
 	p.err = s.submit(context.Background(), p.alter)
 	s.boxes.forget()
 	close(p.done)
-}
-
-// commitGroup makes a group durable and wakes those who wait for it.
-func (s *Store) commitGroup(g *group, postings []*posting) {
-	began := time.Now()
-	admitted := s.admit(postings)
-	err := s.tryGroup(g, admitted)
-	if errors.Is(err, store.ErrNoSpace) {
-		s.dropReserve()
-		var freeing []*posting
-		for _, p := range admitted {
-			switch {
-			case p.err != nil:
-			case p.frees:
-				freeing = append(freeing, p)
-			default:
-				p.err = err
-			}
-		}
-		admitted, err = freeing, s.tryGroup(g, freeing)
-	}
-	if err != nil {
-		for _, p := range admitted {
-			if p.err == nil {
-				p.err = err
-			}
-		}
-	}
-	s.metrics.group(len(postings), time.Since(began))
-	for _, p := range postings {
-		close(p.done)
-	}
 }
 
 // admit returns the postings that may be tried; the others have their error already.
@@ -260,8 +176,8 @@ func (s *Store) admit(postings []*posting) []*posting {
 	return admitted
 }
 
-// tryGroup stages postings and makes what was staged durable. Its error is of the group as a whole; refused postings have their own.
-func (s *Store) tryGroup(g *group, postings []*posting) error {
+// stage stages postings in a group. Those that are refused have their error.
+func (s *Store) stage(g *group, postings []*posting) {
 	large := false
 	for _, p := range postings {
 		large = large || p.large
@@ -269,7 +185,11 @@ func (s *Store) tryGroup(g *group, postings []*posting) error {
 	if large {
 		// The entries come before the record that names them: a record without its body would be a lost message.
 		if err := s.fs.SyncDir(filepath.Join(s.dir, largeName)); err != nil {
-			return s.poison(fmt.Errorf("directory of bodies: %w", err))
+			err = s.poison(fmt.Errorf("directory of bodies: %w", err))
+			for _, p := range postings {
+				p.err = err
+			}
+			return
 		}
 	}
 	full := false
@@ -280,44 +200,85 @@ func (s *Store) tryGroup(g *group, postings []*posting) error {
 	if full {
 		s.dropReserve()
 	}
-	err := s.syncGroup(g)
-	finish := g.durable
-	if err != nil {
-		finish = g.undo
-	}
-	for _, do := range finish {
-		do()
-	}
-	clear(g.staged)
-	clear(g.durable)
-	clear(g.undo)
-	clear(g.gone)
-	g.staged, g.durable, g.undo = g.staged[:0], g.durable[:0], g.undo[:0]
-	return err
 }
 
-// syncGroup writes and syncs the journal, and lets readers see the group.
-func (s *Store) syncGroup(g *group) error {
+// seal ends the staging of a group: what is to be written, or nil if there is nothing.
+func (s *Store) seal(g *group) (*journal.Sealed, error) {
 	if len(g.staged) == 0 {
-		return nil
+		return nil, nil
 	}
 	if err := s.poisoned(); err != nil {
 		s.journal.Discard()
-		return err
+		return nil, err
 	}
-	began := time.Now()
-	_, err := s.journal.Commit()
-	s.metrics.synced(time.Since(began))
+	g.sealed = time.Now()
+	sealed, err := s.journal.Seal()
+	if err != nil {
+		return nil, s.poison(fmt.Errorf("journal: %w", err))
+	}
+	return sealed, nil
+}
+
+// conclude ends the writing of a group, and lets readers see it.
+func (s *Store) conclude(g *group, sealed *journal.Sealed) error {
+	_, err := s.journal.Settle(sealed)
+	s.metrics.synced(time.Since(g.sealed))
 	if errors.Is(err, journal.ErrNoSpace) {
 		return fmt.Errorf("%w: %w", store.ErrNoSpace, err)
 	}
 	if err != nil {
 		return s.poison(fmt.Errorf("journal: %w", err))
 	}
-	if s.tail.add(began, g.staged) {
+	if s.tail.add(g.sealed, g.staged) {
 		s.wake()
 	} else {
 		s.wakeLater()
 	}
 	return nil
+}
+
+// again is for a group that could not be written: those of its verbs that make room are tried once more, if room is what was missing.
+func (s *Store) again(g *group, err error) error {
+	g.takeBack()
+	if !errors.Is(err, store.ErrNoSpace) {
+		return err
+	}
+	s.dropReserve()
+	var freeing []*posting
+	for _, p := range g.postings {
+		switch {
+		case p.err != nil:
+		case p.frees:
+			freeing = append(freeing, p)
+		default:
+			p.err = err
+		}
+	}
+	s.stage(g, freeing)
+	sealed, err := s.seal(g)
+	if sealed == nil {
+		return err
+	}
+	sealed.Write()
+	return s.conclude(g, sealed)
+}
+
+// finish ends a group and tells everybody how.
+func (s *Store) finish(g *group, err error) {
+	s.metrics.group(len(g.postings), time.Since(g.began))
+	if err != nil {
+		g.takeBack()
+	}
+	for _, do := range g.durable {
+		do()
+	}
+	for _, p := range g.postings {
+		if p.err == nil {
+			p.err = err
+		}
+		close(p.done)
+	}
+	g.empty()
+	clear(g.postings)
+	g.postings = g.postings[:0]
 }

@@ -55,7 +55,7 @@ func TestDamagedBody(t *testing.T) {
 			}
 			defer func() { _ = m.Close() }()
 			prefix := len("X-Copy: 1\r\n")
-			r, err := m.OpenMessage(t.Context(), ids(m)[0])
+			r, err := m.OpenMessage(t.Context(), ids(t, m)[0])
 			expectDamage(t, r, err, prefix+tt.whole, "X-Copy: 1\r\nSubject: one\r\n\r\n"+strings.Repeat("x", size))
 			r, err = s.OpenJob(t.Context(), 1)
 			expectDamage(t, r, err, tt.whole, "Subject: one\r\n\r\n"+strings.Repeat("x", size))
@@ -137,7 +137,7 @@ func TestSwappedBody(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = m.Close() }()
-	for _, id := range ids(m) {
+	for _, id := range ids(t, m) {
 		r, err := m.OpenMessage(t.Context(), id)
 		expectDamage(t, r, err, len("X-Copy: 1\r\n"), "X-Copy: 1\r\n")
 	}

@@ -10,8 +10,10 @@
 //   - draft.go and body.go keep octets that are being received, and large bodies: one file each, named by a random token.
 //   - record.go is what the journal's records mean, and apply.go what they do to the index.
 //   - committer.go is the only writer of the journal. It takes everything that waits, decides (spool.go, quota.go, boxes.go), writes one group
-//     and wakes the waiters after its sync; nothing is visible to readers before.
-//   - tail.go is what is durable and not yet in the index. Readers lay it over the index (maildrop.go), or wait for the index (settle).
+//     and wakes the waiters after its sync; nothing is visible to readers before. pipeline.go says when: the next group is made ready while one
+//     is written.
+//   - tail.go is what is durable and not yet in the index. Readers lay it over the index (snapshot.go, which also says how an open maildrop
+//     is listed late), or wait for the index (settle).
 //   - indexer.go is the only writer of the index: records in large transactions, and the changes of what is in the index only.
 //   - schema.go, codec.go and txn.go are the index: what is in which bucket, and typed access to it.
 //   - space.go, move.go, compact.go and sweep.go give space back, once no open maildrop can still read what lies there.

@@ -18,7 +18,7 @@ const (
 	// spillAbove is the largest body that goes into the journal, and the largest draft that is kept in memory.
 	spillAbove = 128 << 10
 	// firstChunk and chunkSize are the pieces in which a draft takes memory: most messages are small, so the first is.
-	firstChunk = 4 << 10
+	firstChunk = 8 << 10
 	chunkSize  = 16 << 10
 	// maxSyncs bounds the files that are synced at the same time.
 	maxSyncs = 64
@@ -26,8 +26,9 @@ const (
 
 // budget is the memory that drafts may use, shared by all of them.
 type budget struct {
-	used atomic.Int64
-	max  int64
+	used   atomic.Int64
+	max    int64
+	chunks chunkPools
 }
 
 func (b *budget) take(n int64) bool {
@@ -106,16 +107,16 @@ func (d *draft) keep(p []byte) bool {
 	if n := len(d.chunks); n > 0 {
 		room = cap(d.chunks[n-1]) - len(d.chunks[n-1])
 	}
-	var fresh []int
-	var more int64
-	for have := room; have < len(p); {
-		size := chunkSize
-		if len(d.chunks)+len(fresh) == 0 {
-			size = firstChunk
+	next := func(chunks int) int {
+		if chunks == 0 {
+			return firstChunk
 		}
-		fresh = append(fresh, size)
-		more += int64(size)
-		have += size
+		return chunkSize
+	}
+	var more int64
+	for have, chunks := room, len(d.chunks); have < len(p); chunks++ {
+		more += int64(next(chunks))
+		have += next(chunks)
 	}
 	if more > 0 && !d.s.budget.take(more) {
 		return false
@@ -123,8 +124,8 @@ func (d *draft) keep(p []byte) bool {
 	d.held += more
 	for len(p) > 0 {
 		if room == 0 {
-			d.chunks = append(d.chunks, make([]byte, 0, fresh[0]))
-			room, fresh = fresh[0], fresh[1:]
+			room = next(len(d.chunks))
+			d.chunks = append(d.chunks, d.s.budget.chunks.get(room))
 		}
 		last := &d.chunks[len(d.chunks)-1]
 		n := min(room, len(p))
@@ -154,6 +155,9 @@ func (d *draft) spill() error {
 }
 
 func (d *draft) forget() {
+	for _, chunk := range d.chunks {
+		d.s.budget.chunks.put(chunk)
+	}
 	d.s.budget.give(d.held)
 	d.chunks, d.held = nil, 0
 }

@@ -3,6 +3,7 @@ package boltstore
 import (
 	"bytes"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"latchkey/store"
@@ -55,6 +56,34 @@ func TestManyOpenDrafts(t *testing.T) {
 	}
 	if n := s.space.usage().Messages; n != 20 {
 		t.Errorf("%d messages, want 20", n)
+	}
+}
+
+// TestDraftsReuseMemory: drafts that go to files one after the other use each other's memory again, so that what is allocated stays near the
+// budget; without that it is 15 MiB here.
+func TestDraftsReuseMemory(t *testing.T) {
+	s, dir := fresh(t, Options{DraftMemory: 256 << 10})
+	piece := bytes.Repeat([]byte("x"), 10_000)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 300 {
+		d, err := s.NewDraft(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = d.Abort() }() // its file goes with the directory
+		for range 10 {
+			if _, err := d.Write(piece); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if n := count(t, dir, tmpName); n < 290 {
+		t.Fatalf("%d drafts are in files, want nearly all of 300", n)
+	}
+	if made := after.TotalAlloc - before.TotalAlloc; made > 8<<20 { // under -race a pool forgets a quarter
+		t.Errorf("%d octets were allocated for a budget of %d", made, 256<<10)
 	}
 }
 

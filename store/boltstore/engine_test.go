@@ -8,11 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"latchkey/internal/journal"
 	"latchkey/internal/vfs"
 	"latchkey/internal/vfs/vfstest"
 	"latchkey/store"
@@ -36,8 +39,24 @@ func envelopeTo(accounts ...store.AccountID) store.Envelope {
 	return e
 }
 
-// descriptors counts the open files whose path has a part.
-func descriptors(t *testing.T, part string) (n int) {
+// clock is a time that passes when a test says so. The store asks for it on its own goroutines.
+type clock struct{ at atomic.Pointer[time.Time] }
+
+func newClock(at time.Time) *clock {
+	c := &clock{}
+	c.at.Store(&at)
+	return c
+}
+
+func (c *clock) now() time.Time { return *c.at.Load() }
+
+func (c *clock) pass(d time.Duration) {
+	at := c.now().Add(d)
+	c.at.Store(&at)
+}
+
+// descriptors counts the open files whose path has all parts.
+func descriptors(t *testing.T, parts ...string) (n int) {
 	t.Helper()
 	const fds = "/proc/self/fd"
 	entries, err := os.ReadDir(fds)
@@ -45,7 +64,8 @@ func descriptors(t *testing.T, part string) (n int) {
 		t.Skip("this system does not list its open files")
 	}
 	for _, e := range entries {
-		if path, err := os.Readlink(filepath.Join(fds, e.Name())); err == nil && strings.Contains(path, part) {
+		path, err := os.Readlink(filepath.Join(fds, e.Name()))
+		if err == nil && !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(path, part) }) {
 			n++
 		}
 	}
@@ -92,7 +112,7 @@ func TestMemoryFlat(t *testing.T) {
 	}
 }
 
-// TestSnapshotSize: the list of a large maildrop costs less than 100 octets a message.
+// TestSnapshotSize: the list of a large maildrop costs less than 100 octets a message, and what a session is given of it no more either.
 func TestSnapshotSize(t *testing.T) {
 	s, _ := fresh(t, Options{})
 	const n, most = 100_000, 100
@@ -100,21 +120,32 @@ func TestSnapshotSize(t *testing.T) {
 		t.Fatal(err)
 	}
 	multiply(t, s, n)
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	start := m.TotalAlloc
 	md, err := s.OpenMaildrop(t.Context(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	runtime.ReadMemStats(&m)
-	if per := (m.TotalAlloc - start) / n; per > most {
-		t.Errorf("the snapshot allocated %d octets a message, want at most %d", per, most)
+	for _, step := range []struct {
+		name string
+		do   func() error
+	}{
+		{"the list", func() error { _, err := md.OpenMessage(t.Context(), 0); return err }},
+		{"what is given", func() error { _, err := md.Messages(t.Context()); return err }},
+	} {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		start := m.TotalAlloc
+		if err := step.do(); err != nil && !errors.Is(err, store.ErrNotFound) {
+			t.Fatal(err)
+		}
+		runtime.ReadMemStats(&m)
+		if per := (m.TotalAlloc - start) / n; per > most {
+			t.Errorf("%s allocated %d octets a message, want at most %d", step.name, per, most)
+		}
 	}
-	if got := len(md.Messages()); got != n {
+	if got := len(listed(t, md)); got != n {
 		t.Errorf("%d messages, want %d", got, n)
 	}
-	if err := md.Expunge(t.Context(), ids(md), nil); err != nil {
+	if err := md.Expunge(t.Context(), ids(t, md), nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := md.Close(); err != nil {
@@ -125,7 +156,7 @@ func TestSnapshotSize(t *testing.T) {
 }
 
 // multiply makes n copies of anna's only one.
-func multiply(t *testing.T, s *Store, n int) {
+func multiply(t testing.TB, s *Store, n int) {
 	t.Helper()
 	var size int64
 	err := s.write(t.Context(), func(tx *txn) error {
@@ -149,6 +180,9 @@ func multiply(t *testing.T, s *Store, n int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.tail.mu.Lock()
+	s.tail.lastCopy += store.CopyID(n - 1)
+	s.tail.mu.Unlock()
 	s.holdings.mu.Lock()
 	s.holdings.add(1, store.Usage{Octets: int64(n-1) * size, Messages: int64(n - 1)})
 	s.holdings.mu.Unlock()
@@ -176,7 +210,7 @@ func TestPins(t *testing.T) {
 		}
 		drops = append(drops, m)
 	}
-	id := ids(drops[0])[0]
+	id := ids(t, drops[0])[0]
 	if err := drops[0].Expunge(t.Context(), []store.CopyID{id}, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -217,36 +251,48 @@ func TestGroupBounds(t *testing.T) {
 			s.postings <- &posting{octets: octets}
 		}
 	}
+	fresh := func() *pipeline { return &pipeline{s: s, filling: &group{s: s}} }
 	for _, n := range []int{maxGroupPostings - 1, maxGroupPostings, maxGroupPostings + 1} {
 		add(n, 1)
-		group, held := s.gather(nil, nil)
-		if len(group) != min(n, maxGroupPostings) || held != nil || len(s.postings) != n-len(group) {
-			t.Errorf("of %d postings: %d in the group, %d left", n, len(group), len(s.postings))
+		p := fresh()
+		p.take(s.postings)
+		if len(p.batch) != min(n, maxGroupPostings) || p.held != nil || len(s.postings) != n-len(p.batch) {
+			t.Errorf("of %d postings: %d in the group, %d left", n, len(p.batch), len(s.postings))
 		}
-		_, _ = s.gather(nil, nil)
+		fresh().take(s.postings)
+	}
+	// What is staged already counts.
+	for _, staged := range []int{maxGroupPostings - 2, maxGroupPostings - 1} {
+		add(2, 1)
+		p := fresh()
+		p.filling.postings = make([]*posting, staged)
+		if p.take(s.postings); len(p.batch) != maxGroupPostings-staged {
+			t.Errorf("behind %d postings: %d more", staged, len(p.batch))
+		}
+		fresh().take(s.postings)
 	}
 	for _, tt := range []struct{ octets, first int }{{maxGroupOctets/2 - 1, 2}, {maxGroupOctets / 2, 2}, {maxGroupOctets/2 + 1, 1}, {2 * maxGroupOctets, 1}} {
 		add(2, tt.octets)
-		group, held := s.gather(nil, nil)
-		if len(group) != tt.first || (held != nil) != (tt.first == 1) {
-			t.Errorf("two postings of %d octets: %d in the group, one held: %t", tt.octets, len(group), held != nil)
-		}
-		if held != nil {
-			if group, held = s.gather(nil, held); len(group) != 1 || held != nil {
-				t.Errorf("the held posting: %d in the group, another held: %t", len(group), held != nil)
-			}
+		p := fresh()
+		p.take(s.postings)
+		if len(p.batch) != tt.first || (p.held != nil) != (tt.first == 1) {
+			t.Errorf("two postings of %d octets: %d in the group, one held: %t", tt.octets, len(p.batch), p.held != nil)
 		}
 	}
-	// An alteration is a group of its own, wherever it comes.
-	add(1, 1)
-	s.postings <- &posting{alter: &request{}}
-	add(1, 1)
-	group, held := s.gather(nil, nil)
-	if len(group) != 1 || held == nil || held.alter == nil {
-		t.Errorf("before an alteration: %d in the group, held: %t", len(group), held != nil)
-	}
-	if group, held = s.gather(nil, held); len(group) != 1 || group[0].alter == nil || held != nil {
-		t.Errorf("the alteration: %d in the group, held: %t", len(group), held != nil)
+	// An alteration is a group of its own, wherever it comes, and so is what wants to be alone.
+	for _, other := range []*posting{{alter: &request{}}, {alone: true}} {
+		add(1, 1)
+		s.postings <- other
+		add(1, 1)
+		p := fresh()
+		if p.take(s.postings); len(p.batch) != 1 || p.held != other || len(s.postings) != 1 {
+			t.Errorf("before it: %d in the group, held: %t", len(p.batch), p.held != nil)
+		}
+		<-s.postings
+		p = fresh()
+		if p.take(s.postings, other); len(p.batch) != 0 || p.held != other {
+			t.Errorf("at the beginning: %d in the group, held: %t", len(p.batch), p.held != nil)
+		}
 	}
 }
 
@@ -303,7 +349,7 @@ func TestFullDevice(t *testing.T) {
 		if openErr != nil {
 			t.Fatal(openErr)
 		}
-		if err := m.Expunge(t.Context(), ids(m)[:1], nil); err != nil {
+		if err := m.Expunge(t.Context(), ids(t, m)[:1], nil); err != nil {
 			t.Errorf("Expunge on a full device: %v", err)
 		}
 		if err := m.Close(); err != nil {
@@ -357,7 +403,7 @@ func TestOpenOnFullDevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = m.Close() }()
-	if err := m.Expunge(t.Context(), ids(m), nil); err != nil {
+	if err := m.Expunge(t.Context(), ids(t, m), nil); err != nil {
 		t.Errorf("Expunge: %v", err)
 	}
 }
@@ -420,5 +466,57 @@ func TestLazyFiguresAreWritten(t *testing.T) {
 	stats, statErr := again.ListStats(ctx, 20260101, 20260101)
 	if err != nil || statErr != nil || taken.Left != 3 || len(stats) != 1 || stats[0].N != 5 {
 		t.Errorf("left %+v, figures %+v, %v, %v, want 3 left and a figure of 5", taken, stats, err, statErr)
+	}
+}
+
+// TestRestBehindTheIndex: a domain that is idle before its index has the last deletes is made small when the index has them.
+func TestRestBehindTheIndex(t *testing.T) {
+	f := vfstest.NewTrace(vfs.OS{})
+	o := Options{fs: f, journal: smallSegments()}.withDefaults()
+	o.bounds.idle, o.bounds.journal = uint64(20*time.Millisecond), 100<<10
+	s, _ := fresh(t, o)
+	for range 50 {
+		deliver(t, s, 5_000, 1)
+	}
+	if !slices.ContainsFunc(segmentsOf(s), func(i journal.Info) bool { return i.Active && i.Size > 100<<10 }) {
+		t.Fatalf("segments %+v, want a large one that is written", segmentsOf(s))
+	}
+	noError(t, s.settle(t.Context(), true))
+	index := f.Hold(t, vfstest.IndexWrite)
+	m := openDrop(t, s, 1)
+	expungeBut(t, m, 0)
+	noError(t, m.Close())
+	<-time.After(10 * s.idleAfter()) // it has looked, and what is deleted was alive still
+	index.Open()
+	waitUntil(t, "the journal is small", func() bool {
+		return !slices.ContainsFunc(segmentsOf(s), func(i journal.Info) bool { return i.Size > 100<<10 })
+	})
+}
+
+func segmentsOf(s *Store) []journal.Info {
+	list, _, _ := s.journal.Segments()
+	return list
+}
+
+// TestTailForgets: of what the index has nothing stays in the tail, whatever it was.
+func TestTailForgets(t *testing.T) {
+	s, _ := fresh(t, Options{})
+	deliver(t, s, 100, 1, 2, 0)
+	deliver(t, s, spillAbove+1, 1)
+	noError(t, s.settle(t.Context(), true)) // what follows concerns no message of the tail
+	m := openDrop(t, s, 1)
+	noError(t, m.Expunge(t.Context(), ids(t, m)[:1], ids(t, m)[1:]))
+	jobs, err := s.Lease(t.Context(), time.Now(), domain, 10, time.Hour)
+	if err != nil || len(jobs) != 1 {
+		t.Fatalf("leased %d jobs, %v", len(jobs), err)
+	}
+	_, err = s.Finish(t.Context(), time.Now(), store.Outcome{Job: jobs[0].ID, Lease: jobs[0].Lease, Kind: store.Delivered, At: time.Now()})
+	noError(t, err)
+	noError(t, s.settle(t.Context(), true))
+	z := &s.tail
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if len(z.list)+z.octets+len(z.accounts)+len(z.large) > 0 || z.applied != z.last {
+		t.Errorf("the tail holds %d records of %d octets, %d accounts and %d large bodies, up to %d of %d", len(z.list), z.octets, len(z.accounts), len(z.large), z.applied, z.last)
 	}
 }

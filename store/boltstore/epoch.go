@@ -59,6 +59,10 @@ func (e epochs) of(id store.CopyID) uint32 {
 
 func (e epochs) uniqueID(id store.CopyID) string { return store.UniqueID(e.of(id), id) }
 
+func (e epochs) appendUniqueID(b []byte, id store.CopyID) []byte {
+	return store.AppendUniqueID(b, e.of(id), id)
+}
+
 // last is the epoch of new copies.
 func (e epochs) last() uint32 { return e[len(e)-1].epoch }
 

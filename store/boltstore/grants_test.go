@@ -277,9 +277,9 @@ func TestRevocationFails(t *testing.T) {
 // TestRevocationOnFullDevice: it goes on with the reserve.
 func TestRevocationOnFullDevice(t *testing.T) {
 	f := &vfstest.Full{}
-	now := time.Now()
-	s, dir := fresh(t, Options{fs: f, Now: func() time.Time { return now }})
-	g := openGrant(t, s, now, 1)
+	clock := newClock(time.Now())
+	s, dir := fresh(t, Options{fs: f, Now: clock.now})
+	g := openGrant(t, s, clock.now(), 1)
 	f.SetRoom(0)
 	revoked, err := s.RevokeGrants(t.Context(), time.Now(), store.GrantGuessed, g.ID)
 	if err != nil || len(revoked) != 1 {
@@ -289,7 +289,7 @@ func TestRevocationOnFullDevice(t *testing.T) {
 		t.Errorf("after a crash %+v", got)
 	}
 	f.SetRoom(-1)
-	now = now.Add(reserveRetry)
+	clock.pass(reserveRetry)
 }
 
 // TestRevokedWhileReplaced: a login between a revocation and its failure has its own grant; the failure takes nothing from it.

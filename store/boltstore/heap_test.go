@@ -90,7 +90,7 @@ func busyMoment(t *testing.T, s *Store, name string, messages int) error {
 		return err
 	}
 	var half []store.CopyID
-	for _, m := range drop.Messages()[:messages/2] {
+	for _, m := range listed(t, drop)[:messages/2] {
 		half = append(half, m.ID)
 	}
 	if err := drop.Expunge(t.Context(), half, nil); err != nil {

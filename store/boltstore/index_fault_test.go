@@ -72,8 +72,8 @@ func churn(t *testing.T, s *Store) {
 // TestIndexOnFullDevice: bbolt's own write meets a full device. Nothing is changed, nothing is poisoned, and it works again after.
 func TestIndexOnFullDevice(t *testing.T) {
 	f := &swap{}
-	now := time.Now()
-	s, _ := fresh(t, Options{fs: f, Now: func() time.Time { return now }})
+	clock := newClock(time.Now())
+	s, _ := fresh(t, Options{fs: f, Now: clock.now})
 	churn(t, s)
 	restore := f.replace(t, "/dev/full")
 	_, err := s.AddAccount(t.Context(), store.Account{Name: "carl"})
@@ -84,7 +84,7 @@ func TestIndexOnFullDevice(t *testing.T) {
 	if _, err := s.AccountByName(t.Context(), "carl"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("carl: %v, want %v", err, store.ErrNotFound)
 	}
-	now = now.Add(reserveRetry)
+	clock.pass(reserveRetry)
 	if _, err := s.AddAccount(t.Context(), store.Account{Name: "carl"}); err != nil {
 		t.Errorf("AddAccount when there is room: %v", err)
 	}

@@ -16,7 +16,7 @@ const (
 	// indexBatch is how many records of the journal one transaction applies, and how many make the indexer start at once.
 	indexBatch = 4096
 	// indexDelay is how long records wait for more when nobody asks for them: large transactions cost the device less.
-	indexDelay = 200 * time.Millisecond
+	indexDelay = time.Second
 )
 
 // request is one change of what is only in the index: accounts, settings, counters and the like.
@@ -305,6 +305,9 @@ func (s *Store) commit(t *txn, requests bool) error {
 		err = s.commitFailed(fmt.Errorf("index commit: %w", err))
 		t.rollback()
 		return err
+	}
+	if t.renames {
+		s.routes.forget()
 	}
 	if t.applied != nil {
 		s.space.indexed(*t.applied)

@@ -1,7 +1,9 @@
 package boltstore
 
 import (
+	"encoding/binary"
 	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -57,5 +59,33 @@ func TestIndexUse(t *testing.T) {
 	}
 	if name := bSecrets.String(); after[name]-before[name] < secrets*each {
 		t.Errorf("%s took %d octets, now %d", name, before[name], after[name])
+	}
+}
+
+// TestFreePagesAreListed: what lies on the disk at any moment has the list of free pages, so that a start after a kill need not look at every page.
+func TestFreePagesAreListed(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	initData(t, dir)
+	s := openData(t, dir, Options{})
+	defer closeData(t, s)
+	for i := range 3 {
+		if err := s.PutSecret(t.Context(), string(rune('a'+i)), make([]byte, 20_000)); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(filepath.Join(dir, indexName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, newest := uint64(0), uint64(0)
+		for page := range 2 { // bbolt's two meta pages: the newer one counts
+			const header, freelist, txid = 16, 32, 48
+			meta := b[page*os.Getpagesize()+header:]
+			if id := binary.NativeEndian.Uint64(meta[txid:]); id >= newest {
+				list, newest = binary.NativeEndian.Uint64(meta[freelist:]), id
+			}
+		}
+		if newest == 0 || list == 0 || list == ^uint64(0) {
+			t.Errorf("transaction %d: the list is on page %d", newest, list)
+		}
 	}
 }

@@ -30,8 +30,8 @@ func refusing() (f vfs.FS, refuse func()) {
 // TestLeaseSurvivesRefusal: a commit that is refused, or that could not be written, leaves the leases that it would have settled.
 func TestLeaseSurvivesRefusal(t *testing.T) {
 	f, refuse := refusing()
-	now := time.Unix(1_000_000_000, 0)
-	s, _ := fresh(t, Options{fs: f, Now: func() time.Time { return now }})
+	clock := newClock(time.Unix(1_000_000_000, 0))
+	s, _ := fresh(t, Options{fs: f, Now: clock.now})
 	if err := send(s, newLedger(), "one", 100, true); err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func TestLeaseSurvivesRefusal(t *testing.T) {
 	if err := settle(1); !errors.Is(err, store.ErrNoSpace) {
 		t.Errorf("commit on a full device: %v, want %v", err, store.ErrNoSpace)
 	}
-	now = now.Add(reserveRetry)
+	clock.pass(reserveRetry)
 	if err := settle(1); err != nil {
 		t.Errorf("the lease was used up by commits that failed: %v", err)
 	}

@@ -170,9 +170,13 @@ func fetch(s *Store, l *ledger, rng *rand.Rand) error {
 		return err
 	}
 	defer func() { _ = m.Close() }()
+	messages, err := m.Messages(ctx)
+	if err != nil {
+		return err
+	}
 	var ids []store.CopyID
 	var names []string
-	for _, msg := range m.Messages() {
+	for _, msg := range messages {
 		r, err := m.OpenMessage(ctx, msg.ID)
 		if err != nil {
 			return err
@@ -277,7 +281,7 @@ func verify(t *testing.T, dir string, l *ledger) {
 	}
 	defer func() { _ = m.Close() }()
 	found := make(map[string]int)
-	for _, msg := range m.Messages() {
+	for _, msg := range listed(t, m) {
 		r, err := m.OpenMessage(ctx, msg.ID)
 		if err != nil {
 			t.Fatal(err)

@@ -12,110 +12,29 @@ import (
 	"latchkey/store"
 )
 
-// maildrop is one snapshot: a compact list, and pins that keep what it lists readable. It holds no transaction.
+// maildrop is one snapshot: see OpenMaildrop. It holds no transaction.
 type maildrop struct {
 	s       *Store
 	account store.AccountID
-	list    []listing
-	pins    pins
-	seen    uint64 // of the account's changes: see snapshots
-	closed  bool
-}
-
-// maxForeseen bounds the list that is made on the word of a counter; a longer one grows as it is read.
-const maxForeseen = 1 << 20
-
-// OpenMaildrop implements store.Maildrops.
-func (s *Store) OpenMaildrop(ctx context.Context, account store.AccountID) (store.Maildrop, error) {
-	m := &maildrop{s: s, account: account, seen: s.snapshots.open(account)}
-	// While this is held no segment and no file goes: what the list names is pinned before.
-	s.space.keep.RLock()
-	defer s.space.keep.RUnlock()
-	copies, gone := s.tail.look(account)
-	err := s.read(ctx, func(v *view) error {
-		a, err := v.account(account)
-		if err != nil {
-			return err
-		}
-		if a.Suspended {
-			return fmt.Errorf("account %d: %w", account, store.ErrSuspended)
-		}
-		return m.fill(v, copies, gone)
-	})
-	if err == nil {
-		err = m.pin()
-	}
-	if err != nil {
-		m.release()
-		return nil, err
-	}
-	return m, nil
-}
-
-// fill lists what the index has, and what the tail adds and takes away.
-func (m *maildrop) fill(v *view, copies []tailCopy, gone []tailGone) error {
-	applied, err := v.applied()
-	if err != nil {
-		return err
-	}
-	u, err := decodeUsage(v.get(bUsage, key8(uint64(m.account))))
-	if err != nil {
-		return err
-	}
-	over := overlayOf(copies, gone, applied.Seq)
-	m.list = make([]listing, 0, min(max(u.Messages, 0), maxForeseen)+int64(len(over.copies)))
-	err = v.eachCopy(m.account, func(l listing) {
-		if over.isGone(l.id) {
-			return
-		}
-		m.list = append(m.list, l)
-		if l.large() {
-			if r, err := v.shared(l.message); err == nil { // without one the message is damaged, and no other
-				m.pins.body(l.message, r.body)
-			}
-		}
-	})
-	for i := range over.copies {
-		c := &over.copies[i]
-		if over.isGone(c.id) {
-			continue
-		}
-		m.list = append(m.list, c.listing)
-		if c.large != nil {
-			m.pins.body(c.message, *c.large)
-		}
-	}
-	return err
-}
-
-// pin keeps readable what the list names.
-func (m *maildrop) pin() error {
-	for i := range m.list {
-		if err := m.pins.segment(m.s, m.list[i].segment); err != nil && !errors.Is(err, journal.ErrGone) {
-			return err // one that is gone is damage, of these messages alone
-		}
-	}
-	m.pins.hold(m.s)
-	return nil
-}
-
-// eachCopy calls each for the account's copies in order of arrival.
-func (v *view) eachCopy(account store.AccountID, each func(listing)) (err error) {
-	v.scan(bCopies, key8(uint64(account)), nil, func(key, value []byte) bool {
-		var l listing
-		if l, err = decodeListing(key, value); err != nil {
-			return false
-		}
-		each(l)
-		return true
-	})
-	return err
+	seen    uint64       // of the account's changes: see snapshots
+	seq     uint64       // the last record that it knows
+	last    store.CopyID // the last copy that there was, of whatever account
+	// stat is what it holds, measured when it was taken, or the sum of the list.
+	stat     store.Usage
+	measured bool
+	listed   bool
+	list     []listing
+	broken   error // why there will be no list
+	closed   bool
+	// handed is what went before there was a list. Until then it and the pins are guarded by the tail's mu.
+	handed [][]listing
+	pins   pins
 }
 
 // Usage implements store.Maildrops.
 func (s *Store) Usage(ctx context.Context, account store.AccountID) (u store.Usage, err error) {
 	// The tail comes first: what is applied meanwhile is told by its seq.
-	copies, gone := s.tail.look(account)
+	part := s.tail.look(account)
 	err = s.read(ctx, func(v *view) error {
 		if !v.has(bAccounts, key8(uint64(account))) {
 			return fmt.Errorf("account %d: %w", account, store.ErrNotFound)
@@ -127,19 +46,33 @@ func (s *Store) Usage(ctx context.Context, account store.AccountID) (u store.Usa
 		if u, err = decodeUsage(v.get(bUsage, key8(uint64(account)))); err != nil {
 			return err
 		}
-		u = usageWith(u, copies, gone, applied.Seq)
+		u = usageWith(u, part, applied.Seq)
 		return nil
 	})
 	return u, err
 }
 
+// Stat implements store.Maildrop.
+func (m *maildrop) Stat() store.Usage { return m.stat }
+
 // Messages implements store.Maildrop. All unique-ids share one string, so that a large maildrop is two pieces of memory.
-func (m *maildrop) Messages() []store.Message {
+func (m *maildrop) Messages(ctx context.Context) ([]store.Message, error) {
+	err := ctx.Err()
+	if err == nil && m.s.isClosing() {
+		err = store.ErrClosed
+	}
+	if err == nil {
+		err = m.makeList(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
 	const uidLen = 24
 	var b strings.Builder
 	b.Grow(uidLen * len(m.list))
+	var uid [uidLen]byte
 	for i := range m.list {
-		b.WriteString(m.s.epochs.uniqueID(m.list[i].id))
+		b.Write(m.s.epochs.appendUniqueID(uid[:0], m.list[i].id))
 	}
 	uids := b.String()
 	messages := make([]store.Message, len(m.list))
@@ -149,13 +82,13 @@ func (m *maildrop) Messages() []store.Message {
 			ID: l.id, Of: l.message, UID: uids[i*uidLen : (i+1)*uidLen], Size: l.size, HeaderLen: l.header, Received: l.received(),
 		}
 	}
-	return messages
+	return messages, nil
 }
 
 // OpenMessage implements store.Maildrop.
 func (m *maildrop) OpenMessage(ctx context.Context, id store.CopyID) (io.ReadCloser, error) {
-	l, err := m.listed(id)
-	if err = errors.Join(ctx.Err(), err); err != nil {
+	l, err := m.lookUp(ctx, id)
+	if err != nil {
 		return nil, err
 	}
 	r, err := m.openRecord(l)
@@ -179,8 +112,8 @@ func (m *maildrop) OpenMessage(ctx context.Context, id store.CopyID) (io.ReadClo
 
 // OpenHeader implements store.Maildrop. The header of a large message lies in its record too; only one beyond headKept is read from the file.
 func (m *maildrop) OpenHeader(ctx context.Context, id store.CopyID) (io.ReadCloser, error) {
-	l, err := m.listed(id)
-	if err = errors.Join(ctx.Err(), err); err != nil {
+	l, err := m.lookUp(ctx, id)
+	if err != nil {
 		return nil, err
 	}
 	var r io.ReadCloser
@@ -212,9 +145,13 @@ func (m *maildrop) openRecord(l *listing) (*recordReader, error) {
 	return r, nil
 }
 
-func (m *maildrop) listed(id store.CopyID) (*listing, error) {
-	if m.closed {
-		return nil, store.ErrClosed
+// lookUp returns a copy of the list, which it makes if there is none.
+func (m *maildrop) lookUp(ctx context.Context, id store.CopyID) (*listing, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := m.makeList(ctx); err != nil {
+		return nil, err
 	}
 	i, ok := m.find(id)
 	if !ok {
@@ -259,12 +196,31 @@ func (m *maildrop) Expunge(ctx context.Context, deleted, fetched []store.CopyID)
 	if m.closed {
 		return store.ErrClosed
 	}
+	if len(deleted)+len(fetched) > 0 {
+		if err := m.makeList(ctx); err != nil {
+			return err
+		}
+	}
 	x := expunge{m: m, deleted: m.own(deleted), fetched: m.own(fetched)}
 	if len(x.deleted)+len(x.fetched) == 0 {
 		return errors.Join(ctx.Err(), m.s.usable())
 	}
 	const perCopy = 4
 	return m.s.post(ctx, &posting{frees: true, octets: perCopy * (len(x.deleted) + len(x.fetched)), stage: x.stage})
+}
+
+// copies returns the listings of ids that this snapshot lists, in ascending order like them.
+func (m *maildrop) copies(ids []store.CopyID) []listing {
+	list := make([]listing, len(ids))
+	next := 0 // all are what is deleted most
+	for n, id := range ids {
+		if next == len(m.list) || m.list[next].id != id {
+			next, _ = m.find(id)
+		}
+		list[n] = m.list[next]
+		next++
+	}
+	return list
 }
 
 // own returns those of the ids that this snapshot lists, once each, in ascending order.
@@ -286,11 +242,11 @@ type expunge struct {
 // stage looks which copies are there still, and appends the record.
 func (x *expunge) stage(g *group) error {
 	m := x.m
-	b, err := m.s.box(m.account)
+	b, err := m.s.box(context.Background(), m.account)
 	if err != nil || b == nil { // removed with all that it had
 		return err
 	}
-	made := &expungeEntry{account: m.account, at: m.s.now()}
+	made := &expungeEntry{account: m.account, at: m.s.now(), by: m}
 	if made.deleted, made.fetched, err = x.alive(g); err != nil {
 		return err
 	}
@@ -316,39 +272,37 @@ func (x *expunge) stage(g *group) error {
 	return nil
 }
 
-// alive returns the ids that are in the maildrop still. Nothing has to be looked up if nobody has deleted since the snapshot was taken.
+// alive returns the ids that are in the maildrop still. Nothing has to be looked up if nobody has deleted since the snapshot was taken,
+// but for what readers do not see yet: a snapshot may be younger than that.
 func (x *expunge) alive(g *group) (deleted, fetched []store.CopyID, err error) {
 	m := x.m
 	if m.s.snapshots.version(m.account) == m.seen {
-		return x.deleted, x.fetched, nil
+		deleted, fetched = x.those(func(id store.CopyID) bool { return !g.isGone(id) })
+		return deleted, fetched, nil
 	}
-	copies, gone := m.s.tail.look(m.account)
+	part := m.s.tail.look(m.account)
 	err = m.s.read(context.Background(), func(v *view) error {
 		applied, err := v.applied()
 		if err != nil {
 			return err
 		}
-		over := overlayOf(copies, gone, applied.Seq)
-		there := func(id store.CopyID) bool {
-			if _, staged := g.gone[id]; staged || over.isGone(id) {
+		over := overlayOf(part, applied.Seq)
+		deleted, fetched = x.those(func(id store.CopyID) bool {
+			if g.isGone(id) || over.isGone(id) {
 				return false
 			}
 			n := len(over.copies)
 			return n > 0 && id >= over.copies[0].id || v.has(bCopies, key16(uint64(m.account), uint64(id)))
-		}
-		for _, id := range x.deleted {
-			if there(id) {
-				deleted = append(deleted, id)
-			}
-		}
-		for _, id := range x.fetched {
-			if there(id) {
-				fetched = append(fetched, id)
-			}
-		}
+		})
 		return nil
 	})
 	return deleted, fetched, err
+}
+
+// those returns the ids for which there is true.
+func (x *expunge) those(there func(store.CopyID) bool) (deleted, fetched []store.CopyID) {
+	gone := func(id store.CopyID) bool { return !there(id) }
+	return slices.DeleteFunc(slices.Clone(x.deleted), gone), slices.DeleteFunc(slices.Clone(x.fetched), gone)
 }
 
 // Close implements store.Maildrop.
@@ -361,6 +315,7 @@ func (m *maildrop) Close() error {
 }
 
 func (m *maildrop) release() {
+	m.s.tail.leave(m)
 	m.s.snapshots.close(m.account)
 	m.pins.release(m.s)
 }

@@ -31,8 +31,7 @@ const (
 func openIndex(path string, o Options) (*bolt.DB, error) {
 	db, err := bolt.Open(path, vfs.FileMode, &bolt.Options{
 		Timeout:         o.LockTimeout,
-		FreelistType:    bolt.FreelistMapType,
-		NoFreelistSync:  true,
+		FreelistType:    bolt.FreelistMapType, // written with every transaction: an Open after a crash reads it instead of every page
 		InitialMmapSize: mapSize,
 		OpenFile:        o.fs.OpenIndex,
 	})
@@ -180,6 +179,7 @@ func newStore(dir string, db *bolt.DB, o Options) *Store {
 		budget:    budget{max: o.DraftMemory},
 		tail:      newTail(o.bounds),
 		postings:  make(chan *posting, maxGroupPostings),
+		quiet:     make(chan struct{}, 1),
 		posted:    make(chan struct{}),
 		requests:  make(chan *request, maxTxnRequests),
 		poke:      make(chan struct{}, 1),
@@ -187,6 +187,7 @@ func newStore(dir string, db *bolt.DB, o Options) *Store {
 		ending:    make(chan struct{}),
 		stopped:   make(chan struct{}),
 		boxes:     boxes{byID: make(map[store.AccountID]*box)},
+		routes:    routes{byLocal: make(map[string]store.Route)},
 		holdings:  holdings{usage: make(map[store.AccountID]store.Usage), reserved: store.Reserved{Max: int(o.bounds.reservations)}},
 		snapshots: newSnapshots(),
 		space:     newSpace(),
@@ -251,6 +252,7 @@ func (s *Store) replay(ctx context.Context, applied journal.Mark, o Options) (er
 	s.space.applied, s.space.changed = applied, true
 	s.tail.applied = applied.Seq
 	s.tail.last = applied.Seq
+	s.tail.lastCopy = s.ids.copied
 	jo := o.journal
 	jo.FS, jo.Logger, jo.Now = o.fs, o.Logger, o.Now
 	var entries []tailed

@@ -163,9 +163,10 @@ func TestOpenCleansUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Expunge(t.Context(), ids(m)[:1], nil); err != nil {
+	if err := m.Expunge(t.Context(), ids(t, m)[:1], nil); err != nil {
 		t.Fatal(err)
 	}
+	defer func() { noError(t, m.Close()) }()
 	closeData(t, s) // with the maildrop open, which keeps the body
 	if n := count(t, dir, largeName); n != 2 {
 		t.Fatalf("%d bodies, want 2: one of them is of a deleted copy", n)
@@ -195,8 +196,26 @@ func copyData(t *testing.T, from, to string) {
 	}
 }
 
-func ids(m store.Maildrop) (ids []store.CopyID) {
-	for _, msg := range m.Messages() {
+// listed returns what a snapshot lists, which has to be what it says that it holds.
+func listed(t testing.TB, m store.Maildrop) []store.Message {
+	t.Helper()
+	messages, err := m.Messages(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sum store.Usage
+	for i := range messages {
+		sum = sum.Plus(store.Usage{Octets: messages[i].Size, Messages: 1})
+	}
+	if is := m.Stat(); is != sum {
+		t.Errorf("the snapshot lists %+v, and says that it holds %+v", sum, is)
+	}
+	return messages
+}
+
+func ids(t testing.TB, m store.Maildrop) (ids []store.CopyID) {
+	t.Helper()
+	for _, msg := range listed(t, m) {
 		ids = append(ids, msg.ID)
 	}
 	return ids

@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
+	"latchkey/internal/archive"
 	"latchkey/internal/journal"
 	"latchkey/internal/vfs"
 	"latchkey/internal/vfs/vfstest"
@@ -77,7 +81,7 @@ func readCopy(t testing.TB, m store.Maildrop, id store.CopyID) []byte {
 // expunge deletes all that the snapshot lists but the last n.
 func expungeBut(t testing.TB, m store.Maildrop, n int) {
 	t.Helper()
-	all := ids(m)
+	all := ids(t, m)
 	if err := m.Expunge(t.Context(), all[:len(all)-n], nil); err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +149,7 @@ func uidsOf(t *testing.T, s *Store) (uids []string) {
 	t.Helper()
 	for id := range store.AccountID(2) {
 		m := openDrop(t, s, id+1)
-		for _, msg := range m.Messages() {
+		for _, msg := range listed(t, m) {
 			uids = append(uids, msg.UID)
 		}
 	}
@@ -198,7 +202,7 @@ func TestPoint04Committer(t *testing.T) {
 		send()
 	}
 	waitUntil(t, "the others wait", func() bool { return len(s.postings) == writers })
-	if n := len(openDrop(t, s, 1).Messages()); n != 1 || len(told) > 0 {
+	if n := len(listed(t, openDrop(t, s, 1))); n != 1 || len(told) > 0 {
 		t.Errorf("before the sync: %d messages are seen and %d senders told, want 1 and 0", n, len(told))
 	}
 	f.Forget()
@@ -212,7 +216,7 @@ func TestPoint04Committer(t *testing.T) {
 	if n := f.Count(vfstest.Sync); n != 1 {
 		t.Errorf("%d messages took %d syncs, want 1", writers, n)
 	}
-	if n := len(openDrop(t, s, 1).Messages()); n != writers+2 {
+	if n := len(listed(t, openDrop(t, s, 1))); n != writers+2 {
 		t.Errorf("%d messages, want %d", n, writers+2)
 	}
 }
@@ -245,7 +249,7 @@ func TestPoint05Indexer(t *testing.T) {
 	waitUntil(t, "the committer has taken the ninth", func() bool { return len(s.postings) == 0 })
 	select {
 	case err := <-done:
-		t.Errorf("the ninth message was taken while the tail was full: %v", err)
+		t.Fatalf("the ninth message was taken while the tail was full: %v", err)
 	case <-time.After(50 * time.Millisecond):
 	}
 	gate.Open()
@@ -277,7 +281,7 @@ func TestPoint06ReadYourWrites(t *testing.T) {
 	first := deliver(t, s, 100, 1)
 	deliver(t, s, spillAbove+1, 1)
 	m := openDrop(t, s, 1)
-	if n := len(m.Messages()); n != 2 {
+	if n := len(listed(t, m)); n != 2 {
 		t.Fatalf("%d messages, want 2", n)
 	}
 	if n := len(readCopy(t, m, first.Copies[0].ID)); n != 100 {
@@ -287,7 +291,7 @@ func TestPoint06ReadYourWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	u, err := s.Usage(t.Context(), 1)
-	if n := len(openDrop(t, s, 1).Messages()); err != nil || n != 1 || u != (store.Usage{Octets: spillAbove + 1, Messages: 1}) {
+	if n := len(listed(t, openDrop(t, s, 1))); err != nil || n != 1 || u != (store.Usage{Octets: spillAbove + 1, Messages: 1}) {
 		t.Errorf("%d messages and %+v, %v, want the second only", n, u, err)
 	}
 	deliver(t, s, 10, 0)
@@ -351,7 +355,7 @@ func TestPoint07Recovery(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer closeData(t, again)
-			if n := len(openDrop(t, again, 1).Messages()); n != len(bodies)-1 {
+			if n := len(listed(t, openDrop(t, again, 1))); n != len(bodies)-1 {
 				t.Errorf("%d messages, want %d", n, len(bodies)-1)
 			}
 			mustBeSound(t, again)
@@ -409,7 +413,7 @@ func TestPoint09Space(t *testing.T) {
 		sweepAll(t, s)
 		return s.Metrics().DeadOctets < 4*live+1<<20 && s.Metrics().Segments < 10
 	})
-	if n := len(openDrop(t, s, 1).Messages()); n != 12 {
+	if n := len(listed(t, openDrop(t, s, 1))); n != 12 {
 		t.Errorf("%d messages, want 12", n)
 	}
 	mustBeSound(t, s)
@@ -447,7 +451,8 @@ func TestPoint10Snapshot(t *testing.T) {
 	}
 	want = append(want, spillAbove+1)
 	deliver(t, s, spillAbove+1, 1)
-	m := openDrop(t, s, 1)
+	m, early := openDrop(t, s, 1), openDrop(t, s, 1)
+	all := ids(t, early)
 	other := openDrop(t, s, 1)
 	expungeBut(t, other, 0)
 	if err := other.Close(); err != nil {
@@ -460,10 +465,18 @@ func TestPoint10Snapshot(t *testing.T) {
 	if n := s.space.usage().Messages; n != 100 {
 		t.Errorf("%d messages are alive, want 100", n)
 	}
-	for i, id := range ids(m) {
-		if n := len(readCopy(t, m, id)); n != want[i] {
-			t.Errorf("message %d has %d octets, want %d", i, n, want[i])
+	if got := ids(t, m); !slices.Equal(got, all) {
+		t.Errorf("listed late: %v, want %v", got, all)
+	}
+	for i, id := range all {
+		for _, m := range []store.Maildrop{early, m} {
+			if n := len(readCopy(t, m, id)); n != want[i] {
+				t.Errorf("message %d has %d octets, want %d", i, n, want[i])
+			}
 		}
+	}
+	if err := early.Close(); err != nil {
+		t.Fatal(err)
 	}
 	if n := count(t, dir, largeName); n != 1 {
 		t.Errorf("%d large bodies while one is listed, want 1", n)
@@ -471,7 +484,7 @@ func TestPoint10Snapshot(t *testing.T) {
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
-	waitUntil(t, "no removed file is open", func() bool { return descriptors(t, ".seg (deleted)") == 0 })
+	waitUntil(t, "no removed file is open", func() bool { return descriptors(t, dir, ".seg (deleted)") == 0 })
 	sweepAll(t, s)
 	if n := count(t, dir, largeName); n != 0 {
 		t.Errorf("%d large bodies after the maildrop was closed, want none", n)
@@ -500,7 +513,7 @@ func TestPoint11Quota(t *testing.T) {
 	journal := f.Hold(t, vfstest.Sync)
 	done := make(chan error, 1)
 	m := openDrop(t, s, 1)
-	go func() { done <- m.Expunge(t.Context(), ids(m)[:1], nil) }()
+	go func() { done <- m.Expunge(t.Context(), ids(t, m)[:1], nil) }()
 	journal.Wait()
 	if _, err := s.Reserve(t.Context(), 1, 1); !errors.Is(err, store.ErrMaildropFull) {
 		t.Errorf("before the delete is durable: %v, want %v", err, store.ErrMaildropFull)
@@ -558,7 +571,7 @@ func TestPoint13NoOpenTransaction(t *testing.T) {
 	deliver(t, s, 1000, 1)
 	deliver(t, s, spillAbove+1, 1)
 	m := openDrop(t, s, 1)
-	for _, id := range ids(m) {
+	for _, id := range ids(t, m) {
 		r, err := m.OpenMessage(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
@@ -571,6 +584,113 @@ func TestPoint13NoOpenTransaction(t *testing.T) {
 	if n := s.index().Stats().OpenTxN; n != 0 {
 		t.Errorf("%d transactions are open", n)
 	}
+}
+
+// TestPoint14Backup: a backup is of the place in the journal that was durable when it began, though the index is behind and everything is
+// deleted while it is sent. Only the index's copy takes a transaction. What was kept for it is then given back, and the next backup sends
+// nothing that is there in full length.
+func TestPoint14Backup(t *testing.T) {
+	f := vfstest.NewTrace(vfs.OS{})
+	s, data := fresh(t, Options{journal: smallSegments(), fs: f})
+	for range 60 {
+		deliver(t, s, 5_000, 1)
+	}
+	noError(t, s.settle(t.Context(), true))
+	index := f.Hold(t, vfstest.IndexWrite)
+	deliver(t, s, spillAbove+1, 1)
+	last := s.journal.Durable() // P: one message is in the tail alone
+	want := content(t, s)
+	w := &slowWriter{begun: make(chan struct{}), pass: make(chan struct{})}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Archive(context.Background(), nil, w) }()
+	<-w.begun
+	if n := s.index().Stats().OpenTxN; n != 0 {
+		t.Errorf("%d transactions are open while the backup is sent", n)
+	}
+	index.Open()
+	deliver(t, s, 5_000, 2) // behind P
+	m := openDrop(t, s, 1)
+	expungeBut(t, m, 0)
+	noError(t, m.Close())
+	sweepAll(t, s)
+	if n := count(t, data, largeName); n != 1 {
+		t.Errorf("%d large bodies while the backup needs one", n)
+	}
+	close(w.pass)
+	noError(t, <-ended)
+	dir := backupDir(t)
+	noError(t, dir.Prepare())
+	_, err := dir.Receive(t.Context(), &w.b)
+	noError(t, err)
+	if applied, end := placeOf(t, dir); applied.Seq >= last.Seq || end.Generation != last.Generation || end.Offset != last.Offset {
+		t.Errorf("the index is of %+v and the journal ends at %+v, want less than and exactly %+v", applied, end, last)
+	}
+	restored(t, "the place where it began", dir, want)
+	sweepAll(t, s)
+	if n := count(t, data, largeName); n != 0 || s.space.archive != nil {
+		t.Errorf("%d large bodies are kept after the backup", n)
+	}
+	mustBackUp(t, s, dir)
+	before := journalOf(t, dir)
+	deliver(t, s, 5_000, 1)
+	got := mustBackUp(t, s, dir)
+	after := journalOf(t, dir)
+	grown := int64(0)
+	for name, size := range after {
+		if size < before[name] {
+			t.Errorf("%s has shrunk from %d octets to %d", name, before[name], size)
+		}
+		grown += size - before[name]
+	}
+	if indexSize := got.Octets - sum(after); grown < 5_000 || grown > 10_000 || got.New != grown+indexSize {
+		t.Errorf("%d octets were sent for a message of 5,000; segments grew by %d, the index has %d", got.New, grown, indexSize)
+	}
+}
+
+// placeOf returns what the index of a backup has applied, and where its journal ends.
+func placeOf(t *testing.T, dir archive.Dir) (applied, end journal.Mark) {
+	t.Helper()
+	_, err := dir.Walk(t.Context(), func(p archive.Piece) error {
+		switch n, _ := archive.ParseName(p.Name); n.Kind {
+		case archive.Segment:
+			end = journal.Mark{Generation: n.Generation, Offset: p.Size} // the last is the newest
+		case archive.Index:
+			copied := filepath.Join(t.TempDir(), indexName)
+			b, err := os.ReadFile(filepath.Join(dir.Path, p.Name))
+			noError(t, errors.Join(err, os.WriteFile(copied, b, 0o600)))
+			db, err := openIndex(copied, Options{}.withDefaults())
+			noError(t, err)
+			noError(t, db.View(func(tx *bolt.Tx) error {
+				applied, err = (&view{tx: tx}).applied()
+				return err
+			}))
+			return db.Close()
+		}
+		return nil
+	})
+	noError(t, err)
+	return applied, end
+}
+
+// journalOf returns the segments of a backup and their lengths.
+func journalOf(t *testing.T, dir archive.Dir) map[string]int64 {
+	t.Helper()
+	segments := make(map[string]int64)
+	_, err := dir.Walk(t.Context(), func(p archive.Piece) error {
+		if n, _ := archive.ParseName(p.Name); n.Kind == archive.Segment {
+			segments[p.Name] = p.Size
+		}
+		return nil
+	})
+	noError(t, err)
+	return segments
+}
+
+func sum(sizes map[string]int64) (octets int64) {
+	for _, size := range sizes {
+		octets += size
+	}
+	return octets
 }
 
 // TestPoint15SmallDomain: a domain with little mail is small, at rest and after much came and went.
@@ -608,6 +728,11 @@ func TestPoint15SmallDomain(t *testing.T) {
 		_ = round
 	}
 	defer closeData(t, s)
+	defer func() {
+		if t.Failed() {
+			t.Logf("segments %+v, %+v", segmentsOf(s), s.Metrics())
+		}
+	}()
 	waitUntil(t, "an empty domain takes at most 5 MiB", func() bool {
 		sweepAll(t, s)
 		return blocksUnder(t, dir) <= 5<<20

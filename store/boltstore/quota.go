@@ -177,17 +177,19 @@ func (s *Store) Reserve(ctx context.Context, account store.AccountID, octets int
 	if err := store.ValidReservation(octets); err != nil {
 		return 0, err
 	}
-	a, err := s.Account(ctx, account)
-	if err != nil {
+	b, err := s.box(ctx, account)
+	switch {
+	case err != nil:
 		return 0, err
-	}
-	if a.Suspended {
+	case b == nil:
+		return 0, fmt.Errorf("account %d: %w", account, store.ErrNotFound)
+	case b.suspended:
 		return 0, fmt.Errorf("account %d: %w", account, store.ErrSuspended)
 	}
 	domain := s.quota()
 	s.holdings.mu.Lock()
 	defer s.holdings.mu.Unlock()
-	if err := s.holdings.fits(account, a.Quota, domain, octets); err != nil {
+	if err := s.holdings.fits(account, b.quota, domain, octets); err != nil {
 		return 0, fmt.Errorf("account %d: %w", account, err)
 	}
 	return s.holdings.reserved.Add(account, octets)

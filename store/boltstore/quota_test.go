@@ -101,7 +101,7 @@ func TestRoomFollowsTheDisk(t *testing.T) {
 	defer func() { _ = m.Close() }()
 	gate = f.Hold(t, vfstest.Sync)
 	wg.Go(func() {
-		if err := m.Expunge(t.Context(), ids(m), nil); err != nil {
+		if err := m.Expunge(t.Context(), ids(t, m), nil); err != nil {
 			t.Error(err)
 		}
 	})
@@ -200,4 +200,46 @@ func TestCheckFindsWrongSums(t *testing.T) {
 			t.Errorf("%s: Check found %+v (%v), want a counter that is off", name, problems, err)
 		}
 	}
+}
+
+// TestTwoQuitsOfOneGroup: two sessions that delete the same copy in one group free its room once.
+func TestTwoQuitsOfOneGroup(t *testing.T) {
+	f := vfstest.NewTrace(vfs.OS{})
+	s, _ := fresh(t, Options{fs: f})
+	for range 2 {
+		deliver(t, s, 1000, 1)
+	}
+	want, err := s.DomainUsage(t.Context())
+	noError(t, err)
+	want.Octets, want.Messages = want.Octets/2+1000, 2 // one of the two, and the one below
+	drops := []store.Maildrop{openDrop(t, s, 1), openDrop(t, s, 1)}
+	gate := f.Hold(t, vfstest.Sync)
+	var verbs sync.WaitGroup
+	verbs.Go(func() {
+		if _, err := commitTo(t, s, 1000, 1); err != nil {
+			t.Error(err)
+		}
+	})
+	gate.Wait()
+	for _, m := range drops {
+		verbs.Go(func() {
+			if err := m.Expunge(t.Context(), ids(t, m)[:1], nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	waitUntil(t, "both wait for the next group", func() bool { return len(s.postings) == len(drops) })
+	gate.Open()
+	verbs.Wait()
+	for _, settled := range []string{"in the tail", "in the index"} {
+		domain, err := s.DomainUsage(t.Context())
+		noError(t, err)
+		mailbox, err := s.Usage(t.Context(), 1)
+		noError(t, err)
+		if domain != want || mailbox != want {
+			t.Errorf("%s: the domain has %+v, the mailbox %+v, want %+v", settled, domain, mailbox, want)
+		}
+		noError(t, s.settle(t.Context(), true))
+	}
+	mustBeSound(t, s)
 }

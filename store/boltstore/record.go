@@ -298,6 +298,8 @@ type expungeEntry struct {
 	deleted, fetched []store.CopyID
 	// freed is what the deleted copies took of the quota.
 	freed store.Usage
+	// by is the snapshot that deletes them, until readers see it; it lists them. It is not in the record.
+	by *maildrop
 }
 
 func (x *expungeEntry) encode(e *encoder) {

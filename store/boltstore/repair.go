@@ -226,7 +226,7 @@ func openStill(ctx context.Context, dir string, o Options) (s *Store, err error)
 	return s, errors.Join(err, db.Close())
 }
 
-func (s *Store) closeStill() error { return errors.Join(s.journal.Close(), s.closeIndex()) }
+func (s *Store) closeStill() error { return errors.Join(s.journal.Close(), s.db.Close()) }
 
 // open is openStill. If the end of the journal is damaged its files are put aside, and it is opened in spite of that. A nil store is one that
 // cannot be opened; what is wrong is left.

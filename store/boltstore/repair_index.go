@@ -1,6 +1,7 @@
 package boltstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -325,7 +326,7 @@ func (x *structure) due() {
 	x.add(bDue, missing, object, "it is not held, and not in the order of time")
 }
 
-// trail takes out blocks of events that cannot be read.
+// trail takes out blocks of events that cannot be read, and puts them aside.
 func (x *structure) trail() {
 	var k trailChecker
 	for _, id := range []bucketID{bTrail, bTrailOpen} {
@@ -340,11 +341,25 @@ func (x *structure) trail() {
 			return nil
 		}))
 		for _, last := range slices.Sorted(maps.Keys(bad)) {
+			kept := x.t.keepPieces(&x.m.q, id, last)
 			x.t.deletePieces(id, last)
-			x.mended(store.ProblemRecord, fmt.Sprintf("%s %d", id, last), bad[last].Error(), "the events up to this one that are together in it were removed")
+			x.mended(store.ProblemRecord, fmt.Sprintf("%s %d", id, last), bad[last].Error(), "the events up to this one that are together in it were removed; they are in "+kept)
 		}
 	}
 	x.count("octets of the trail that wait", &x.t.tally.Open, k.open)
+}
+
+// keepPieces puts a block or run aside, and returns the name of its file.
+func (t *txn) keepPieces(q *quarantine, id bucketID, last uint64) (name string) {
+	var b []byte
+	t.scan(id, key8(last), nil, func(_, value []byte) bool {
+		b = append(b, value...)
+		return len(b) < maxTrailValue
+	})
+	name = fmt.Sprintf("%s-%016x", id, last)
+	_, err := q.copy(name, bytes.NewReader(b), 0, int64(len(b)))
+	t.fail(err)
+	return name
 }
 
 func (x *structure) count(what string, noted *uint64, found uint64) {

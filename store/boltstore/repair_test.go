@@ -34,7 +34,7 @@ func repairable(t *testing.T, dir string) map[string]string {
 	both(t, s, "both")
 	noError(t, s.PutAlias(t.Context(), store.Alias{Name: "sales", Targets: []store.AccountID{1, 2}}))
 	m := openDrop(t, s, 1)
-	noError(t, m.Expunge(t.Context(), ids(m)[2:4], nil))
+	noError(t, m.Expunge(t.Context(), ids(t, m)[2:4], nil))
 	noError(t, m.Close())
 	found := uids(t, s)
 	closeData(t, s)
@@ -77,6 +77,7 @@ func lateMail(t *testing.T, dir string, names ...string) (at map[string]journal.
 	if !ok {
 		t.Fatalf("%T", m)
 	}
+	listed(t, m)
 	for i := range drop.list {
 		l := &drop.list[i]
 		name := nameOf(string(readCopy(t, m, l.id)))
@@ -252,7 +253,7 @@ func damagedIndex() []repairCase {
 		{name: "run of the trail torn", damage: edited(func(tx *bolt.Tx) error {
 			key, _ := tx.Bucket([]byte(bTrailOpen.String())).Cursor().First()
 			return put(bTrailOpen, slices.Clone(key), []byte{9})(tx)
-		}), kind: store.ProblemRecord},
+		}), kind: store.ProblemRecord, kept: 1},
 		{name: "piece of the trail with an odd key", damage: edited(put(bTrail, []byte{1, 2}, []byte{9})), kind: store.ProblemRecord},
 		{name: "address lent by nobody", damage: edited(put(bLent, lentKey(lentAddress(), domain, 1), nil)), kind: store.ProblemCounter},
 		{name: "session out of order", damage: edited(put(bSessionOrder, make([]byte, 44), nil)), kind: store.ProblemReference},

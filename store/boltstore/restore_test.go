@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -369,7 +370,7 @@ func TestCompact(t *testing.T) {
 		deliver(t, s, 4000, 1, 2)
 	}
 	m := openDrop(t, s, 1)
-	all := ids(m)
+	all := ids(t, m)
 	var half []store.CopyID
 	for i, id := range all {
 		if i%2 == 0 {
@@ -379,7 +380,7 @@ func TestCompact(t *testing.T) {
 	noError(t, m.Expunge(t.Context(), half, nil))
 	noError(t, m.Close())
 	m = openDrop(t, s, 2)
-	noError(t, m.Expunge(t.Context(), ids(m)[:880], nil))
+	noError(t, m.Expunge(t.Context(), ids(t, m)[:880], nil))
 	noError(t, m.Close())
 	sweepAll(t, s)
 	want := content(t, s)
@@ -416,14 +417,15 @@ func TestCompact(t *testing.T) {
 // TestCompactRefused: without room, or after a failed sync, nothing is lost.
 func TestCompactRefused(t *testing.T) {
 	full := &vfstest.Full{}
-	now := time.Now()
-	s, _ := fresh(t, Options{fs: full, journal: smallSegments(), Now: func() time.Time { return now }})
+	var passed atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(passed.Load())) }
+	s, _ := fresh(t, Options{fs: full, journal: smallSegments(), Now: now})
 	for range 600 {
 		deliver(t, s, 2000, 1)
 	}
 	m := openDrop(t, s, 1)
 	var fourth []store.CopyID
-	for i, id := range ids(m) {
+	for i, id := range ids(t, m) {
 		if i%4 == 0 {
 			fourth = append(fourth, id)
 		}
@@ -437,7 +439,7 @@ func TestCompactRefused(t *testing.T) {
 		t.Errorf("full: %v", err)
 	}
 	full.SetRoom(-1)
-	now = now.Add(2 * reserveRetry)
+	passed.Store(int64(2 * reserveRetry))
 	_, err := s.Compact(t.Context())
 	noError(t, err)
 	sameContent(t, "compacted", content(t, s), want)

@@ -72,6 +72,9 @@ func (b bucketID) appended() bool {
 	}
 }
 
+// leads reports whether the bucket says where addresses lead.
+func (b bucketID) leads() bool { return b == bAccountNames || b == bAliases }
+
 // Keys of bMeta.
 const (
 	metaFormat   = "format"

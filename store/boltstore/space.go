@@ -131,8 +131,9 @@ func (s *Store) reclaim() {
 // idleAfter is how long nothing is committed before the journal is made small.
 const idleAfter = 10 * time.Second
 
-// smallJournal is what the active segment and the spares of an idle domain may take, in octets.
-const smallJournal = 4 * journal.MinSegment
+// smallJournal is what the active segment, if it is mostly dead, and the spares of an idle domain may take together, in octets. What Shrink
+// leaves of the least size is not more.
+const smallJournal = (journal.DefaultSpares + 1) * journal.MinSegment
 
 // restSoon arranges that the journal is looked at when nothing was committed for a while. Only the committer calls it.
 func (s *Store) restSoon() {
@@ -145,12 +146,26 @@ func (s *Store) restSoon() {
 
 func (s *Store) idleAfter() time.Duration { return time.Duration(s.bounds.idle) }
 
-// rest makes the journal of an idle domain small, if its last segment is large and mostly dead, or its spares are large.
+// rest lets the committer give back its memory, and makes the journal of an idle domain small, if its spares and a last segment that is mostly
+// dead are large. While the index is behind nobody can say what is dead, so it looks again then: nothing else would before the next commit.
 func (s *Store) rest() {
-	if s.isClosing() || s.poisoned() != nil || !s.hasLargeJournal() {
+	select {
+	case s.quiet <- struct{}{}:
+	default:
+	}
+	if s.isClosing() || s.poisoned() != nil {
 		return
 	}
-	err := s.post(context.Background(), &posting{frees: true, stage: func(g *group) error {
+	if waits, _, _ := s.tail.waits(); waits > 0 && s.restAgain.CompareAndSwap(false, true) {
+		time.AfterFunc(s.idleAfter(), func() {
+			s.restAgain.Store(false)
+			s.rest()
+		})
+	}
+	if !s.hasLargeJournal() {
+		return
+	}
+	err := s.post(context.Background(), &posting{frees: true, alone: true, stage: func(g *group) error {
 		if err := s.journal.Shrink(); err != nil {
 			return s.writeFailed(fmt.Errorf("journal: %w", err))
 		}
@@ -167,12 +182,13 @@ func (s *Store) hasLargeJournal() bool {
 	z := &s.space
 	z.mu.Lock()
 	defer z.mu.Unlock()
+	taken := spareOctets
 	for _, info := range segments {
-		if info.Active && info.Size > large && z.live[info.Generation].Octets*100 < info.Used*(100-deadShare) {
-			return true
+		if info.Active && z.live[info.Generation].Octets*100 < info.Used*(100-deadShare) {
+			taken += info.Size
 		}
 	}
-	return spareOctets > large
+	return taken > large
 }
 
 // pins are what one reader keeps readable.
@@ -180,7 +196,6 @@ type pins struct {
 	segments map[uint64]*journal.Pin
 	last     uint64
 	bodies   map[store.MessageID]body // large ones
-	held     bool                     // the bodies are kept
 }
 
 // segment pins a segment, once.
@@ -193,32 +208,65 @@ func (p *pins) segment(s *Store, segment uint64) error {
 		if err != nil {
 			return err
 		}
-		if p.segments == nil {
-			p.segments = make(map[uint64]*journal.Pin)
-		}
-		p.segments[segment] = pin
+		p.add(segment, pin)
 	}
 	p.last = segment
 	return nil
 }
 
-// body adds a large body to those that hold keeps.
-func (p *pins) body(id store.MessageID, b body) {
+func (p *pins) add(segment uint64, pin *journal.Pin) {
+	if p.segments == nil {
+		p.segments = make(map[uint64]*journal.Pin)
+	}
+	p.segments[segment] = pin
+}
+
+// body keeps the file of a large body, once.
+func (p *pins) body(s *Store, id store.MessageID, b body) {
+	if _, ok := p.bodies[id]; ok {
+		return
+	}
 	if p.bodies == nil {
 		p.bodies = make(map[store.MessageID]body)
 	}
 	p.bodies[id] = b
+	s.space.mu.Lock()
+	defer s.space.mu.Unlock()
+	s.space.held[b.token]++
 }
 
-// hold keeps the files of the large bodies.
-func (p *pins) hold(s *Store) {
-	z := &s.space
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	for _, b := range p.bodies {
-		z.held[b.token]++
+// borrow pins what another reader has pinned of a list. It opens nothing.
+func (p *pins) borrow(s *Store, from *pins, list []listing) {
+	last := uint64(0)
+	for i := range list {
+		l := &list[i]
+		if l.segment != last {
+			last = l.segment
+			if pin := from.segments[last]; pin != nil && p.segments[last] == nil {
+				p.add(last, pin.Clone())
+			}
+		}
+		if !l.large() {
+			continue
+		}
+		if b, ok := from.bodies[l.message]; ok {
+			p.body(s, l.message, b)
+		}
 	}
-	p.held = true
+}
+
+// join takes over what other has pinned.
+func (p *pins) join(s *Store, other *pins) {
+	for segment, pin := range other.segments {
+		if p.segments[segment] == nil {
+			p.add(segment, pin)
+			delete(other.segments, segment)
+		}
+	}
+	for id, b := range other.bodies {
+		p.body(s, id, b)
+	}
+	other.release(s)
 }
 
 // release ends the pins, and removes files that were kept for them alone.
@@ -230,9 +278,6 @@ func (p *pins) release(s *Store) {
 	z := &s.space
 	z.mu.Lock()
 	for _, b := range p.bodies {
-		if !p.held {
-			break
-		}
 		if z.held[b.token]--; z.held[b.token] > 0 {
 			continue
 		}
@@ -302,8 +347,10 @@ func (s *Store) removeBody(t token) {
 
 // snapshots counts the open maildrops, and how often something was deleted while they were open.
 type snapshots struct {
-	mu        sync.Mutex // guards the map
+	mu        sync.Mutex // guards the maps
 	byAccount map[store.AccountID]*openSnapshots
+	// wrong are the accounts whose counter was found not to be that of their copies; there are no more than accounts.
+	wrong map[store.AccountID]struct{}
 }
 
 type openSnapshots struct {
@@ -312,7 +359,21 @@ type openSnapshots struct {
 }
 
 func newSnapshots() snapshots {
-	return snapshots{byAccount: make(map[store.AccountID]*openSnapshots)}
+	return snapshots{byAccount: make(map[store.AccountID]*openSnapshots), wrong: make(map[store.AccountID]struct{})}
+}
+
+// miscounted notes that the counter of a maildrop is not to be believed.
+func (z *snapshots) miscounted(id store.AccountID) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.wrong[id] = struct{}{}
+}
+
+func (z *snapshots) isMiscounted(id store.AccountID) bool {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	_, wrong := z.wrong[id]
+	return wrong
 }
 
 // open notes that a snapshot is about to be taken, and returns the version of the maildrop before it.

@@ -93,6 +93,7 @@ type Store struct {
 	budget  budget
 
 	postings chan *posting
+	quiet    chan struct{} // nothing was committed for a while
 	posted   chan struct{} // closed when the committer has ended
 	requests chan *request
 	poke     chan struct{} // the indexer has something of its own to do
@@ -108,6 +109,7 @@ type Store struct {
 
 	ids       lastIDs
 	boxes     boxes
+	routes    routes
 	holdings  holdings
 	snapshots snapshots
 	space     space
@@ -120,6 +122,7 @@ type Store struct {
 
 	options     Options
 	resting     *time.Timer // see restSoon; the committer's own
+	restAgain   atomic.Bool // rest is called once more after a while
 	compactFrom time.Time   // the index is not compacted before; the indexer's own
 	archiving   sync.Mutex  // held while a backup is made, or a Compact works
 	// compactAsked hears how a compaction of the index ended that somebody waits for; the indexer takes it.
@@ -181,7 +184,7 @@ func (s *Store) shutdown() error {
 	if errors.Is(err, store.ErrPoisoned) {
 		err = nil // it was told when it happened; a reader has nothing to lose by closing
 	}
-	return errors.Join(err, s.journal.Close(), s.closeIndex())
+	return errors.Join(err, s.journal.Close(), s.db.Close())
 }
 
 // reserveSize is what deletes have left when the device is full: the pages of some hundred Expunges, or of one large one.
@@ -267,16 +270,3 @@ func (s *Store) makeReserve() error {
 }
 
 func (s *Store) indexPath() string { return filepath.Join(s.dir, s.options.index) }
-
-// closeIndex closes mail.db. The list of its free pages is written only here: the next Open reads it instead of looking at every page.
-func (s *Store) closeIndex() error {
-	var err error
-	if s.poisoned() == nil {
-		s.db.NoFreelistSync = false
-		err = s.fs.Commit(s.indexPath(), func() error { return s.db.Update(func(*bolt.Tx) error { return nil }) })
-		if vfs.IsNoSpace(err) {
-			err = nil // it is a help, not more
-		}
-	}
-	return errors.Join(err, s.db.Close())
-}

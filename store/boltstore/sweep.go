@@ -54,9 +54,9 @@ func (s *Store) sweepStep() *sweep {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	w := &sweep{account: z.ids[0]}
-	w.request = request{frees: true, done: make(chan struct{}), apply: func(t *txn) error {
-		w.more = t.sweepAccount(w.account)
-		return nil
+	w.request = request{frees: true, done: make(chan struct{}), apply: func(t *txn) (err error) {
+		w.more, err = t.sweepAccount(w.account)
+		return err
 	}}
 	return w
 }
@@ -74,8 +74,8 @@ func (s *Store) sweepDone(w *sweep) {
 	}
 }
 
-// sweepAccount removes a bounded number of a removed account's copies, and reports whether there are more.
-func (t *txn) sweepAccount(id store.AccountID) (more bool) {
+// sweepAccount removes a bounded number of a removed account's copies, and reports whether there are more. Snapshots that have no list get them.
+func (t *txn) sweepAccount(id store.AccountID) (more bool, err error) {
 	var found []listing
 	t.scan(bCopies, key8(uint64(id)), nil, func(key, value []byte) bool {
 		if more = len(found) == sweptPerTxn; more {
@@ -86,13 +86,16 @@ func (t *txn) sweepAccount(id store.AccountID) (more bool) {
 		found = append(found, l)
 		return err == nil
 	})
+	if err := t.s.handOverSwept(&t.view, id, found); err != nil {
+		return true, err
+	}
 	for i := range found {
 		t.removeCopy(id, &found[i])
 	}
 	if !more {
 		t.delete(bCondemned, key8(uint64(id)))
 	}
-	return more
+	return more, nil
 }
 
 // loadCondemned finds what a crash or Close left to be swept.

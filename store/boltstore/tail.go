@@ -3,7 +3,7 @@ package boltstore
 import (
 	"context"
 	"errors"
-	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -31,22 +31,25 @@ type tail struct {
 	mu       sync.Mutex // guards the rest
 	list     []tailed   // in order
 	octets   int
-	last     uint64 // the last durable record
-	lastJobs uint64 // the last durable record that concerns the queue
-	applied  uint64 // the last record that is durable in the index
+	last     uint64       // the last durable record
+	lastCopy store.CopyID // the last durable copy, of whatever account: they ascend
+	lastJobs uint64       // the last durable record that concerns the queue
+	applied  uint64       // the last record that is durable in the index
 	since    time.Time
 	// wanted is set when somebody waits for the index.
 	wanted bool
 	// stuck is why the last attempt to bring the index up to date failed, or nil. moved is closed when an attempt has ended.
 	stuck    error
 	moved    chan struct{}
-	accounts map[store.AccountID]*accountTail
+	accounts map[store.AccountID]*tailPart
 	large    map[store.MessageID]body
+	// unlisted are the open snapshots that have no list: see handOver. There are no more than sessions.
+	unlisted map[store.AccountID][]*maildrop
 }
 
-// accountTail is what of the tail concerns one maildrop. Its slices only grow at the end and shrink at the front, so that readers keep what
-// they were given.
-type accountTail struct {
+// tailPart is what of the tail concerns one maildrop. In the tail its slices only grow at the end and shrink at the front, so that readers keep
+// what they were given.
+type tailPart struct {
 	copies []tailCopy
 	gone   []tailGone
 }
@@ -64,13 +67,14 @@ type tailGone struct {
 }
 
 func newTail(b bounds) tail {
-	return tail{maxEntries: int(b.tailEntries), maxOctets: int(b.tailOctets), moved: make(chan struct{}), accounts: make(map[store.AccountID]*accountTail), large: make(map[store.MessageID]body)}
+	return tail{maxEntries: int(b.tailEntries), maxOctets: int(b.tailOctets), moved: make(chan struct{}), accounts: make(map[store.AccountID]*tailPart), large: make(map[store.MessageID]body),
+		unlisted: make(map[store.AccountID][]*maildrop)}
 }
 
-func (z *tail) account(id store.AccountID) *accountTail {
+func (z *tail) account(id store.AccountID) *tailPart {
 	a := z.accounts[id]
 	if a == nil {
-		a = &accountTail{}
+		a = &tailPart{}
 		z.accounts[id] = a
 	}
 	return a
@@ -94,6 +98,10 @@ func (z *tail) add(now time.Time, entries []tailed) (hurry bool) {
 		case *expungeEntry:
 			a := z.account(made.account)
 			a.gone = append(a.gone, tailGone{seq: e.mark.Seq, ids: made.deleted, freed: made.freed})
+			if len(z.unlisted[made.account]) > 0 {
+				z.handOver(made.by.s, made.account, made.by.copies(made.deleted), &made.by.pins)
+			}
+			made.by = nil
 		case *outcomesEntry:
 			z.lastJobs = e.mark.Seq
 		}
@@ -123,6 +131,7 @@ func (z *tail) addMessage(m *messageEntry, seq uint64) {
 			c.large = &m.body
 		}
 		a.copies = append(a.copies, c)
+		z.lastCopy = max(z.lastCopy, id)
 		id++
 	}
 	if jobs {
@@ -144,13 +153,18 @@ func (z *tail) tokens() (tokens []token) {
 }
 
 // look returns what concerns a maildrop. Records that the index has by the time it is read are told by their seq.
-func (z *tail) look(id store.AccountID) (copies []tailCopy, gone []tailGone) {
+func (z *tail) look(id store.AccountID) tailPart {
 	z.mu.Lock()
 	defer z.mu.Unlock()
+	return z.part(id)
+}
+
+// part is look with mu held.
+func (z *tail) part(id store.AccountID) tailPart {
 	if a := z.accounts[id]; a != nil {
-		return a.copies, a.gone
+		return *a
 	}
-	return nil, nil
+	return tailPart{}
 }
 
 // take returns the records that the indexer applies next, at most limit, and forgets that somebody waits.
@@ -265,27 +279,35 @@ func (s *Store) settle(ctx context.Context, all bool) error {
 	return ctx.Err()
 }
 
+// upTo returns the part without what was added behind a record.
+func (p tailPart) upTo(seq uint64) tailPart {
+	copies, gone := p.split(seq)
+	return tailPart{copies: p.copies[:copies], gone: p.gone[:gone]}
+}
+
+// since returns the part without what the index has when it has everything up to a record.
+func (p tailPart) since(applied uint64) tailPart {
+	copies, gone := p.split(applied)
+	return tailPart{copies: p.copies[copies:], gone: p.gone[gone:]}
+}
+
+// split returns how many entries are from records up to seq.
+func (p tailPart) split(seq uint64) (copies, gone int) {
+	copies = sort.Search(len(p.copies), func(i int) bool { return p.copies[i].seq > seq })
+	gone = sort.Search(len(p.gone), func(i int) bool { return p.gone[i].seq > seq })
+	return copies, gone
+}
+
 // overlay is a maildrop's part of the tail beside a view of the index that has everything up to applied.
 type overlay struct {
 	copies []tailCopy
 	gone   map[store.CopyID]struct{}
 }
 
-func overlayOf(copies []tailCopy, gone []tailGone, applied uint64) overlay {
-	i, _ := slices.BinarySearchFunc(copies, applied+1, func(c tailCopy, seq uint64) int {
-		switch {
-		case c.seq < seq:
-			return -1
-		case c.seq > seq:
-			return 1
-		}
-		return 0
-	})
-	o := overlay{copies: copies[i:]}
-	for _, g := range gone {
-		if g.seq <= applied {
-			continue
-		}
+func overlayOf(p tailPart, applied uint64) overlay {
+	p = p.since(applied)
+	o := overlay{copies: p.copies}
+	for _, g := range p.gone {
 		if o.gone == nil {
 			o.gone = make(map[store.CopyID]struct{}, len(g.ids))
 		}
@@ -301,19 +323,15 @@ func (o *overlay) isGone(id store.CopyID) bool {
 	return gone
 }
 
-// usageWith adds the tail to what the index says of a maildrop.
-func usageWith(u store.Usage, copies []tailCopy, gone []tailGone, applied uint64) store.Usage {
-	for i := range copies {
-		if copies[i].seq > applied {
-			u.Octets += copies[i].size
-			u.Messages++
-		}
+// usageWith adds a maildrop's part of the tail to what the index says of it.
+func usageWith(u store.Usage, p tailPart, applied uint64) store.Usage {
+	p = p.since(applied)
+	for i := range p.copies {
+		u.Octets += p.copies[i].size
+		u.Messages++
 	}
-	for _, g := range gone {
-		if g.seq > applied {
-			u.Octets -= g.freed.Octets
-			u.Messages -= g.freed.Messages
-		}
+	for _, g := range p.gone {
+		u = u.Minus(g.freed)
 	}
 	return u
 }

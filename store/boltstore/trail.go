@@ -93,9 +93,7 @@ func (t *txn) endTrail() {
 func (t *txn) sealOpen(r *trailRun) {
 	r.reset()
 	var d trailDecoder
-	var done []uint64
-	t.fail(t.eachTrail(bTrailOpen, func(p *pieces) error {
-		done = append(done, p.last)
+	err := t.eachTrail(bTrailOpen, func(p *pieces) error {
 		b, err := p.octets(maxTrailValue)
 		if err == nil {
 			err = d.openValue(bTrailOpen, b)
@@ -113,12 +111,20 @@ func (t *txn) sealOpen(r *trailRun) {
 			t.lost(p.last, err)
 		}
 		return nil
-	}))
+	})
+	if err != nil {
+		t.lost(0, err)
+	}
 	if r.head.events > 0 {
 		t.seal(r)
 	}
-	for _, last := range done {
-		t.deletePieces(bTrailOpen, last)
+	var done [][]byte
+	t.scan(bTrailOpen, nil, nil, func(key, _ []byte) bool {
+		done = append(done, slices.Clone(key))
+		return true
+	})
+	for _, key := range done {
+		t.delete(bTrailOpen, key)
 	}
 	t.tally.Open = 0
 }
@@ -235,17 +241,23 @@ func (p *pieces) octets(want int) ([]byte, error) {
 	return p.b, nil
 }
 
-// eachTrail calls do for every block or run, the oldest first, until there is an error.
+// eachTrail calls do for every block or run, the oldest first, until there is an error. A key that is none is passed over, and an error in the
+// end.
 func (v *view) eachTrail(id bucketID, do func(*pieces) error) error {
 	p := pieces{c: v.bucket(id).Cursor()}
-	for p.key, p.first = p.c.First(); p.key != nil; p.key, p.first = p.c.Seek(key8(p.last + 1)) {
+	var odd error
+	p.key, p.first = p.c.First()
+	for p.key != nil {
 		if len(p.key) != pieceKeyLen || id8(p.key) == math.MaxUint64 {
-			return errShortRecord
+			odd = fmt.Errorf("%w: key %x", errShortRecord, p.key)
+			p.key, p.first = p.c.Next()
+			continue
 		}
 		p.last = id8(p.key)
 		if err := do(&p); err != nil {
 			return fmt.Errorf("trail up to event %d: %w", p.last, err)
 		}
+		p.key, p.first = p.c.Seek(key8(p.last + 1))
 	}
-	return nil
+	return odd
 }

@@ -481,7 +481,7 @@ func TestTrailCost(t *testing.T) {
 	}
 }
 
-// TestDamagedTrail: an answer that needs what is damaged is an error, others are given, and mail goes on.
+// TestDamagedTrail: a search goes past what is damaged, and says which events it could not look at if it would have; mail goes on.
 func TestDamagedTrail(t *testing.T) {
 	run := func(octets []byte) func([]byte) []byte { return func([]byte) []byte { return octets } }
 	flip := func(i int) func([]byte) []byte {
@@ -492,7 +492,7 @@ func TestDamagedTrail(t *testing.T) {
 		id    bucketID
 		piece int
 		do    func([]byte) []byte
-		found bool // the others are told
+		found bool // the others are told without a word of it
 	}{
 		{"head", bTrail, 0, flip(20), false},
 		{"filter", bTrail, 1, flip(5), false},
@@ -522,29 +522,16 @@ func TestDamagedTrail(t *testing.T) {
 			if tt.id == bTrailOpen {
 				last = open[1].Seq
 			}
-			change(t, dir, func(tx *bolt.Tx) error {
-				b := tx.Bucket([]byte(tt.id.String()))
-				key := pieceKey(last, tt.piece)
-				if tt.piece < 0 {
-					key, _ = b.Cursor().Seek(key8(last + 1))
-					c := b.Cursor()
-					c.Seek(key)
-					key, _ = c.Prev()
-				}
-				return edit(tt.id, slices.Clone(key), tt.do)(tx)
-			})
+			changePiece(t, dir, tt.id, last, tt.piece, tt.do)
 			s = openData(t, dir, o)
 			defer closeData(t, s)
-			for what, want := range map[string]bool{blocks[0][0].HeaderID: false, blocks[1][0].HeaderID: tt.found, open[0].HeaderID: tt.found} {
-				ids, err := s.SearchTrail(t.Context(), what, 10)
-				if want && (err != nil || len(ids) != 1) || !want && tt.id == bTrail && !errors.Is(err, store.ErrDamaged) {
-					t.Errorf("%s: %v, %v", what, ids, err)
-				}
-			}
+			bad := blocks[0]
 			if tt.id == bTrailOpen {
-				if _, err := s.MessageTrail(t.Context(), open[0].Message); !errors.Is(err, store.ErrDamaged) {
-					t.Errorf("the trail of a damaged run: %v, want %v", err, store.ErrDamaged)
-				}
+				bad = open
+			}
+			gap := store.TrailGaps{{From: bad[0].Seq, To: last}}
+			for _, of := range []*store.TrailEvent{&blocks[0][0], &blocks[1][0], &open[0]} {
+				wantPast(t, s, of, of.Seq != bad[0].Seq, gap, of.Seq == bad[0].Seq || !tt.found)
 			}
 			problems, err := s.Check(t.Context())
 			if err != nil || len(problems) == 0 || problems[0].Kind != "damaged record" {
@@ -563,6 +550,39 @@ func TestDamagedTrail(t *testing.T) {
 				checkClean(t, s)
 			}
 		})
+	}
+}
+
+// changePiece changes a piece of the block or run that ends with an event; -1 is the last one.
+func changePiece(t *testing.T, dir string, id bucketID, last uint64, piece int, do func([]byte) []byte) {
+	t.Helper()
+	change(t, dir, func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte(id.String()))
+		key := pieceKey(last, piece)
+		if piece < 0 {
+			key, _ = b.Cursor().Seek(key8(last + 1))
+			c := b.Cursor()
+			c.Seek(key)
+			key, _ = c.Prev()
+		}
+		return edit(id, slices.Clone(key), do)(tx)
+	})
+}
+
+// wantPast looks for the message of an event, by its Message-ID and by its id, in a trail with a gap. It is found or not, and the gap is told
+// or not.
+func wantPast(t *testing.T, s *Store, of *store.TrailEvent, found bool, gap store.TrailGaps, told bool) {
+	t.Helper()
+	ids, err := s.SearchTrail(t.Context(), of.HeaderID, 10)
+	events, trailErr := s.MessageTrail(t.Context(), of.Message)
+	if (len(ids) == 1) != found || (len(events) > 0) != found {
+		t.Errorf("%s: found %v and %d events", of.HeaderID, ids, len(events))
+	}
+	for _, err := range []error{err, trailErr} {
+		var gaps store.TrailGaps
+		if is := errors.As(err, &gaps); is != told || is && !slices.Equal(gaps, gap) || is != errors.Is(err, store.ErrDamaged) {
+			t.Errorf("%s: %v, want %v: %v", of.HeaderID, err, gap, told)
+		}
 	}
 }
 

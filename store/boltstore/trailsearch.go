@@ -3,6 +3,7 @@ package boltstore
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -21,17 +22,18 @@ type search struct {
 	oldest time.Time
 	d      trailDecoder
 	b      []byte
+	gaps   []store.TrailGap // in no order
 }
 
 // candidate is a block or run that may have what is looked for.
 type candidate struct {
-	id     bucketID
-	last   uint64
-	newest uint64 // the highest message id in it
+	id          bucketID
+	first, last uint64
+	newest      uint64 // the highest message id in it
 }
 
 // search calls each with every block that may matter and every run, the one with the highest message id first, until it returns false. The
-// reader is at the beginning of it.
+// reader is at the beginning of it. What cannot be read is passed over, and is a store.TrailGaps in the end.
 func (s *Store) search(ctx context.Context, may func(*blockHead, filter) bool, each func(q *search, newest uint64) (more bool, err error)) error {
 	return s.read(ctx, func(v *view) error {
 		t, err := decodeTally(v.get(bMeta, []byte(metaTally)))
@@ -40,63 +42,91 @@ func (s *Store) search(ctx context.Context, may func(*blockHead, filter) bool, e
 		}
 		q := search{v: v}
 		q.floor, q.oldest = s.trailBounds(t.Trail)
-		found, err := q.candidates(may)
-		if err != nil {
-			return fmt.Errorf("%w: %w", store.ErrDamaged, err)
-		}
-		for _, c := range found {
+		for _, c := range q.candidates(may, t.Trail) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := q.open(c); err != nil {
-				return fmt.Errorf("%w: trail up to event %d: %w", store.ErrDamaged, c.last, err)
+			err := q.open(c)
+			more := true
+			if err == nil {
+				more, err = each(&q, c.newest)
 			}
-			more, err := each(&q, c.newest)
 			if err != nil {
-				return fmt.Errorf("%w: trail up to event %d: %w", store.ErrDamaged, c.last, err)
+				q.gap(c.first, c.last)
+				continue
 			}
 			if !more {
-				return nil
+				break
 			}
 		}
-		return nil
+		return q.damage()
 	})
 }
 
-// candidates looks at heads and filters only, but for the few runs that have no filter.
-func (q *search) candidates(may func(*blockHead, filter) bool) (found []candidate, err error) {
-	keep := func(id bucketID, p *pieces, h *runHead) {
-		if p.last > q.floor && !h.latest.Before(q.oldest) {
-			found = append(found, candidate{id, p.last, h.newest})
-		}
+// gap notes that events first to last cannot be read, unless nobody would be told of them.
+func (q *search) gap(first, last uint64) {
+	if last > q.floor {
+		q.gaps = append(q.gaps, store.TrailGap{From: max(first, q.floor+1), To: last})
 	}
-	err = q.v.eachTrail(bTrail, func(p *pieces) error {
-		h, err := decodeBlockHead(p.first)
-		if err != nil {
-			return err
-		}
-		b, err := p.octets(h.end())
-		if err == nil {
-			err = h.sound(b)
-		}
-		if err != nil {
-			return err
-		}
-		if may(&h, h.filterOf(b)) {
-			keep(bTrail, p, &h.runHead)
-		}
+}
+
+// damage is what could not be read, or nil.
+func (q *search) damage() error {
+	if len(q.gaps) == 0 {
 		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
-	err = q.v.eachTrail(bTrailOpen, func(p *pieces) error {
-		h, _, err := decodeOpenHead(p.first)
-		keep(bTrailOpen, p, &h)
-		return err
-	})
+	slices.SortFunc(q.gaps, func(a, b store.TrailGap) int { return cmp.Compare(a.From, b.From) })
+	var all store.TrailGaps
+	for _, g := range q.gaps {
+		all.Add(g)
+	}
+	return all
+}
+
+// candidates looks at heads and filters only, but for the few runs that have no filter. end is the last event.
+func (q *search) candidates(may func(*blockHead, filter) bool, end uint64) (found []candidate) {
+	var ends []uint64 // of blocks, in order
+	for _, id := range []bucketID{bTrail, bTrailOpen} {
+		before := uint64(0) // the last event of the block or run before
+		err := q.v.eachTrail(id, func(p *pieces) error {
+			h, matters, err := headMatters(id, p, may)
+			switch {
+			case err != nil:
+				if i, _ := slices.BinarySearch(ends, p.last); i > 0 {
+					before = max(before, ends[i-1])
+				}
+				q.gap(before+1, p.last)
+			case matters && p.last > q.floor && !h.latest.Before(q.oldest):
+				found = append(found, candidate{id, h.first, p.last, h.newest})
+			}
+			if before = p.last; id == bTrail {
+				ends = append(ends, p.last)
+			}
+			return nil
+		})
+		if err != nil {
+			q.gap(1, end) // a key that is none: it may have been anywhere
+		}
+	}
 	slices.SortFunc(found, func(a, b candidate) int { return cmp.Or(cmp.Compare(b.newest, a.newest), cmp.Compare(b.last, a.last)) })
-	return found, err
+	return found
+}
+
+// headMatters reads the head of a block or run, and reports whether the rest is to be looked at.
+func headMatters(id bucketID, p *pieces, may func(*blockHead, filter) bool) (h runHead, matters bool, err error) {
+	if id == bTrailOpen {
+		h, _, err := decodeOpenHead(p.first)
+		return h, true, err
+	}
+	block, err := decodeBlockHead(p.first)
+	if err != nil {
+		return h, false, err
+	}
+	b, err := p.octets(block.end())
+	if err == nil {
+		err = block.sound(b)
+	}
+	return block.runHead, err == nil && may(&block, block.filterOf(b)), err
 }
 
 // open lets the reader begin with a candidate.
@@ -137,11 +167,11 @@ func (s *Store) MessageTrail(ctx context.Context, id store.MessageID) ([]store.T
 			return err
 		})
 	})
-	if err != nil {
+	if err != nil && !isGaps(err) {
 		return nil, err
 	}
 	slices.SortFunc(events, func(a, b store.TrailEvent) int { return cmp.Compare(a.Seq, b.Seq) })
-	return events, nil
+	return events, err
 }
 
 // SearchTrail implements store.Trail.
@@ -177,8 +207,14 @@ func (s *Store) SearchTrail(ctx context.Context, what string, limit int) ([]stor
 		ids = ids[:min(len(ids), limit)]
 		return true, err
 	})
-	if err != nil {
+	if err != nil && !isGaps(err) {
 		return nil, err
 	}
-	return ids, nil
+	return ids, err
+}
+
+// isGaps reports whether what was found stands beside an error.
+func isGaps(err error) bool {
+	var gaps store.TrailGaps
+	return errors.As(err, &gaps)
 }

@@ -81,6 +81,7 @@ type txn struct {
 	undo    []func() // to run if it is not
 	freed   []token  // large bodies without a reference left
 	queued  bool     // jobs were added or became due sooner
+	renames bool     // an address leads elsewhere
 	scratch encoder
 
 	// What many records change is written once, by flush.
@@ -116,11 +117,13 @@ func (t *txn) put(id bucketID, key, value []byte) {
 	if value == nil {
 		value = []byte{} // bbolt would answer nil, as for no such key, until the commit
 	}
+	t.renames = t.renames || id.leads()
 	t.fail(t.bucket(id).Put(key, value))
 }
 
 func (t *txn) delete(id bucketID, key []byte) {
 	t.writes++
+	t.renames = t.renames || id.leads()
 	t.fail(t.bucket(id).Delete(key))
 }
 

@@ -10,11 +10,11 @@ import (
 
 // maildrop implements store.Maildrop. It holds on to its copies, so what others delete stays readable.
 type maildrop struct {
-	s        *Store
-	account  store.AccountID
-	copies   []*copied
-	messages []store.Message
-	closed   bool
+	s       *Store
+	account store.AccountID
+	copies  []*copied
+	stat    store.Usage
+	closed  bool
 }
 
 // OpenMaildrop implements store.Maildrops.
@@ -30,11 +30,7 @@ func (s *Store) OpenMaildrop(ctx context.Context, id store.AccountID) (store.Mai
 	if a.Suspended {
 		return nil, store.ErrSuspended
 	}
-	messages := make([]store.Message, len(a.copies))
-	for i, c := range a.copies {
-		messages[i] = c.Message
-	}
-	return &maildrop{s: s, account: id, copies: slices.Clip(a.copies), messages: messages}, nil
+	return &maildrop{s: s, account: id, copies: slices.Clip(a.copies), stat: a.usage}, nil
 }
 
 // Usage implements store.Maildrops.
@@ -59,8 +55,24 @@ func (s *Store) DomainUsage(ctx context.Context) (store.Usage, error) {
 	return s.d.usage, nil
 }
 
+// Stat implements store.Maildrop.
+func (m *maildrop) Stat() store.Usage { return m.stat }
+
 // Messages implements store.Maildrop.
-func (m *maildrop) Messages() []store.Message { return m.messages }
+func (m *maildrop) Messages(ctx context.Context) ([]store.Message, error) {
+	if m.closed {
+		return nil, store.ErrClosed
+	}
+	if err := m.s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer m.s.end()
+	messages := make([]store.Message, len(m.copies))
+	for i, c := range m.copies {
+		messages[i] = c.Message
+	}
+	return messages, nil
+}
 
 // OpenMessage implements store.Maildrop.
 func (m *maildrop) OpenMessage(ctx context.Context, id store.CopyID) (io.ReadCloser, error) {

@@ -36,7 +36,7 @@ type client struct {
 	peers int      // how many clients there are
 	n     int      // attempts
 	mine  []string // tokens of jobs that only it holds, releases and removes
-	snap  store.Maildrop
+	snap  *opened
 }
 
 func (c *client) token() string {
@@ -133,7 +133,7 @@ func (c *client) lookAround() error {
 			continue
 		}
 		if err == nil {
-			_, err = c.readAll(md)
+			_, _, err = c.readAll(&opened{Maildrop: md, c: c, a: a})
 			err = errors.Join(err, md.Close())
 		}
 		if err != nil {
@@ -253,11 +253,19 @@ func (c *client) abandon() error {
 	return nil
 }
 
-// openMaildrop opens somebody's maildrop, nil if it cannot be. What was acknowledged before is in it.
-func (c *client) openMaildrop() (*accountFact, store.Maildrop, error) {
+// opened is a maildrop of somebody. What was acknowledged before it was opened is in it.
+type opened struct {
+	store.Maildrop
+	c    *client
+	a    *accountFact
+	want map[store.CopyID]*copyFact
+}
+
+// openMaildrop opens somebody's maildrop, nil if it cannot be. It does not ask for the list.
+func (c *client) openMaildrop() (*opened, error) {
 	a := c.anyAccount()
 	if a == nil {
-		return nil, nil, nil
+		return nil, nil
 	}
 	want := make(map[store.CopyID]*copyFact)
 	c.l.ask(func() {
@@ -269,38 +277,52 @@ func (c *client) openMaildrop() (*accountFact, store.Maildrop, error) {
 	})
 	md, err := c.s.OpenMaildrop(c.ctx, a.id)
 	if errors.Is(err, store.ErrSuspended) || errors.Is(err, store.ErrNotFound) {
-		return a, nil, nil
+		return nil, nil
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("open maildrop: %w", err)
+		return nil, fmt.Errorf("open maildrop: %w", err)
 	}
-	for _, m := range md.Messages() {
-		delete(want, m.ID)
+	return &opened{Maildrop: md, c: c, a: a, want: want}, nil
+}
+
+// list returns what the snapshot lists: all that it has to, and as much as it says.
+func (o *opened) list() ([]store.Message, error) {
+	messages, err := o.Messages(o.c.ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list: %w", err)
 	}
-	c.l.hear(func() {
-		for id, f := range want {
-			if f.fate == acked && a.fate == acked { // nobody has asked for its removal
-				err = fmt.Errorf("copy %d of %s was acknowledged, and is not listed", id, a.token)
+	var sum store.Usage
+	for _, m := range messages {
+		sum = sum.Plus(store.Usage{Octets: m.Size, Messages: 1})
+		delete(o.want, m.ID)
+	}
+	if is := o.Stat(); is != sum {
+		return nil, fmt.Errorf("the maildrop of %s lists %+v, and says that it holds %+v", o.a.token, sum, is)
+	}
+	o.c.l.hear(func() {
+		for id, f := range o.want {
+			if f.fate == acked && o.a.fate == acked { // nobody has asked for its removal
+				err = fmt.Errorf("copy %d of %s was acknowledged, and is not listed", id, o.a.token)
 			}
 		}
 	})
-	return a, md, err
+	return messages, err
 }
 
 // fetch reads a maildrop, and deletes all but one message of so many; of 3 only one.
 func (c *client) fetch(of int) error {
-	_, md, err := c.openMaildrop()
+	md, err := c.openMaildrop()
 	if err != nil || md == nil {
 		return err
 	}
 	defer func() { _ = md.Close() }() // perhaps of a process that is no more
-	keys, err := c.readAll(md)
+	messages, keys, err := c.readAll(md)
 	if err != nil {
 		return err
 	}
 	var ids, fetched []store.CopyID
 	var gone []copyKey
-	for i, m := range md.Messages() {
+	for i, m := range messages {
 		fetched = append(fetched, m.ID)
 		if one := c.rng.IntN(of) == 0; one == (of == 3) {
 			ids, gone = append(ids, m.ID), append(gone, keys[i])
@@ -326,19 +348,22 @@ func (c *client) fetch(of int) error {
 }
 
 // readAll reads every message of a maildrop, and looks at it.
-func (c *client) readAll(md store.Maildrop) (keys []copyKey, err error) {
-	for _, m := range md.Messages() {
+func (c *client) readAll(md *opened) (messages []store.Message, keys []copyKey, err error) {
+	if messages, err = md.list(); err != nil {
+		return nil, nil, err
+	}
+	for _, m := range messages {
 		r, err := md.OpenMessage(c.ctx, m.ID)
 		if err != nil {
-			return nil, fmt.Errorf("open message: %w", err)
+			return nil, nil, fmt.Errorf("open message: %w", err)
 		}
 		b, err := io.ReadAll(r)
 		if err := errors.Join(err, r.Close()); err != nil {
-			return nil, fmt.Errorf("read: %w", err)
+			return nil, nil, fmt.Errorf("read: %w", err)
 		}
 		k, err := c.l.sent(string(b))
 		if err = firstOf(err, c.l.saw("unique-id", m.UID, k.String()), c.l.saw("copy", digits(m.ID), k.String())); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		c.l.hear(func() {
 			if f := c.l.copies[k]; f.fate == tried { // whoever sent it has not heard of it, but it is there
@@ -347,17 +372,19 @@ func (c *client) readAll(md store.Maildrop) (keys []copyKey, err error) {
 		})
 		keys = append(keys, k)
 	}
-	return keys, nil
+	return messages, keys, nil
 }
 
-// browse opens a maildrop and leaves it open; the next time it reads what was in it, whatever others have deleted.
+// browse opens a maildrop and leaves it open, with or without its list; the next time it reads what was in it, whatever others have deleted.
 func (c *client) browse() error {
 	if c.snap == nil {
-		_, md, err := c.openMaildrop()
-		c.snap = md
+		md, err := c.openMaildrop()
+		if c.snap = md; md != nil && c.rng.IntN(2) == 0 {
+			_, err = md.list()
+		}
 		return err
 	}
-	_, err := c.readAll(c.snap)
+	_, _, err := c.readAll(c.snap)
 	err = firstOf(err, c.snap.Close())
 	c.snap = nil
 	return err

@@ -140,8 +140,24 @@ func (h *harness) maildrop(id store.AccountID) store.Maildrop {
 func (h *harness) list(id store.AccountID) []store.Message {
 	h.t.Helper()
 	md := h.maildrop(id)
-	messages := md.Messages()
+	messages := h.messages(md)
 	h.must(md.Close())
+	return messages
+}
+
+// messages returns what a snapshot lists, which has to be what it says that it holds.
+func (h *harness) messages(md store.Maildrop) []store.Message {
+	h.t.Helper()
+	before := md.Stat()
+	messages, err := md.Messages(h.ctx)
+	h.must(err)
+	var sum store.Usage
+	for _, m := range messages {
+		sum = sum.Plus(store.Usage{Octets: m.Size, Messages: 1})
+	}
+	if after := md.Stat(); before != sum || after != sum {
+		h.t.Errorf("the snapshot says that it holds %+v, and %+v after it was listed; it lists %+v", before, after, sum)
+	}
 	return messages
 }
 
@@ -166,7 +182,7 @@ func (h *harness) bodies(id store.AccountID) []string {
 	md := h.maildrop(id)
 	defer func() { h.must(md.Close()) }()
 	var bodies []string
-	for _, m := range md.Messages() {
+	for _, m := range h.messages(md) {
 		bodies = append(bodies, h.read(md, m.ID))
 	}
 	return bodies

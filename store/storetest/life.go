@@ -85,7 +85,7 @@ func (x *filled) visible() string {
 	aliases, err := x.s.ListAliases(x.ctx, "", 100)
 	note("aliases", err, aliases)
 	md := x.maildrop(x.anna.ID)
-	for _, m := range md.Messages() {
+	for _, m := range x.messages(md) {
 		m.Received = m.Received.UTC()
 		note("message", nil, m, x.read(md, m.ID))
 	}
@@ -147,13 +147,14 @@ type verb struct {
 // second drops the result of a verb.
 func second[T any](_ T, err error) error { return err }
 
-// verbs are all that take a context. Those of drafts and maildrops were begun while the store was open.
-func (x *filled) verbs() []verb {
+// verbs are all that take a context.
+func (x *filled) verbs() []verb { return append(x.mailVerbs(), x.recordVerbs()...) }
+
+// mailVerbs are those of accounts, maildrops and the queue. Those of drafts and maildrops were begun while the store was open.
+func (x *filled) mailVerbs() []verb {
 	s, md, d := x.s, x.maildrop(x.anna.ID), x.draft(message("five"))
 	e := x.envelope(message("five"), to(x.anna), away("c@elsewhere.example"))
 	e.Settles = []store.Outcome{outcome(x.lease, store.Failed, x.now, time.Time{})}
-	settings, err := s.Settings(x.ctx)
-	x.must(err)
 	anna := x.anna
 	anna.DisplayName = "changed"
 	return []verb{
@@ -175,6 +176,7 @@ func (x *filled) verbs() []verb {
 		{"Reserve", func(ctx context.Context) error { return second(s.Reserve(ctx, x.anna.ID, 1)) }},
 		{"OpenHeader", func(ctx context.Context) error { return second(md.OpenHeader(ctx, x.copies[0])) }},
 		{"OpenMessage", func(ctx context.Context) error { return second(md.OpenMessage(ctx, x.copies[0])) }},
+		{"Messages", func(ctx context.Context) error { return second(md.Messages(ctx)) }},
 		{"Expunge", func(ctx context.Context) error { return md.Expunge(ctx, x.copies, x.copies) }},
 		{"NewDraft", func(ctx context.Context) error { return second(s.NewDraft(ctx)) }},
 		{"Commit", func(ctx context.Context) error { return second(d.Commit(ctx, e)) }},
@@ -192,6 +194,15 @@ func (x *filled) verbs() []verb {
 		{"HoldJobs", func(ctx context.Context) error { return s.HoldJobs(ctx, "", x.job) }},
 		{"ReleaseJobs", func(ctx context.Context) error { return s.ReleaseJobs(ctx, x.now, x.held) }},
 		{"RemoveJobs", func(ctx context.Context) error { return s.RemoveJobs(ctx, x.job) }},
+	}
+}
+
+// recordVerbs are the others.
+func (x *filled) recordVerbs() []verb {
+	s := x.s
+	settings, err := s.Settings(x.ctx)
+	x.must(err)
+	return []verb{
 		{"LentTo", func(ctx context.Context) error { return second(s.LentTo(ctx, address("anna@other.example"))) }},
 		{"Settings", func(ctx context.Context) error { return second(s.Settings(ctx)) }},
 		{"UpdateSettings", func(ctx context.Context) error { return second(s.UpdateSettings(ctx, settings)) }},
@@ -398,8 +409,12 @@ func readAndDelete(h *harness, id store.AccountID) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	messages, err := md.Messages(h.ctx)
+	if err != nil {
+		return 0, err
+	}
 	var ids []store.CopyID
-	for _, m := range md.Messages() {
+	for _, m := range messages {
 		r, err := md.OpenMessage(h.ctx, m.ID)
 		if err != nil {
 			return 0, err

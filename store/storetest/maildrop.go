@@ -76,10 +76,10 @@ func TestSnapshotIsFixed(t *testing.T, f Factory) {
 	first := h.send(message("one"), to(anna))
 	h.send(message("two"), to(anna))
 	old := h.maildrop(anna.ID)
-	listed := slices.Clone(old.Messages())
+	listed := h.messages(old)
 	third := h.send(message("three"), to(anna))
 	h.expunge(anna.ID, first.Copies[0].ID)
-	if got := old.Messages(); len(got) != 2 || !slices.EqualFunc(got, listed, sameMessage) {
+	if got := h.messages(old); len(got) != 2 || !slices.EqualFunc(got, listed, sameMessage) {
 		t.Errorf("the snapshot lists %+v, want %+v", got, listed)
 	}
 	_, err := old.OpenMessage(h.ctx, third.Copies[0].ID)
@@ -251,7 +251,7 @@ func TestOpenHeader(t *testing.T, f Factory) {
 	for range 2 {
 		for id, prefix := range map[store.AccountID]string{anna.ID: prefix, bob.ID: ""} {
 			md := h.maildrop(id)
-			for i, m := range md.Messages() {
+			for i, m := range h.messages(md) {
 				r, err := md.OpenHeader(h.ctx, m.ID)
 				h.must(err)
 				if got, want := h.readAll(r), prefix+tests[i].header; got != want {
@@ -267,7 +267,7 @@ func TestOpenHeader(t *testing.T, f Factory) {
 		_, err := md.OpenHeader(h.ctx, id)
 		h.want(err, store.ErrNotFound)
 	}
-	id := md.Messages()[0].ID
+	id := h.messages(md)[0].ID
 	h.must(md.Close())
 	if _, err := md.OpenHeader(h.ctx, id); err == nil {
 		t.Error("a closed maildrop opened a header")

@@ -97,6 +97,7 @@ type snapshot struct {
 	store.Maildrop
 	account store.AccountID
 	copies  []modelCopy
+	late    int // how many comparisons ask for no list yet
 }
 
 var (
@@ -429,7 +430,7 @@ func (p *player) openSnapshot(rt *rapid.T) {
 		return
 	}
 	p.must(err)
-	p.snapshots = append(p.snapshots, &snapshot{Maildrop: md, account: a.ID, copies: slices.Clone(a.copies)})
+	p.snapshots = append(p.snapshots, &snapshot{Maildrop: md, account: a.ID, copies: slices.Clone(a.copies), late: number(rt, "late", 0, 9)})
 }
 
 func (p *player) anySnapshot(rt *rapid.T) (i int) {

@@ -106,8 +106,10 @@ func (v *verifier) maildrop(a store.Account) {
 	md, err := v.s.OpenMaildrop(v.ctx, a.ID)
 	v.must(err)
 	defer func() { v.check(md.Close()) }()
+	messages, err := md.Messages(v.ctx)
+	v.must(err)
 	var is store.Usage
-	for _, m := range md.Messages() {
+	for _, m := range messages {
 		is.Messages++
 		is.Octets += m.Size
 		r, err := md.OpenMessage(v.ctx, m.ID)

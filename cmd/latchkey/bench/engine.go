@@ -14,8 +14,10 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
+	"latchkey/internal/gcpace"
 	"latchkey/internal/mailaddr"
 	"latchkey/store"
 	"latchkey/store/boltstore"
@@ -24,7 +26,13 @@ import (
 const (
 	engineTitle  = "engine alone, 4,096 octets, %d at a time"
 	engineRun    = 3 * time.Second
-	engineWarmUp = time.Second
+	engineWarmUp = 8 * time.Second
+	// engineFillers commit before the measuring, whoever does later.
+	engineFillers = 64
+	// engineRest is between that and the measuring; the bare log takes as long a rest.
+	engineRest = 1500 * time.Millisecond
+	// There must be so many octets of recycled segments, within so long.
+	spareLeast, spareTime = 64 << 20, 20 * time.Second
 	// engineMost bounds what one run of the engine may write, in octets.
 	engineMost = 2 << 30
 )
@@ -98,6 +106,7 @@ func engineMain(ctx context.Context, args []string) error {
 	if err := boltstore.Init(ctx, args[0], store.DefaultSettings(domain), boltstore.Options{}); err != nil {
 		return err
 	}
+	defer gcpace.Start()() // as the server has it
 	st, err := boltstore.Open(ctx, args[0], boltstore.Options{})
 	if err != nil {
 		return err
@@ -109,7 +118,8 @@ func engineMain(ctx context.Context, args []string) error {
 	return json.NewEncoder(os.Stdout).Encode(result{MsgsS: rate})
 }
 
-// commitRate is how many messages a second so many writers commit, after a warm-up in which segments get the size that the traffic wants.
+// commitRate is how many messages a second so many writers commit into segments that are recycled, as those of a server are whose users
+// fetch and delete: before, there was as much traffic as makes the segments as large as they become, and all of it was deleted.
 func commitRate(ctx context.Context, st store.Store, writers int, d time.Duration) (float64, error) {
 	c, err := newCommitter(st)
 	if err != nil {
@@ -119,11 +129,69 @@ func commitRate(ctx context.Context, st store.Store, writers int, d time.Duratio
 	if err != nil {
 		return 0, err
 	}
-	if _, _, err := c.commitFor(ctx, boxes, writers, engineWarmUp); err != nil {
+	recycled := int64(2 * engineMost)
+	for range 2 { // the second time, the segment that is written has been used before
+		if _, _, err := c.commitFor(ctx, boxes, engineFillers, engineWarmUp, recycled/2); err != nil {
+			return 0, err
+		}
+		if err := expungeAll(ctx, st, boxes); err != nil {
+			return 0, err
+		}
+		if recycled, err = awaitSpares(ctx, st); err != nil {
+			return 0, err
+		}
+	}
+	syscall.Sync() // the index follows, and the device frees what files are removed
+	if err := pause(ctx, engineRest); err != nil {
 		return 0, err
 	}
-	n, took, err := c.commitFor(ctx, boxes, writers, d)
+	n, took, err := c.commitFor(ctx, boxes, writers, d, recycled)
 	return float64(n) / took.Seconds(), err
+}
+
+// expungeAll deletes everything.
+func expungeAll(ctx context.Context, st store.Store, boxes []mailbox) error {
+	for _, box := range boxes {
+		m, err := st.OpenMaildrop(ctx, box.id)
+		if err != nil {
+			return err
+		}
+		messages, err := m.Messages(ctx)
+		ids := make([]store.CopyID, len(messages))
+		for i := range messages {
+			ids[i] = messages[i].ID
+		}
+		if err := errors.Join(err, m.Expunge(ctx, ids, nil), m.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// awaitSpares returns when the space of what was deleted waits to be used again: the octets of the spare segments.
+func awaitSpares(ctx context.Context, st store.Store) (int64, error) {
+	metered, ok := st.(store.Metered)
+	if !ok {
+		return 0, errors.New("the engine has no figures")
+	}
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	before := int64(0)
+	for begin := time.Now(); ; {
+		m := metered.Metrics()
+		if m.Segments == 1 && m.SpareOctets >= spareLeast && m.SpareOctets == before {
+			return m.SpareOctets, nil // and no more come
+		}
+		before = m.SpareOctets
+		if time.Since(begin) > spareTime {
+			return 0, fmt.Errorf("only %d octets of spare segments after %s", m.SpareOctets, spareTime)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
 }
 
 // mailbox is an account that mail is committed to without SMTP.
@@ -182,8 +250,9 @@ func (c *committer) commit(ctx context.Context, to mailbox, seq int, body []byte
 	return err
 }
 
-// commitFor commits messages of 4,096 octets for a time, each durable before the next of its writer, and returns their number.
-func (c *committer) commitFor(ctx context.Context, boxes []mailbox, writers int, d time.Duration) (int, time.Duration, error) {
+// commitFor commits messages of 4,096 octets for a time, but not more than most octets of them, each durable before the next of its writer,
+// and returns their number.
+func (c *committer) commitFor(ctx context.Context, boxes []mailbox, writers int, d time.Duration, most int64) (int, time.Duration, error) {
 	body := make([]byte, 4096)
 	headerLen := copy(body, "Subject: bench\r\n\r\n")
 	for i := headerLen; i < len(body); i++ {
@@ -195,7 +264,7 @@ func (c *committer) commitFor(ctx context.Context, boxes []mailbox, writers int,
 	var wg sync.WaitGroup
 	for w := range writers {
 		wg.Go(func() {
-			for errs[w] == nil && time.Since(begin) < d && done.Load()*int64(len(body)) < engineMost {
+			for errs[w] == nil && time.Since(begin) < d && done.Load()*int64(len(body)) < most {
 				n := int(seq.Add(1))
 				if errs[w] = c.commit(ctx, boxes[n%len(boxes)], n, body, int64(headerLen)); errs[w] == nil {
 					done.Add(1)
