@@ -51,7 +51,6 @@ type pacer struct {
 	percent int
 	last    time.Time
 	timer   *time.Timer
-	resting bool // the next collection is our own
 	stopped bool
 }
 
@@ -93,9 +92,7 @@ func (p *pacer) collected() {
 	now := time.Now()
 	since := now.Sub(p.last)
 	p.last = now
-	if own := p.resting; own {
-		p.resting = false
-	} else if percent := next(p.percent, since, p.live()); percent != p.percent {
+	if percent := next(p.percent, since, p.live()); percent != p.percent {
 		p.percent = percent
 		p.set(percent)
 	}
@@ -115,7 +112,7 @@ func (p *pacer) rest() {
 		p.mu.Unlock()
 		return
 	}
-	p.percent, p.resting = usual, true
+	p.percent = usual // and the collection that free makes comes too late to raise it
 	p.set(usual)
 	p.mu.Unlock()
 	p.free()

@@ -493,6 +493,32 @@ func TestSizesFollowTraffic(t *testing.T) {
 	w.shut()
 }
 
+// TestLargerSpareStays: of the files that could be used again those of the size that is wanted are kept.
+func TestLargerSpareStays(t *testing.T) {
+	w := newWorld(t, 1)
+	w.options.Spares = 1
+	must(t, w.open())
+	for w.last().Generation < 5 {
+		must(t, w.append(1000, false), w.commit())
+	}
+	w.apply(1000)
+	list, _, _ := w.j.Segments()
+	for i, s := range list[:3] {
+		must(t, w.j.Free(s.Generation))
+		w.freed[s.Generation] = true
+		w.settleDown()
+		if _, n, octets := w.j.Segments(); n != 1 || octets != s.Size || i > 0 && s.Size <= list[i-1].Size {
+			t.Fatalf("after segment %d of %d octets there are %d spares of %d", s.Generation, s.Size, n, octets)
+		}
+	}
+	w.reopen()
+	if _, n, octets := w.j.Segments(); n != 1 || octets != list[2].Size {
+		t.Fatalf("after a start there are %d spares of %d octets", n, octets)
+	}
+	w.verify()
+	w.shut()
+}
+
 func TestNames(t *testing.T) {
 	for name, ok := range map[string]bool{
 		"0000000000000001.seg": true, "00000000000000ff.spare": true, "00000000000000ff.new": true,
