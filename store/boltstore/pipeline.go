@@ -98,6 +98,7 @@ func (p *pipeline) takeHeld() {
 		p.s.restSoon()
 		return
 	}
+	p.octets = held.octets
 	p.add([]*posting{held})
 	if held.alone {
 		p.launch()

@@ -56,3 +56,17 @@ func TestNextGroupIsStagedAgain(t *testing.T) {
 		}
 	}
 }
+
+// TestHeldCounts: a verb that waited for the groups before it counts in its own.
+func TestHeldCounts(t *testing.T) {
+	for _, tt := range []struct{ octets, taken int }{{maxGroupOctets - 1, 1}, {maxGroupOctets, 0}} {
+		s := &Store{postings: make(chan *posting, 1), tail: newTail(Options{}.withDefaults().bounds)}
+		nothing := func(*group) error { return nil }
+		p := &pipeline{s: s, filling: &group{s: s}, held: &posting{octets: tt.octets, stage: nothing}}
+		p.takeHeld()
+		s.postings <- &posting{octets: 1, stage: nothing}
+		if p.take(s.postings); len(p.batch) != tt.taken || (p.held == nil) != (tt.taken == 1) {
+			t.Errorf("beside one of %d octets %d more are taken, one is held: %t", tt.octets, len(p.batch), p.held != nil)
+		}
+	}
+}
