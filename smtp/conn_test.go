@@ -146,6 +146,43 @@ func TestSessionHasACap(t *testing.T) {
 	})
 }
 
+// TestEnvelopeHasACap: recipients hold room, so a message has to begin in time; what comes after it is not bounded by that.
+func TestEnvelopeHasACap(t *testing.T) {
+	const limit = 15 * time.Minute
+	envelope := func(c *client, left time.Duration) {
+		c.ask("MAIL FROM:<x@remote.example> SIZE=1000", "250 ")
+		for at := time.Duration(0); at < limit-left; at += min(4*time.Minute, limit-left-at) {
+			time.Sleep(min(4*time.Minute, limit-left-at))
+			c.ask("RCPT TO:<bob@example.com>", "250 ")
+		}
+	}
+	onPipes(t, MX, func(t *testing.T, f *fixture, p *pipes) {
+		c, _ := p.dial(f)
+		c.expect("220 ")
+		c.ask("EHLO client.example", "250 ")
+		envelope(c, time.Second)
+		c.ask("DATA", "354 ")
+		time.Sleep(time.Minute) // the rest is a transfer
+		c.ask("Subject: late\r\n\r\nhello\r\n.", "250 ")
+		envelope(c, time.Second)
+		c.send("BDAT 7\r\nSubject")
+		c.expect("250 ")
+		time.Sleep(time.Minute)
+		c.send("BDAT 10 LAST\r\n: late\r\n\r\n")
+		c.expect("250 ")
+		time.Sleep(4 * time.Minute) // nothing is open
+		envelope(c, time.Second)
+		c.ask("RSET", "250 ")
+		envelope(c, time.Second)
+		begun := time.Now()
+		c.expect("421 4.4.2")
+		c.closed()
+		if d := time.Since(begun); d != time.Second {
+			t.Errorf("closed %v after the last recipient, want a second", d)
+		}
+	})
+}
+
 func TestPeerThatReadsNothing(t *testing.T) {
 	onPipes(t, MX, func(t *testing.T, f *fixture, p *pipes) {
 		c, _ := p.dial(f) // never reads the greeting

@@ -7,8 +7,9 @@ type Limits struct {
 	// Idle is how long a client may be silent (RFC 5321 §4.5.3.2.7: at least 5 minutes); LoginIdle the same on the submission door
 	// before AUTH.
 	Idle, LoginIdle time.Duration
-	// Handshake is for STARTTLS and the EHLO after it; Write for each packet of replies; Session for everything.
-	Handshake, Write, Session time.Duration
+	// Handshake is for STARTTLS and the EHLO after it; Write for each packet of replies; Envelope from MAIL to the message, as recipients
+	// hold room meanwhile; Session for everything.
+	Handshake, Write, Envelope, Session time.Duration
 	// MinRate is the least number of octets a second in a transfer, on average over each RateWindow of waiting for the client.
 	MinRate    int64
 	RateWindow time.Duration
@@ -30,7 +31,7 @@ type Limits struct {
 func defaultLimits() Limits {
 	return Limits{
 		Idle: 5 * time.Minute, LoginIdle: time.Minute,
-		Handshake: 30 * time.Second, Write: time.Minute, Session: 6 * time.Hour,
+		Handshake: 30 * time.Second, Write: time.Minute, Envelope: 15 * time.Minute, Session: 6 * time.Hour,
 		MinRate: 100, RateWindow: 2 * time.Minute,
 		Flood:       64 << 20,
 		IdleReplies: 1000, IdleReplyRate: 1,
@@ -50,6 +51,7 @@ func (l Limits) withDefaults(door Door) Limits {
 	setDefault(&l.LoginIdle, d.LoginIdle)
 	setDefault(&l.Handshake, d.Handshake)
 	setDefault(&l.Write, d.Write)
+	setDefault(&l.Envelope, d.Envelope)
 	setDefault(&l.Session, d.Session)
 	setDefault(&l.MinRate, d.MinRate)
 	setDefault(&l.RateWindow, d.RateWindow)

@@ -36,7 +36,7 @@ func onProofs(t *testing.T, door Door, test func(t *testing.T, f *proofs), edit 
 		p.fixture, p.pipes = f, pipes
 		test(t, p)
 	}, append([]func(*Options){func(o *Options) {
-		o.Limits.Idle, o.Limits.LoginIdle, o.Limits.Session = 24*time.Hour, 24*time.Hour, 90*24*time.Hour
+		o.Limits.Idle, o.Limits.LoginIdle, o.Limits.Envelope, o.Limits.Session = 24*time.Hour, 24*time.Hour, 24*time.Hour, 90*24*time.Hour
 		o.Limits.RateWindow = 24 * time.Hour
 		p.grants = provide(o)
 	}}, edit...)...)

@@ -48,6 +48,7 @@ var (
 	errIdle     error = &goodbye{"nothing came in time", true}
 	errStopping error = &goodbye{"server is stopping", true}
 	errSlow     error = &goodbye{"transfer too slow", true}
+	errEnvelope error = &goodbye{"too long between MAIL and the message", true}
 	errExpired  error = &goodbye{"session too long", true}
 	errChatter  error = &goodbye{"too many commands that do nothing", false}
 	errFlood    error = &goodbye{"too much after a refusal", false}
@@ -87,6 +88,8 @@ type wire struct {
 	handshakeBy time.Time
 	// expires is when the session ends at the latest.
 	expires time.Time
+	// envelopeBy is when the message of the open transaction must have begun; zero when there is nothing to wait for.
+	envelopeBy time.Time
 	// last is set when the next reply is the last one, mute when it was written: no more is.
 	last, mute bool
 	// draining is set when the server stops, busy while there is a transaction to finish, waiting during a read.
@@ -218,6 +221,8 @@ func (w *wire) stop(now time.Time) error {
 		w.err = errStopping
 	case !now.Before(w.expires):
 		w.err = errExpired
+	case w.envelopeLate(now):
+		w.err = errEnvelope
 	case w.replies < 0 && w.pace == nil:
 		w.err = errChatter
 	}
@@ -255,7 +260,15 @@ func (w *wire) deadline(now time.Time) time.Time {
 	if t.After(w.expires) {
 		t = w.expires
 	}
+	if !w.envelopeBy.IsZero() && t.After(w.envelopeBy) {
+		t = w.envelopeBy
+	}
 	return t
+}
+
+// envelopeLate reports whether a message should have begun by now.
+func (w *wire) envelopeLate(now time.Time) bool {
+	return !w.envelopeBy.IsZero() && !now.Before(w.envelopeBy)
 }
 
 // endRead judges what a read brought. Neither octets nor an error mean that it is to be tried again.
@@ -283,6 +296,8 @@ func (w *wire) endRead(now time.Time, took time.Duration, b []byte, err error) e
 		w.err = errStopping
 	case !now.Before(w.expires):
 		w.err = errExpired
+	case w.envelopeLate(now):
+		w.err = errEnvelope
 	case slow:
 		w.err = errSlow
 	case w.pace != nil && w.pace.silent < w.limits.Idle:
@@ -465,17 +480,21 @@ func (w *wire) greetedBy() (helo bool) {
 	return helo
 }
 
-// setBusy says whether a transaction is open: then a stopping server waits for its end.
+// setBusy says whether a transaction is open: then a stopping server waits for its end, and its message has to begin in time.
 func (w *wire) setBusy(busy bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.busy = busy
+	w.busy, w.envelopeBy = busy, time.Time{}
+	if busy {
+		w.envelopeBy = time.Now().Add(w.limits.Envelope)
+	}
 }
 
 // beginTransfer puts the least rate in force, endTransfer the idle time.
 func (w *wire) beginTransfer() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.envelopeBy = time.Time{}
 	if w.pace == nil {
 		w.pace = &pace{}
 	}

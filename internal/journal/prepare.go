@@ -22,6 +22,8 @@ const (
 	retryDelay = time.Second
 	// DefaultSpares is Options.Spares of those that say nothing.
 	DefaultSpares = 4
+	// RestSpares is how many of the least size Shrink leaves.
+	RestSpares = 2
 )
 
 // preparation is one segment that is being made ready in the background. Its results are there when done is closed.

@@ -6,7 +6,7 @@ import (
 )
 
 // Shrink makes the journal small after a burst: the next record begins a segment of the least size, segments that were prepared and spares
-// that are larger go. The caller's next group has to hold a record, or nothing comes of it. It belongs to the goroutine of Append, between
+// that are larger go, and so do more than RestSpares. The caller's next group has to hold a record, or nothing comes of it. It belongs to the goroutine of Append, between
 // groups. After an error the journal is as before, or (a failed sync) must not be written again.
 func (j *Journal) Shrink() error {
 	if err := j.usable(); err != nil {
@@ -22,7 +22,7 @@ func (j *Journal) Shrink() error {
 	j.target = j.minSegment
 	var kept []spare
 	for _, s := range j.spares {
-		if s.size <= j.minSegment {
+		if s.size <= j.minSegment && len(kept) < RestSpares {
 			kept = append(kept, s)
 			continue
 		}

@@ -14,9 +14,9 @@ const (
 	maxTxnRequests = 512
 	maxTxnOctets   = 4 << 20
 	// indexBatch is how many records of the journal one transaction applies, and how many make the indexer start at once.
-	indexBatch = 4096
+	indexBatch = 8192
 	// indexDelay is how long records wait for more when nobody asks for them: large transactions cost the device less.
-	indexDelay = time.Second
+	indexDelay = 2 * time.Second
 )
 
 // request is one change of what is only in the index: accounts, settings, counters and the like.
@@ -178,12 +178,13 @@ func (s *Store) follow(requests []*request) {
 
 // due returns the records to be applied now: all if somebody waits for them, or if there are many or old ones.
 func (s *Store) due(now bool) []tailed {
-	some, due := s.tail.isDue(time.Now())
+	at := time.Now()
+	some, due := s.tail.isDue(at)
 	switch {
 	case !some || s.poisoned() != nil:
 		return nil
 	case now || due || s.isEnding():
-		return s.tail.take(indexBatch)
+		return s.tail.take(at, indexBatch)
 	}
 	s.wakeLater()
 	return nil

@@ -191,7 +191,7 @@ func (m *mender) journal(ctx context.Context) (err error) {
 	if err := m.structure(ctx, s); err != nil {
 		return err
 	}
-	for batch := s.tail.take(indexBatch); len(batch) > 0; batch = s.tail.take(indexBatch) {
+	for batch := s.tail.take(s.now(), indexBatch); len(batch) > 0; batch = s.tail.take(s.now(), indexBatch) {
 		s.indexBatch(batch, nil)
 		if _, _, stuck := s.tail.full(); stuck != nil {
 			m.left(store.ProblemJournal, "journal", stuck)

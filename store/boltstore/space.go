@@ -132,8 +132,8 @@ func (s *Store) reclaim() {
 const idleAfter = 10 * time.Second
 
 // smallJournal is what the active segment, if it is mostly dead, and the spares of an idle domain may take together, in octets. What Shrink
-// leaves of the least size is not more.
-const smallJournal = (journal.DefaultSpares + 1) * journal.MinSegment
+// leaves of the least size is less, so an idle domain is made small once.
+const smallJournal = (journal.RestSpares + 2) * journal.MinSegment
 
 // restSoon arranges that the journal is looked at when nothing was committed for a while. Only the committer calls it.
 func (s *Store) restSoon() {

@@ -13,8 +13,8 @@ import (
 
 // Bounds of the tail: what is durable in the journal and not yet in the index. Beyond them the committer waits for the indexer.
 const (
-	maxTailEntries = 16 << 10
-	maxTailOctets  = 16 << 20
+	maxTailEntries = 32 << 10
+	maxTailOctets  = 24 << 20
 )
 
 // tailed is one record of the tail.
@@ -35,7 +35,8 @@ type tail struct {
 	lastCopy store.CopyID // the last durable copy, of whatever account: they ascend
 	lastJobs uint64       // the last durable record that concerns the queue
 	applied  uint64       // the last record that is durable in the index
-	since    time.Time
+	since    time.Time    // when the first of them came; of those left by a transaction, when it took the others
+	taken    time.Time    // when the indexer last took some
 	// wanted is set when somebody waits for the index.
 	wanted bool
 	// stuck is why the last attempt to bring the index up to date failed, or nil. moved is closed when an attempt has ended.
@@ -168,10 +169,10 @@ func (z *tail) part(id store.AccountID) tailPart {
 }
 
 // take returns the records that the indexer applies next, at most limit, and forgets that somebody waits.
-func (z *tail) take(limit int) []tailed {
+func (z *tail) take(now time.Time, limit int) []tailed {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	z.wanted = false
+	z.wanted, z.taken = false, now
 	return z.list[:min(limit, len(z.list))]
 }
 
@@ -208,6 +209,7 @@ func (z *tail) forget(n int) {
 	if z.list = z.list[n:]; len(z.list) == 0 {
 		z.list = nil
 	}
+	z.since = z.taken
 	for id := range touched {
 		a := z.accounts[id]
 		if a == nil {
