@@ -38,8 +38,8 @@ const (
 	// hostile: 100 octets a second on average.
 	transferWindow = 2 * time.Minute
 	transferFloor  = 12_000
-	// tlsRecord is the largest record of TLS (RFC 8446 §5.1).
-	tlsRecord = 16 << 10
+	// tlsPiece is what is written to TLS at once: four of its largest records (RFC 8446 §5.1).
+	tlsPiece = 64 << 10
 )
 
 // Limits are the times that a Server keeps. A zero field is its default.

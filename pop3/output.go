@@ -70,10 +70,11 @@ type pacer struct {
 	sent     int           // in this window
 }
 
-// newPacer asks for the same rate with TLS and without. TLS cannot go on after a deadline, so there a window is one record.
+// newPacer asks for the same rate with TLS and without. TLS cannot go on after a deadline, so there a window is one
+// write, and as long as the rate allows: some eleven minutes.
 func newPacer(c net.Conn) *pacer {
 	if _, secure := c.(interface{ Handshake() error }); secure {
-		return &pacer{Conn: c, floor: tlsRecord, window: transferWindow * tlsRecord / transferFloor}
+		return &pacer{Conn: c, floor: tlsPiece, window: transferWindow * tlsPiece / transferFloor}
 	}
 	return &pacer{Conn: c, floor: transferFloor, window: transferWindow, whole: true}
 }

@@ -24,9 +24,9 @@ func (c *tlsLike) Write(p []byte) (int, error) {
 }
 
 // TestPacer: whatever the size of a write, floor octets in each window are enough, and one octet less is not. Nothing is lost or doubled
-// when a deadline cuts a write. TLS cannot go on after that, so it never gets there: its pieces are no larger than a record.
+// when a deadline cuts a write. TLS cannot go on after that, so it never gets there: its pieces are no larger than a window's.
 func TestPacer(t *testing.T) {
-	const size = 5*tlsRecord + 100
+	const size = 5*tlsPiece + 100
 	content := bytes.Repeat([]byte("0123456789abcdef\n"), size/17+1)[:size]
 	for name, tt := range map[string]struct {
 		reads func(p *pacer) (each int, pause time.Duration) // octets that the client reads before each pause
@@ -80,7 +80,7 @@ func TestPacer(t *testing.T) {
 					if err != nil && (took < p.window || took > 2*(p.window+deadlineSlack)) {
 						t.Errorf("secure %v: given up after %v", secure, took)
 					}
-					if secure && conn.largest > tlsRecord {
+					if secure && conn.largest > tlsPiece {
 						t.Errorf("a piece of %d octets below TLS", conn.largest)
 					}
 				})

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"latchkey/internal/vfs"
 	"latchkey/store"
@@ -16,6 +17,12 @@ import (
 
 // blockSize is how much of a body one checksum covers, and how much of it a reader holds.
 const blockSize = 64 << 10
+
+// wideSize is what readers of bodies hold that are longer, if no more than maxWide do: fewer and larger pieces are quicker to send.
+const (
+	wideSize = 4 * blockSize
+	maxWide  = 8
+)
 
 // sumSize is the size of one checksum in a file's trailer.
 const sumSize = 4
@@ -62,9 +69,33 @@ type bodies struct {
 	dir   string        // the data directory
 	syncs chan struct{} // bounds the syncs, each of which holds a thread
 	pool  *sync.Pool    // of *[readSize]byte, for readers
+	wide  wideBuffers
 
 	mu     sync.Mutex
 	flying map[token]struct{} // in large/, but not yet or no longer in the index; guarded by mu
+}
+
+// wideBuffers lends buffers of wideSize octets, maxWide at a time.
+type wideBuffers struct {
+	taken atomic.Int32
+	pool  sync.Pool // of *[wideSize]byte
+}
+
+// borrow returns a buffer, or nil if there is none left.
+func (w *wideBuffers) borrow() *[wideSize]byte {
+	if w.taken.Add(1) > maxWide {
+		w.taken.Add(-1)
+		return nil
+	}
+	if b, ok := w.pool.Get().(*[wideSize]byte); ok {
+		return b
+	}
+	return new([wideSize]byte)
+}
+
+func (w *wideBuffers) giveBack(b *[wideSize]byte) {
+	w.pool.Put(b)
+	w.taken.Add(-1)
 }
 
 // launch notes that a body is in large/ without a record in the index, and landed that this is over.
@@ -123,23 +154,24 @@ func (b *bodies) open(ref body) (*bodyReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("body %s: %w", ref.token, err)
 	}
-	r := &bodyReader{f: f, ref: ref, pool: b.pool}
+	r := &bodyReader{f: f, ref: ref, bodies: b}
 	if err := r.readTrailer(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return r, nil
 }
 
-// bodyReader yields a body block by block, each only after its checksum held. It keeps at most one block in memory.
+// bodyReader yields a body, each block only after its checksum held. It keeps one block in memory, or wideSize octets.
 type bodyReader struct {
-	f     vfs.File
-	ref   body
-	sums  []byte
-	next  int    // the block to be read next
-	block []byte // what is left of the present block
-	buf   *[readSize]byte
-	pool  *sync.Pool
-	err   error
+	f      vfs.File
+	ref    body
+	bodies *bodies
+	sums   []byte
+	next   int    // the block to be read next
+	ready  []byte // what is left of the present blocks
+	buf    *[readSize]byte
+	wide   *[wideSize]byte // instead of buf
+	err    error
 }
 
 func (r *bodyReader) damaged(format string, args ...any) error {
@@ -167,67 +199,86 @@ func (r *bodyReader) readTrailer() error {
 
 // Read yields checked octets, or store.ErrDamaged.
 func (r *bodyReader) Read(p []byte) (int, error) {
-	if len(r.block) == 0 && r.err == nil {
+	if len(r.ready) == 0 && r.err == nil {
 		r.err = r.fill()
 	}
-	if len(r.block) == 0 {
+	if len(r.ready) == 0 {
 		return 0, r.err
 	}
-	n := copy(p, r.block)
-	r.block = r.block[n:]
+	n := copy(p, r.ready)
+	r.ready = r.ready[n:]
 	return n, nil
 }
 
-// WriteTo implements io.WriterTo: block by block, without a copy in between.
+// WriteTo implements io.WriterTo, without a copy in between.
 func (r *bodyReader) WriteTo(w io.Writer) (n int64, err error) {
 	for {
-		if len(r.block) > 0 {
-			m, err := w.Write(r.block)
+		if len(r.ready) > 0 {
+			m, err := w.Write(r.ready)
 			n += int64(m)
-			r.block = r.block[m:]
+			r.ready = r.ready[m:]
 			if err != nil {
 				return n, err
 			}
 		}
 		if r.err == nil {
 			r.err = r.fill()
+			continue // what is there comes before an error
 		}
 		if errors.Is(r.err, io.EOF) {
 			return n, nil
 		}
-		if r.err != nil {
-			return n, r.err
-		}
+		return n, r.err
 	}
 }
 
+// fill reads the next blocks. Those before a bad one are yielded.
 func (r *bodyReader) fill() error {
 	off := int64(r.next) * blockSize
 	if off >= r.ref.size {
 		return io.EOF
 	}
-	if r.buf == nil {
-		r.buf, _ = r.pool.Get().(*[readSize]byte)
+	piece := r.space()
+	piece = piece[:min(int64(len(piece)), r.ref.size-off)]
+	n, err := r.f.ReadAt(piece, off)
+	for at := 0; at < len(piece); r.next++ {
+		block := piece[at:min(at+blockSize, len(piece))]
+		if at+len(block) > n {
+			return r.damaged("block %d: %w", r.next, err)
+		}
+		want := binary.BigEndian.Uint32(r.sums[r.next*sumSize:])
+		if sum := crc32.Checksum(block, castagnoli()); sum != want {
+			return r.damaged("checksum of block %d is %08x, want %08x", r.next, sum, want)
+		}
+		at += len(block)
+		r.ready = piece[:at]
 	}
-	block := r.buf[:min(blockSize, r.ref.size-off)]
-	if n, err := r.f.ReadAt(block, off); n < len(block) {
-		return r.damaged("block %d: %w", r.next, err)
-	}
-	want := binary.BigEndian.Uint32(r.sums[r.next*sumSize:])
-	if sum := crc32.Checksum(block, castagnoli()); sum != want {
-		return r.damaged("checksum of block %d is %08x, want %08x", r.next, sum, want)
-	}
-	r.block = block
-	r.next++
 	return nil
 }
 
-// Close gives the file and the block back.
+// space is what the next blocks are read into.
+func (r *bodyReader) space() []byte {
+	if r.buf == nil && r.wide == nil && r.ref.size > blockSize {
+		r.wide = r.bodies.wide.borrow()
+	}
+	if r.wide != nil {
+		return r.wide[:]
+	}
+	if r.buf == nil {
+		r.buf, _ = r.bodies.pool.Get().(*[readSize]byte)
+	}
+	return r.buf[:blockSize]
+}
+
+// Close gives the file and the memory back.
 func (r *bodyReader) Close() error {
 	if r.buf != nil {
-		r.pool.Put(r.buf)
-		r.buf, r.block = nil, nil
+		r.bodies.pool.Put(r.buf)
 	}
+	if r.wide != nil {
+		r.bodies.wide.giveBack(r.wide)
+	}
+	r.buf, r.wide, r.ready = nil, nil, nil
 	r.err = store.ErrClosed
 	f := r.f
 	if r.f = nil; f == nil {

@@ -1,6 +1,7 @@
 package boltstore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +19,7 @@ import (
 
 // TestDamagedBody: no wrong octet of a body is ever handed out, whatever happened to its file.
 func TestDamagedBody(t *testing.T) {
-	const size = 2*blockSize + 100
+	const size = wideSize + blockSize + 100
 	const header = len("Subject: one\r\n\r\n")
 	tests := []struct {
 		name   string
@@ -28,12 +29,13 @@ func TestDamagedBody(t *testing.T) {
 		{"first octet", flip(0), 0},
 		{"end of the first block", flip(blockSize - 1), 0},
 		{"second block", flip(blockSize), blockSize},
-		{"last octet", flip(header + size - 1), 2 * blockSize},
+		{"block behind what is read at once", flip(wideSize), wideSize},
+		{"last octet", flip(header + size - 1), wideSize + blockSize},
 		{"trailer", flip(header + size), 0},
-		{"end of the trailer", flip(header + size + 3*sumSize - 1), 0},
+		{"end of the trailer", flip(header + size + 6*sumSize - 1), 0},
 		{"cut", func(p string) error { return os.Truncate(p, size/2) }, 0},
-		{"one octet short", func(p string) error { return os.Truncate(p, int64(header+size+3*sumSize-1)) }, 0},
-		{"longer", func(p string) error { return os.Truncate(p, int64(header+size+3*sumSize+1)) }, 0},
+		{"one octet short", func(p string) error { return os.Truncate(p, int64(header+size+6*sumSize-1)) }, 0},
+		{"longer", func(p string) error { return os.Truncate(p, int64(header+size+6*sumSize+1)) }, 0},
 		{"empty", func(p string) error { return os.Truncate(p, 0) }, 0},
 		{"missing", os.Remove, 0},
 	}
@@ -55,10 +57,9 @@ func TestDamagedBody(t *testing.T) {
 			}
 			defer func() { _ = m.Close() }()
 			prefix := len("X-Copy: 1\r\n")
-			r, err := m.OpenMessage(t.Context(), ids(t, m)[0])
-			expectDamage(t, r, err, prefix+tt.whole, "X-Copy: 1\r\nSubject: one\r\n\r\n"+strings.Repeat("x", size))
-			r, err = s.OpenJob(t.Context(), 1)
-			expectDamage(t, r, err, tt.whole, "Subject: one\r\n\r\n"+strings.Repeat("x", size))
+			text := "Subject: one\r\n\r\n" + strings.Repeat("x", size)
+			expectDamage(t, func() (io.ReadCloser, error) { return m.OpenMessage(t.Context(), ids(t, m)[0]) }, prefix+tt.whole, "X-Copy: 1\r\n"+text)
+			expectDamage(t, func() (io.ReadCloser, error) { return s.OpenJob(t.Context(), 1) }, tt.whole, text)
 			problems, err := s.Check(t.Context())
 			if err != nil || len(problems) != 1 || problems[0].Kind != store.ProblemMessage {
 				t.Errorf("Check: %+v, %v, want one damaged message", problems, err)
@@ -87,24 +88,77 @@ func onlyBody(t *testing.T, dir string) string {
 	return filepath.Join(dir, largeName, entries[0].Name())
 }
 
-func expectDamage(t *testing.T, r io.ReadCloser, err error, whole int, text string) {
+// expectDamage reads twice, by Read and by WriteTo.
+func expectDamage(t *testing.T, open func() (io.ReadCloser, error), whole int, text string) {
 	t.Helper()
-	if err != nil {
+	for _, read := range []func(r io.Reader) ([]byte, error){
+		io.ReadAll,
+		func(r io.Reader) ([]byte, error) {
+			var b bytes.Buffer
+			_, err := r.(io.WriterTo).WriteTo(&b)
+			return b.Bytes(), err
+		},
+	} {
+		r, err := open()
+		if err != nil {
+			if !errors.Is(err, store.ErrDamaged) {
+				t.Errorf("error %v, want %v", err, store.ErrDamaged)
+			}
+			continue
+		}
+		b, err := read(r)
 		if !errors.Is(err, store.ErrDamaged) {
 			t.Errorf("error %v, want %v", err, store.ErrDamaged)
 		}
-		return
+		if len(b) > whole || string(b) != text[:len(b)] {
+			t.Errorf("read %d octets, want at most %d, and right ones", len(b), whole)
+		}
+		if _, again := r.Read(make([]byte, 1)); !errors.Is(again, store.ErrDamaged) {
+			t.Errorf("read again: %v, want %v", again, store.ErrDamaged)
+		}
+		_ = r.Close()
 	}
-	defer func() { _ = r.Close() }()
-	b, err := io.ReadAll(r)
-	if !errors.Is(err, store.ErrDamaged) {
-		t.Errorf("error %v, want %v", err, store.ErrDamaged)
+}
+
+// TestWideReaders: so many readers of large bodies have large buffers and the others small ones; all read the same, and give them back.
+func TestWideReaders(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	initData(t, dir)
+	s := openData(t, dir, Options{})
+	defer closeData(t, s)
+	const size = wideSize + blockSize + 100
+	if err := send(s, newLedger(), "one", size, true); err != nil {
+		t.Fatal(err)
 	}
-	if len(b) > whole || string(b) != text[:len(b)] {
-		t.Errorf("read %d octets, want at most %d, and right ones", len(b), whole)
+	m := openDrop(t, s, 1)
+	defer func() { _ = m.Close() }()
+	id := ids(t, m)[0]
+	var readers []io.ReadCloser
+	for n := 1; n <= maxWide+2; n++ {
+		r, err := m.OpenMessage(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.CopyN(io.Discard, r, 100); err != nil { // the buffer is lent with the first octet of the body
+			t.Fatal(err)
+		}
+		readers = append(readers, r)
+		if got := int(s.bodies.wide.taken.Load()); got != min(n, maxWide) {
+			t.Errorf("%d readers have %d large buffers", n, got)
+		}
 	}
-	if _, again := r.Read(make([]byte, 1)); !errors.Is(again, store.ErrDamaged) {
-		t.Errorf("read again: %v, want %v", again, store.ErrDamaged)
+	want := strings.Repeat("x", 1000)
+	for i, r := range readers {
+		b, err := io.ReadAll(r)
+		if err != nil || len(b) < size-100 || len(b) > size || string(b[len(b)-1000:]) != want {
+			t.Errorf("reader %d: %d octets: %v", i, len(b), err)
+		}
+		if err := errors.Join(r.Close(), r.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := s.bodies.wide.taken.Load(); got != 0 {
+		t.Errorf("%d large buffers were not given back", got)
 	}
 }
 
@@ -138,8 +192,7 @@ func TestSwappedBody(t *testing.T) {
 	}
 	defer func() { _ = m.Close() }()
 	for _, id := range ids(t, m) {
-		r, err := m.OpenMessage(t.Context(), id)
-		expectDamage(t, r, err, len("X-Copy: 1\r\n"), "X-Copy: 1\r\n")
+		expectDamage(t, func() (io.ReadCloser, error) { return m.OpenMessage(t.Context(), id) }, len("X-Copy: 1\r\n"), "X-Copy: 1\r\n")
 	}
 }
 
