@@ -24,7 +24,7 @@ type engine struct {
 
 // testBounds are small enough to be reached in a moment.
 func testBounds() bounds {
-	return bounds{counters: 300, grants: 60, accountGrants: 20, sessions: 200, entries: 150, statNames: 100, events: 500, reservations: 40, tailEntries: 100, tailOctets: 64 << 10, compact: 64 << 10, journal: smallJournal, idle: uint64(time.Hour)}
+	return bounds{counters: 300, grants: 60, accountGrants: 20, sessions: 200, entries: 150, statNames: 100, events: 500, reservations: 40, tailEntries: 100, tailOctets: 64 << 10, compact: 64 << 10, journal: smallJournal, idle: uint64(time.Hour), indexDelay: uint64(time.Second)}
 }
 
 func newEngine(t *testing.T) storetest.Engine {

@@ -473,7 +473,7 @@ func TestLazyFiguresAreWritten(t *testing.T) {
 func TestRestBehindTheIndex(t *testing.T) {
 	f := vfstest.NewTrace(vfs.OS{})
 	o := Options{fs: f, journal: smallSegments()}.withDefaults()
-	o.bounds.idle, o.bounds.journal = uint64(20*time.Millisecond), 100<<10
+	o.bounds.idle, o.bounds.indexDelay, o.bounds.journal = uint64(20*time.Millisecond), uint64(time.Second), 100<<10
 	s, _ := fresh(t, o)
 	for range 50 {
 		deliver(t, s, 5_000, 1)

@@ -15,8 +15,9 @@ const (
 	maxTxnOctets   = 4 << 20
 	// indexBatch is how many records of the journal one transaction applies, and how many make the indexer start at once.
 	indexBatch = 8192
-	// indexDelay is how long records wait for more when nobody asks for them: large transactions cost the device less.
-	indexDelay = 2 * time.Second
+	// indexDelay is how long records wait for more when nobody asks for them: large transactions cost the device less, and few of them hold up
+	// few of the journal's syncs.
+	indexDelay = 5 * time.Second
 )
 
 // request is one change of what is only in the index: accounts, settings, counters and the like.
@@ -87,7 +88,7 @@ func (s *Store) wake() {
 // wakeLater makes the indexer look when the records of the tail have waited long enough. There is no timer while the tail is empty.
 func (s *Store) wakeLater() {
 	if s.delayed.CompareAndSwap(false, true) {
-		time.AfterFunc(indexDelay, func() {
+		time.AfterFunc(time.Duration(s.bounds.indexDelay), func() {
 			s.delayed.Store(false)
 			s.wake()
 		})

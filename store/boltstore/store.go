@@ -42,7 +42,7 @@ type Options struct {
 }
 
 // bounds are the store's bounds that a test would take long to reach.
-type bounds struct{ counters, grants, accountGrants, sessions, entries, statNames, events, reservations, tailEntries, tailOctets, compact, journal, idle uint64 }
+type bounds struct{ counters, grants, accountGrants, sessions, entries, statNames, events, reservations, tailEntries, tailOctets, compact, journal, idle, indexDelay uint64 }
 
 func (o Options) withDefaults() Options {
 	if o.Logger == nil {
@@ -68,7 +68,7 @@ func (o Options) withDefaults() Options {
 			counters: store.MaxCounters, grants: store.MaxGrants, accountGrants: store.MaxAccountGrants, sessions: store.MaxWebSessions,
 			entries: store.MaxAuditEntries, statNames: store.MaxStatNames, events: store.MaxTrailEvents,
 			reservations: store.MaxReservations, tailEntries: maxTailEntries, tailOctets: maxTailOctets, compact: compactAbove,
-			journal: smallJournal, idle: uint64(idleAfter),
+			journal: smallJournal, idle: uint64(idleAfter), indexDelay: uint64(indexDelay),
 		}
 	}
 	return o

@@ -27,6 +27,7 @@ type tailed struct {
 // tail is what the index does not know yet. Readers lay it over the index.
 type tail struct {
 	maxEntries, maxOctets int
+	delay                 time.Duration
 
 	mu       sync.Mutex // guards the rest
 	list     []tailed   // in order
@@ -68,7 +69,7 @@ type tailGone struct {
 }
 
 func newTail(b bounds) tail {
-	return tail{maxEntries: int(b.tailEntries), maxOctets: int(b.tailOctets), moved: make(chan struct{}), accounts: make(map[store.AccountID]*tailPart), large: make(map[store.MessageID]body),
+	return tail{maxEntries: int(b.tailEntries), maxOctets: int(b.tailOctets), delay: time.Duration(b.indexDelay), moved: make(chan struct{}), accounts: make(map[store.AccountID]*tailPart), large: make(map[store.MessageID]body),
 		unlisted: make(map[store.AccountID][]*maildrop)}
 }
 
@@ -238,7 +239,7 @@ func (z *tail) waits() (entries, octets int, since time.Time) {
 func (z *tail) isDue(now time.Time) (some, due bool) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	return len(z.list) > 0, z.wanted || z.isLong() || now.Sub(z.since) >= indexDelay
+	return len(z.list) > 0, z.wanted || z.isLong() || now.Sub(z.since) >= z.delay
 }
 
 // full reports whether the bounds are reached; it returns what is closed when that may have changed, and why the index does not follow.
