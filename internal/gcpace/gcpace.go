@@ -13,13 +13,14 @@ import (
 	"time"
 )
 
-// Headroom is how far a heap may grow between two collections on account of the pace, in octets. A heap that holds more than that may
-// double, as ever.
+// Headroom is how far a heap may grow between two collections, in octets. Only one that holds more than twice as much may grow further: by
+// half.
 const Headroom = 32 << 20
 
 const (
-	// usual and most bound the growth between two collections, in per cent of what is alive.
-	usual, most = 100, 1600
+	// usual is the growth between two collections, in per cent of what is alive, of a process that is not busy; least and most bound that of
+	// one that is.
+	usual, least, most = 100, 50, 1600
 	// Collections that follow each other sooner than often let the heap grow more, those that come later than seldom less.
 	often, seldom = 250 * time.Millisecond, 2 * time.Second
 	// restAfter is how long there is no collection before the process counts as resting.
@@ -38,7 +39,7 @@ func next(percent int, since time.Duration, live uint64) int {
 	if live > 0 {
 		bound = min(bound, int(Headroom*100/live))
 	}
-	return max(min(percent, bound), usual)
+	return max(min(max(percent, usual), bound), least)
 }
 
 // pacer sets the growth after each collection.

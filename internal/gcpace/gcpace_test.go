@@ -28,7 +28,11 @@ func TestNext(t *testing.T) {
 		{"nothing known to be alive", most / 2, 0, 0, most},
 		{"at the headroom", 200, often, Headroom / 2, 200},
 		{"beyond the headroom", 400, often, Headroom / 2, 200},
-		{"far beyond the headroom", 400, 0, 4 * Headroom, 100},
+		{"alive as much as the headroom", 400, often, Headroom, 100},
+		{"alive more than the headroom", 400, often, Headroom / 4 * 5, 80},
+		{"alive twice the headroom", 100, often, 2 * Headroom, least},
+		{"far beyond the headroom", 400, 0, 4 * Headroom, least},
+		{"small again", least, often, mib, 100},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := next(tt.percent, tt.since, tt.live); got != tt.want {

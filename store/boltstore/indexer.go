@@ -15,6 +15,8 @@ const (
 	maxTxnOctets   = 4 << 20
 	// indexBatch is how many records of the journal one transaction applies, and how many make the indexer start at once.
 	indexBatch = 8192
+	// indexOctets is how much they may come to, as entry.octets has it: what a transaction changes is in memory until it is committed.
+	indexOctets = 5 << 20
 	// indexDelay is how long records wait for more when nobody asks for them: large transactions cost the device less, and few of them hold up
 	// few of the journal's syncs.
 	indexDelay = 5 * time.Second
@@ -155,8 +157,8 @@ func (s *Store) gatherRequests(requests []*request, held *request) (full []*requ
 // follow applies the tail as far as it is due, and then the requests, which so come after everything that was durable before them.
 func (s *Store) follow(requests []*request) {
 	for {
-		batch := s.due(len(requests) > 0)
-		if len(batch) == indexBatch {
+		batch, more := s.due(len(requests) > 0)
+		if more {
 			s.indexBatch(batch, nil)
 			if _, _, stuck := s.tail.full(); stuck == nil {
 				continue
@@ -177,18 +179,18 @@ func (s *Store) follow(requests []*request) {
 	}
 }
 
-// due returns the records to be applied now: all if somebody waits for them, or if there are many or old ones.
-func (s *Store) due(now bool) []tailed {
+// due returns the records to be applied now, if somebody waits for them, or if there are many or old ones; more is set if that is not all.
+func (s *Store) due(now bool) (batch []tailed, more bool) {
 	at := time.Now()
 	some, due := s.tail.isDue(at)
 	switch {
 	case !some || s.poisoned() != nil:
-		return nil
+		return nil, false
 	case now || due || s.isEnding():
-		return s.tail.take(at, indexBatch)
+		return s.tail.take(at)
 	}
 	s.wakeLater()
-	return nil
+	return nil, false
 }
 
 // indexBatch makes records and requests durable in the index. Requests that are refused have their error.

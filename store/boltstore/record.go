@@ -427,7 +427,7 @@ func (m *messageEntry) octets() int {
 
 func outcomesOctets(outcomes []store.Outcome) (n int) {
 	for i := range outcomes {
-		n += 150 + len(outcomes[i].Text)
+		n += 400 + len(outcomes[i].Text) // each changes a job, a place in the order of jobs, and the trail
 	}
 	return n
 }

@@ -191,7 +191,9 @@ func (m *mender) journal(ctx context.Context) (err error) {
 	if err := m.structure(ctx, s); err != nil {
 		return err
 	}
-	for batch := s.tail.take(s.now(), indexBatch); len(batch) > 0; batch = s.tail.take(s.now(), indexBatch) {
+	for more := true; more; {
+		var batch []tailed
+		batch, more = s.tail.take(s.now())
 		s.indexBatch(batch, nil)
 		if _, _, stuck := s.tail.full(); stuck != nil {
 			m.left(store.ProblemJournal, "journal", stuck)

@@ -169,12 +169,17 @@ func (z *tail) part(id store.AccountID) tailPart {
 	return tailPart{}
 }
 
-// take returns the records that the indexer applies next, at most limit, and forgets that somebody waits.
-func (z *tail) take(now time.Time, limit int) []tailed {
+// take returns the records that the indexer applies next, as many as one transaction should have, and forgets that somebody waits. more is
+// set if there are others behind them.
+func (z *tail) take(now time.Time) (batch []tailed, more bool) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	z.wanted, z.taken = false, now
-	return z.list[:min(limit, len(z.list))]
+	n := 0
+	for octets := 0; n < min(indexBatch, len(z.list)) && octets < indexOctets; n++ {
+		octets += z.list[n].octets
+	}
+	return z.list[:n], n < len(z.list)
 }
 
 // done notes that an attempt to apply n records has ended.

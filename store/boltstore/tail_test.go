@@ -35,7 +35,7 @@ func TestTailIsDue(t *testing.T) {
 	due(indexDelay-1, false)
 	due(indexDelay, true)
 
-	batch := z.take(begun.Add(indexDelay), indexBatch)
+	batch, _ := z.take(begun.Add(indexDelay))
 	add(indexDelay+time.Second/2, 1) // while the transaction goes on
 	z.done(len(batch), nil)
 	if n, _, since := z.waits(); n != 1 || !since.Equal(begun.Add(indexDelay)) {
@@ -53,8 +53,38 @@ func TestTailIsDue(t *testing.T) {
 	}
 	due(indexDelay+time.Second, true)
 
-	batch = z.take(begun.Add(indexDelay+time.Second), indexBatch)
+	batch, _ = z.take(begun.Add(indexDelay + time.Second))
 	z.done(len(batch), nil)
 	add(3*indexDelay, 1)
 	due(4*indexDelay-1, false)
+}
+
+// TestTailTakesSome: what the indexer takes at once is bounded in records and in octets.
+func TestTailTakesSome(t *testing.T) {
+	for _, tt := range []struct {
+		name         string
+		records      int
+		octets       int // of each
+		batch        int
+		more         bool
+	}{
+		{"none", 0, 0, 0, false},
+		{"one record less", indexBatch - 1, 1, indexBatch - 1, false},
+		{"all records", indexBatch, 1, indexBatch, false},
+		{"one record more", indexBatch + 1, 1, indexBatch, true},
+		{"all octets", 5, indexOctets / 5, 5, false},
+		{"some octets more", 6, indexOctets / 5, 5, true},
+		{"less than all octets", 6, indexOctets/5 - 1, 6, false},
+		{"large records", 2, 2 * indexOctets, 1, true},
+	} {
+		z := newTail(Options{}.withDefaults().bounds)
+		entries := make([]tailed, tt.records)
+		for i := range entries {
+			entries[i] = tailed{entry: &messageEntry{}, mark: journal.Mark{Seq: uint64(i) + 1}, octets: tt.octets}
+		}
+		z.add(time.Unix(1_000_000, 0), entries)
+		if batch, more := z.take(time.Unix(1_000_000, 0)); len(batch) != tt.batch || more != tt.more {
+			t.Errorf("%s: %d records, more %v; want %d, %v", tt.name, len(batch), more, tt.batch, tt.more)
+		}
+	}
 }
