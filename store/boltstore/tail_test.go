@@ -62,11 +62,11 @@ func TestTailIsDue(t *testing.T) {
 // TestTailTakesSome: what the indexer takes at once is bounded in records and in octets.
 func TestTailTakesSome(t *testing.T) {
 	for _, tt := range []struct {
-		name         string
-		records      int
-		octets       int // of each
-		batch        int
-		more         bool
+		name    string
+		records int
+		octets  int // of each
+		batch   int
+		more    bool
 	}{
 		{"none", 0, 0, 0, false},
 		{"one record less", indexBatch - 1, 1, indexBatch - 1, false},
