@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -285,6 +287,28 @@ func (g *growth) sessions(ctx context.Context, n int, note func(growthMeasure, f
 	return nil
 }
 
+// warm reads all files of a data directory, so that the system has them in memory: it may have put aside what was written a while ago, and
+// then it is the device that is measured.
+func warm(dir string) error {
+	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !entry.Type().IsRegular() {
+			return nil // gone meanwhile, or nothing to read
+		}
+		if err != nil {
+			return err
+		}
+		file, err := os.Open(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, file)
+		return errors.Join(err, file.Close())
+	})
+}
+
 // reads measures RETR of messages here and there in one mailbox, and in the largest UIDL.
 func (g *growth) reads(ctx context.Context, name string, m growthMeasure, note func(growthMeasure, float64)) error {
 	w, _, count, _, err := visit(g.ours.pop, name, nil, 64<<10)
@@ -294,6 +318,9 @@ func (g *growth) reads(ctx context.Context, name string, m growthMeasure, note f
 	defer w.close()
 	if count == 0 {
 		return fmt.Errorf("%s is empty", name)
+	}
+	if err := warm(g.ours.dir); err != nil {
+		return err
 	}
 	var raw, room []byte
 	retr, err := sample(ctx, func(int) (time.Duration, error) {
