@@ -6,8 +6,8 @@ import (
 )
 
 // Shrink makes the journal small after a burst: the next record begins a segment of the least size, segments that were prepared and spares
-// that are larger go, and so do more than RestSpares. The caller's next group has to hold a record, or nothing comes of it. It belongs to the goroutine of Append, between
-// groups. After an error the journal is as before, or (a failed sync) must not be written again.
+// that are larger go, and so do more than RestSpares. The caller's next group has to hold a record, or nothing comes of it. It belongs to the
+// goroutine of Append, between groups. After an error the journal is as before, or (a failed sync) must not be written again.
 func (j *Journal) Shrink() error {
 	if err := j.usable(); err != nil {
 		return err

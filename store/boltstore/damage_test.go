@@ -110,8 +110,8 @@ func expectDamage(t *testing.T, open func() (io.ReadCloser, error), whole int, t
 		if !errors.Is(err, store.ErrDamaged) {
 			t.Errorf("error %v, want %v", err, store.ErrDamaged)
 		}
-		if len(b) > whole || string(b) != text[:len(b)] {
-			t.Errorf("read %d octets, want at most %d, and right ones", len(b), whole)
+		if len(b) != whole || string(b) != text[:whole] {
+			t.Errorf("read %d octets, want %d, and right ones", len(b), whole)
 		}
 		if _, again := r.Read(make([]byte, 1)); !errors.Is(again, store.ErrDamaged) {
 			t.Errorf("read again: %v, want %v", again, store.ErrDamaged)

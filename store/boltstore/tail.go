@@ -69,8 +69,10 @@ type tailGone struct {
 }
 
 func newTail(b bounds) tail {
-	return tail{maxEntries: int(b.tailEntries), maxOctets: int(b.tailOctets), delay: time.Duration(b.indexDelay), moved: make(chan struct{}), accounts: make(map[store.AccountID]*tailPart), large: make(map[store.MessageID]body),
-		unlisted: make(map[store.AccountID][]*maildrop)}
+	return tail{
+		maxEntries: int(b.tailEntries), maxOctets: int(b.tailOctets), delay: time.Duration(b.indexDelay), moved: make(chan struct{}),
+		accounts: make(map[store.AccountID]*tailPart), large: make(map[store.MessageID]body), unlisted: make(map[store.AccountID][]*maildrop),
+	}
 }
 
 func (z *tail) account(id store.AccountID) *tailPart {
@@ -169,17 +171,18 @@ func (z *tail) part(id store.AccountID) tailPart {
 	return tailPart{}
 }
 
-// take returns the records that the indexer applies next, as many as one transaction should have, and forgets that somebody waits. more is
-// set if there are others behind them.
+// take returns the records that the indexer applies next, as many as one transaction should have; more is set if there are others behind them.
+// That somebody waits is forgotten with the last of them.
 func (z *tail) take(now time.Time) (batch []tailed, more bool) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	z.wanted, z.taken = false, now
 	n := 0
 	for octets := 0; n < min(indexBatch, len(z.list)) && octets < indexOctets; n++ {
 		octets += z.list[n].octets
 	}
-	return z.list[:n], n < len(z.list)
+	more = n < len(z.list)
+	z.wanted, z.taken = z.wanted && more, now
+	return z.list[:n], more
 }
 
 // done notes that an attempt to apply n records has ended.

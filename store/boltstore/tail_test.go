@@ -83,8 +83,12 @@ func TestTailTakesSome(t *testing.T) {
 			entries[i] = tailed{entry: &messageEntry{}, mark: journal.Mark{Seq: uint64(i) + 1}, octets: tt.octets}
 		}
 		z.add(time.Unix(1_000_000, 0), entries)
+		z.wanted = true
 		if batch, more := z.take(time.Unix(1_000_000, 0)); len(batch) != tt.batch || more != tt.more {
 			t.Errorf("%s: %d records, more %v; want %d, %v", tt.name, len(batch), more, tt.batch, tt.more)
+		}
+		if z.wanted != tt.more {
+			t.Errorf("%s: somebody waits: %v", tt.name, z.wanted)
 		}
 	}
 }
