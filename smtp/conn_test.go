@@ -173,6 +173,8 @@ func TestEnvelopeHasACap(t *testing.T) {
 		time.Sleep(4 * time.Minute) // nothing is open
 		envelope(c, time.Second)
 		c.ask("RSET", "250 ")
+		time.Sleep(4 * time.Minute) // nor is it now
+		c.ask("NOOP", "250 ")
 		envelope(c, time.Second)
 		begun := time.Now()
 		c.expect("421 4.4.2")

@@ -565,3 +565,39 @@ func TestShrink(t *testing.T) {
 	w.verify()
 	w.shut()
 }
+
+// TestShrinkLeavesFewSpares: of spares that are small already only RestSpares stay, in the directory too.
+func TestShrinkLeavesFewSpares(t *testing.T) {
+	w := newWorld(t, 1)
+	must(t, w.open())
+	for w.last().Generation < 6 {
+		w.pass(time.Second) // slow enough for segments to stay small
+		must(t, w.append(1000, false), w.commit())
+	}
+	w.settleDown()
+	w.apply(len(w.durable))
+	for g := uint64(1); g < 6; g++ {
+		must(t, w.j.Free(g))
+		w.freed[g] = true
+		w.settleDown()
+	}
+	small := func(want int) {
+		t.Helper()
+		files := 0
+		for _, name := range w.files() {
+			if strings.HasSuffix(name, spareSuffix) {
+				files++
+			}
+		}
+		if _, n, octets := w.j.Segments(); n != want || files != want || octets != int64(want)*w.options.MinSegment {
+			t.Fatalf("%d spares of %d octets, %d files; want %d", n, octets, files, want)
+		}
+	}
+	small(DefaultSpares)
+	must(t, w.j.Shrink(), w.append(1000, false), w.commit())
+	w.settleDown()
+	small(RestSpares)
+	w.reopen()
+	w.verify()
+	w.shut()
+}
