@@ -31,7 +31,11 @@ func damaged(t *testing.T) *world {
 	return w
 }
 
+// file returns the file of a segment, once nothing is made or disposed of in the background.
 func (w *world) file(generation uint64) *inode {
+	if w.j != nil {
+		w.settleDown()
+	}
 	return w.disk.names[filepath.Join(dir, fileName(generation, segmentSuffix))]
 }
 

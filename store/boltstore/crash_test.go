@@ -50,7 +50,9 @@ func faultAt(t *testing.T, template string, f *vfstest.Faulty, fault error, once
 	s, err := Open(t.Context(), dir, Options{fs: f})
 	if err == nil {
 		err = fixedWork(s, l)
+		_ = s.settle(t.Context(), true)
 		hit, _ := f.Hit()
+		_ = s.settle(t.Context(), true) // a commit that was hit just now has told by then
 		isSync := hit.Kind.IsSync()
 		if isSync && err == nil && s.poisoned() == nil {
 			t.Errorf("%s failed, and nobody noticed", hit.Kind)
