@@ -202,6 +202,7 @@ func TestNoSpaceInCommit(t *testing.T) {
 		w := newWorld(t, seed)
 		must(t, w.open(), w.append(100, false), w.commit())
 		must(t, w.append(10, false), w.append(3000, false), w.append(9000, false), w.append(9000, false))
+		w.settleDown()
 		writes := 0
 		w.disk.failBy(func(_ int, what op, _ string) error {
 			if what == opWrite {
@@ -278,6 +279,7 @@ func TestFullDevice(t *testing.T) {
 	if left := int64(16<<10) - w.last().Offset; left > frameSize+300 {
 		t.Fatalf("with the reserve it ends at %v", w.last())
 	}
+	w.settleDown()
 	steps := w.disk.count()
 	if err := w.append(100, true); !errors.Is(err, ErrNoSpace) || w.disk.count() != steps {
 		t.Fatalf("within a second: %v, %d operations", err, w.disk.count()-steps)
