@@ -50,7 +50,7 @@ func TestHeapAtRest(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	deadline := time.Now().Add(5 * time.Second) // what is given back behind the acknowledgements may take a moment
+	deadline := time.Now().Add(time.Minute) // what is given back behind the acknowledgements may take a moment
 	held := liveHeap() - before
 	for held > maxHeapAtRest && time.Now().Before(deadline) {
 		held = liveHeap() - before
