@@ -12,12 +12,15 @@ import (
 type Attempt struct {
 	// Service is "pop3", "smtp" or "web".
 	Service string
-	// Mechanism is how the password came: "USER", "PLAIN" or "LOGIN".
+	// Mechanism is how the password came: "USER", "PLAIN" or "LOGIN"; for a challenge login its mechanism.
 	Mechanism string
 	// Remote is the client's address, unmapped.
 	Remote netip.Addr
 	// TLS is set when the password was not sent in the clear.
 	TLS bool
+	// OldDoor is set for a client that came by an old-client listener, which takes passwords in the clear from anywhere. Whether the
+	// account may use it is the door's question.
+	OldDoor bool
 }
 
 // Identity is who logged in.
@@ -40,6 +43,8 @@ var (
 	ErrThrottled = errors.New("auth: too many failed logins")
 	// ErrCleartext: the password would cross, or has crossed, a network without TLS.
 	ErrCleartext = errors.New("auth: TLS needed before a password")
+	// ErrBinding: SCRAM is not bound to the connection that it came over, or was talked out of it on its way (RFC 5802 §6).
+	ErrBinding = errors.New("auth: SCRAM is not bound to this connection")
 	// ErrBusy: too many logins wait for their turn; try again.
 	ErrBusy = errors.New("auth: too many logins at once")
 )

@@ -37,19 +37,21 @@ func over(remote netip.Addr) Attempt {
 // fixture is an Authenticator on a store with the mailbox alice.
 type fixture struct {
 	*Authenticator
-	t      *testing.T
-	store  *memstore.Store
-	log    *bytes.Buffer
-	clock  time.Time
-	hashes atomic.Int64
-	alice  store.Account
+	t       testing.TB
+	store   *memstore.Store
+	sealing *sealingStore
+	log     *bytes.Buffer
+	clock   time.Time
+	hashes  atomic.Int64
+	alice   store.Account
 }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	f := &fixture{t: t, store: memstore.New("example.com"), log: &bytes.Buffer{}, clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	f.sealing = &sealingStore{Store: f.store, kept: map[store.AccountID]kept{}}
 	f.Authenticator = New(Options{
-		Accounts: f.store, Settings: f.store, Guard: guard.NewLogins(guard.LoginLimits{}),
+		Accounts: f.sealing, Settings: f.store, Guard: guard.NewLogins(guard.LoginLimits{}), Sealing: f.sealing,
 		Logger: slog.New(slog.NewTextHandler(f.log, nil)), Now: func() time.Time { return f.clock },
 	})
 	f.hasher.free = func() {}

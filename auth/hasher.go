@@ -19,10 +19,11 @@ const (
 	idleBeforeFree = 2 * time.Second
 )
 
-// hasher lets password hashes run a few at a time. Turns go round the clients that wait, so that one who asks a hundred times is not
-// served a hundred times before the next; and when all places are taken, a newcomer gets one from the client that has most.
+// hasher lets password hashes, or in another instance the proofs of challenge logins, run a few at a time. Turns go round the clients
+// that wait, so that one who asks a hundred times is not served a hundred times before the next; and when all places are taken, a newcomer
+// gets one from the client that has most.
 type hasher struct {
-	free func()
+	free func() // nil: the runs leave nothing worth giving back
 
 	mu      sync.Mutex // protects the fields below
 	running int
@@ -161,7 +162,7 @@ func (h *hasher) done() {
 		return
 	}
 	h.running--
-	if h.running > 0 {
+	if h.running > 0 || h.free == nil {
 		return
 	}
 	if h.timer == nil {

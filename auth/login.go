@@ -2,12 +2,15 @@ package auth
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"runtime/debug"
 	"time"
+
+	"github.com/xdg-go/scram"
 
 	"latchkey/guard"
 	"latchkey/internal/mailaddr"
@@ -28,6 +31,8 @@ type Options struct {
 	Guard    *guard.Logins
 	// Guesses is told of wrong passwords; nil is nobody.
 	Guesses Guesses
+	// Sealing keeps passwords for challenge logins; with nil there are none.
+	Sealing Sealing
 	// Logger gets one event a login; nil discards them.
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
@@ -43,6 +48,18 @@ type Authenticator struct {
 	decoy verifier
 	// matches is verifier.matches; tests count its runs.
 	matches func(v verifier, password string) bool
+
+	// For challenge logins: passwords at rest, turns of their own (a proof takes 1 ms, a hash 35), keys of SCRAM, and a password that
+	// nobody has.
+	sealer        *sealer
+	turns         *hasher
+	scramKeys     *scramKeys
+	decoyPassword string
+	// These are openSealed, deriveSCRAM, scramSalt and the library's own nonces; tests count their runs, or play examples of an RFC.
+	open   func(key []byte, a store.Account) (password string, ok bool)
+	derive func(password string, factors scram.KeyFactors) (scram.StoredCredentials, error)
+	salt   func(key []byte, mailbox string) ([]byte, error)
+	nonce  func() string
 }
 
 // New returns an Authenticator. It starts nothing.
@@ -55,7 +72,9 @@ func New(o Options) *Authenticator {
 	}
 	return &Authenticator{
 		o: o, hasher: newHasher(debug.FreeOSMemory), cache: newCache(), matches: verifier.matches,
-		decoy: verifier{memory: argonMemory, time: argonTime, threads: argonThreads, salt: make([]byte, saltLen), key: make([]byte, keyLen)},
+		decoy:  verifier{memory: argonMemory, time: argonTime, threads: argonThreads, salt: make([]byte, saltLen), key: make([]byte, keyLen)},
+		sealer: newSealer(o.Sealing, o.Logger), turns: newHasher(nil), decoyPassword: rand.Text(),
+		scramKeys: &scramKeys{made: map[scramKey]scram.StoredCredentials{}}, open: openSealed, derive: deriveSCRAM, salt: scramSalt,
 	}
 }
 
@@ -72,21 +91,40 @@ func (a *Authenticator) Login(ctx context.Context, at Attempt, username, passwor
 
 // login returns with an error what is known of the identity, for the log.
 func (a *Authenticator) login(ctx context.Context, at Attempt, username, password string) (Identity, error) {
-	if !at.TLS && !a.CleartextAllowed(ctx, at.Remote) {
+	if !at.TLS && !at.OldDoor && !a.CleartextAllowed(ctx, at.Remote) {
 		return Identity{}, ErrCleartext
 	}
+	settings, who, err := a.claim(ctx, username)
+	if err != nil {
+		return Identity{}, err
+	}
+	if err := a.prove(ctx, at.Remote, who, password); err != nil {
+		return who.identity(), err
+	}
+	id, err := a.admit(settings, who)
+	if err == nil && mayChallenge(settings, who.account) {
+		a.sealer.keep(ctx, a.o.Now(), who.account, password)
+	}
+	return id, err
+}
+
+// claim finds out who the client wants to be.
+func (a *Authenticator) claim(ctx context.Context, username string) (store.Settings, claimant, error) {
 	settings, err := a.o.Settings.Settings(ctx)
 	if err != nil {
-		return Identity{}, fmt.Errorf("auth: settings: %w", err)
+		return settings, claimant{}, fmt.Errorf("auth: settings: %w", err)
 	}
 	who, err := a.find(ctx, username, settings.Domain)
 	if err != nil {
-		return Identity{}, fmt.Errorf("auth: account: %w", err)
+		return settings, claimant{}, fmt.Errorf("auth: account: %w", err)
 	}
-	id := Identity{Account: who.account.ID, Name: who.account.Name, CredentialVersion: who.account.CredentialVersion}
-	if err := a.prove(ctx, at.Remote, who, password); err != nil {
-		return id, err
-	}
+	return settings, who, nil
+}
+
+// admit completes the identity of somebody who has proved it, unless the account is suspended.
+func (a *Authenticator) admit(settings store.Settings, who claimant) (Identity, error) {
+	id := who.identity()
+	var err error
 	if id.Address, err = mailaddr.New(id.Name, settings.Domain); err != nil {
 		return id, fmt.Errorf("auth: address of account %d: %w", id.Account, err)
 	}
@@ -105,15 +143,20 @@ type claimant struct {
 }
 
 func (a *Authenticator) find(ctx context.Context, username, domain string) (claimant, error) {
-	name, ok := mailboxName(username, domain)
+	mailbox, ok := mailboxKey(username, domain)
 	if !ok {
-		return claimant{mailbox: username[:min(len(username), mailaddr.MaxLocalLen)]}, nil
+		return claimant{mailbox: mailbox}, nil
 	}
-	account, err := a.o.Accounts.AccountByName(ctx, name)
+	account, err := a.o.Accounts.AccountByName(ctx, mailbox)
 	if errors.Is(err, store.ErrNotFound) {
-		return claimant{mailbox: name}, nil
+		return claimant{mailbox: mailbox}, nil
 	}
-	return claimant{name, account, err == nil}, err
+	return claimant{mailbox, account, err == nil}, err
+}
+
+// identity is what is known of it so far.
+func (c claimant) identity() Identity {
+	return Identity{Account: c.account.ID, Name: c.account.Name, CredentialVersion: c.account.CredentialVersion}
 }
 
 // prove returns nil if the password is the claimant's.
@@ -205,6 +248,9 @@ func (a *Authenticator) Current(ctx context.Context, id Identity) error {
 	return nil
 }
 
+// Known reports whether somebody logged in from an address lately, by whatever door. It does not block.
+func (a *Authenticator) Known(remote netip.Addr) bool { return a.o.Guard.Home(a.o.Now(), remote) }
+
 // Hash makes the verifier of a new password. ErrPassword, or ErrBusy when too many logins wait.
 func (a *Authenticator) Hash(ctx context.Context, password string) (store.Verifier, error) {
 	if err := checkPassword(password); err != nil {
@@ -240,7 +286,7 @@ func result(err error) string {
 	case err == nil:
 		return "ok"
 	case errors.Is(err, ErrCredentials), errors.Is(err, ErrSuspended), errors.Is(err, ErrThrottled), errors.Is(err, ErrCleartext),
-		errors.Is(err, ErrBusy):
+		errors.Is(err, ErrBinding), errors.Is(err, ErrBusy):
 		return "refused"
 	case errors.Is(err, context.Canceled):
 		return "cancelled" // the client went away, or the server stops

@@ -49,3 +49,12 @@ func canonicalUser(user string) (string, bool) {
 	name, err := mailaddr.CanonicalLocal(strings.TrimSpace(user))
 	return name, err == nil
 }
+
+// mailboxKey is the name that attempts at a login name are counted under: the mailbox's canonical one, which need not exist, or the
+// beginning of what was typed, if that can be no mailbox's.
+func mailboxKey(username, domain string) (mailbox string, ok bool) {
+	if name, ok := mailboxName(username, domain); ok {
+		return name, true
+	}
+	return username[:min(len(username), mailaddr.MaxLocalLen)], false
+}

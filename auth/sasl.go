@@ -2,6 +2,7 @@ package auth
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/emersion/go-sasl"
@@ -11,7 +12,7 @@ import (
 var ErrIdentity = errors.New("auth: acting as somebody else is not supported")
 
 // errExchange: a client answered out of turn.
-var errExchange = errors.New("auth: unexpected response")
+var errExchange = fmt.Errorf("auth: %w", sasl.ErrUnexpectedClientResponse)
 
 // NewPlainServer returns a server for PLAIN (RFC 4616). login decides; its error ends the exchange. The authorization identity must be
 // empty or name the same mailbox (RFC 4616 §2).

@@ -92,6 +92,22 @@ func TestPlain(t *testing.T) {
 	}
 }
 
+// TestPlainBounds: names and a password of 255 octets each are taken (RFC 4616 §2).
+func TestPlainBounds(t *testing.T) {
+	name, password := strings.Repeat("n", 255), strings.Repeat("p", 255)
+	var got [2]string
+	s := NewPlainServer(func(u, p string) error {
+		got = [2]string{u, p}
+		return nil
+	})
+	if _, _, err := s.Next([]byte(name + "\x00" + name + "\x00" + password)); err != nil || got != [2]string{name, password} {
+		t.Errorf("got %v, logged in %q", err, got)
+	}
+	if len(name) > MaxNameLen || len(password) > MaxPasswordLen {
+		t.Errorf("a name has %d octets at most, a password %d", MaxNameLen, MaxPasswordLen)
+	}
+}
+
 // TestPlainLongForm: a name with and without its domain is one mailbox, and the domain is not lost; two domains are two.
 func TestPlainLongForm(t *testing.T) {
 	for _, tt := range []struct{ identity, user, want string }{

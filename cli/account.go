@@ -13,12 +13,14 @@ import (
 )
 
 func newAccount(env *Env) *cobra.Command {
-	return addDataFlags(group("account", "Mailboxes: add, list, show, change, suspend, remove; what all of them hold",
+	cmd := group("account", "Mailboxes: add, list, show, change, suspend, remove; their clients; what all of them hold",
 		newAccountAdd(env), newAccountList(env), newAccountShow(env), newAccountUsage(env), newAccountChange(env), newAccountPassword(env),
 		newSuspend(env, "suspend NAME", "Close POP3 and SMTP to a mailbox; its incoming mail waits at the senders", true, "suspended"),
 		newSuspend(env, "resume NAME", "Open a suspended mailbox again", false, "open again"),
-		newAccountRemove(env),
-	))
+		newAccountRemove(env), newAccountClients(env),
+	)
+	cmd.Aliases = []string{"mailbox"}
+	return addDataFlags(cmd)
 }
 
 func newAccountAdd(env *Env) *cobra.Command {
@@ -121,6 +123,8 @@ func newAccountShow(env *Env) *cobra.Command {
 			{"messages", strconv.FormatInt(a.Usage.Messages, 10) + of(a.Quota.Messages)},
 			{"octets", strconv.FormatInt(a.Usage.Octets, 10) + of(a.Quota.Octets)},
 			{"send-as", orDash(sendAs)},
+			{"old-client-login", oldClientLogin(a)},
+			{"pop3", pop3Options(a.POP3)},
 			{"created", timestamp(a.Created)},
 		})
 	}
@@ -155,7 +159,7 @@ func of(bound int64) string {
 
 func newAccountChange(env *Env) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "change NAME", Short: "Rename a mailbox, or change its display name, quota or further sender addresses",
+		Use: "change NAME", Short: "Rename a mailbox, or change its display name, quota, further sender addresses or options for old clients",
 		Args: wants(1, 1), ValidArgsFunction: env.completeAccounts,
 	}
 	rename := cmd.Flags().String("rename", "", "new name; mail, password and aliases stay")
@@ -163,6 +167,7 @@ func newAccountChange(env *Env) *cobra.Command {
 	sendAs := cmd.Flags().StringSlice("send-as", nil, "addresses that it may send as besides its own, instead of those it has")
 	octets := cmd.Flags().Int64("quota-octets", 0, "most octets that it holds; 0: no bound")
 	messages := cmd.Flags().Int64("quota-messages", 0, "most messages that it holds; 0: no bound")
+	options := addPOP3Flags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var body webmanager.AccountChange
 		given := cmd.Flags().Changed
@@ -175,6 +180,7 @@ func newAccountChange(env *Env) *cobra.Command {
 		if given("send-as") {
 			body.SendAs = sendAs
 		}
+		options(&body)
 		client, done, err := env.connect(cmd)
 		if err != nil {
 			return err

@@ -283,6 +283,8 @@ func (w *world) play(file, script string) {
 //
 //	sent WAY MAILBOX ADDRESS N    N messages went out of the domain today
 //	grant MAILBOX NETWORK N       a POP3 login N minutes ago made a grant
+//	client MAILBOX PROGRAM DOOR MECHANISM TLS ADDRESS N F D K
+//	                              a session N minutes ago fetched F messages, deleted D, and left some (K is 1) or none (0)
 //	defer TEXT                    all that is due is tried, and the remote says so
 //	deliver TEXT                  likewise
 func (w *world) happen(action []string) {
@@ -313,6 +315,19 @@ func (w *world) happen(action []string) {
 			Window: 20 * time.Minute, Longest: 12 * time.Hour, Recipients: 50, MostLive: 5,
 		})
 		must(err)
+	case "client":
+		account, err := s.AccountByName(ctx, args[0])
+		must(err)
+		var n [4]int64
+		for i := range n {
+			n[i], err = strconv.ParseInt(args[6+i], 10, 64)
+			must(err)
+		}
+		at := noon.Add(-time.Duration(n[0]) * time.Minute)
+		must(s.NoteClients(ctx, []store.Client{{
+			Account: account.ID, Program: args[1], Door: args[2], Mechanism: args[3], TLS: args[4], Address: netip.MustParseAddr(args[5]), First: at, Last: at,
+			Sessions: 1, Fetched: n[1], Deleted: n[2], Keeps: n[3],
+		}}))
 	case "defer", "deliver":
 		kind := map[string]store.OutcomeKind{"defer": store.Deferred, "deliver": store.Delivered}[action[0]]
 		jobs, err := s.Lease(ctx, received, "other.example", 100, time.Minute)

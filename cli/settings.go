@@ -58,7 +58,7 @@ func settingsHelp(introduction string) string {
 	var help strings.Builder
 	help.WriteString(introduction + "\n")
 	for _, s := range webmanager.Settings() {
-		fmt.Fprintf(&help, "\n  %-18s %s", s.Name, s.Help)
+		fmt.Fprintf(&help, "\n  %-19s %s", s.Name, s.Help)
 	}
 	return help.String()
 }
@@ -120,16 +120,19 @@ func (env *Env) printPreview(p webmanager.SettingsPreview) error {
 	if p.Loosens {
 		env.say("this allows more than before: settings set asks for the name of the domain")
 	}
+	if p.Destroys {
+		env.say("this removes mail for good: settings set asks for the name of the domain")
+	}
 	return nil
 }
 
 func newSettingsSet(env *Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "set KEY=VALUE...", Short: "Change settings", Args: wants(1, -1), ValidArgs: settingsArgs(),
-		Long: settingsHelp("Change settings; either all that are named are changed, or none. A change that allows more than before shows what\n" +
-			"it does and is to be confirmed with the name of the domain. Lists have commas between."),
+		Long: settingsHelp("Change settings; either all that are named are changed, or none. A change that allows more than before, or\n" +
+			"removes mail, shows what it does and is to be confirmed with the name of the domain. Lists have commas between."),
 	}
-	confirm := cmd.Flags().String("confirm", "", "name of the domain, to confirm a change that allows more than before")
+	confirm := cmd.Flags().String("confirm", "", "name of the domain, to confirm a change that allows more than before, or removes mail")
 	duration := addForFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		body, err := settingsBody(args, *duration)
@@ -174,7 +177,7 @@ func (env *Env) changeSettings(ctx context.Context, client *webmanager.Client, b
 	for _, sentence := range refusal.Consequences {
 		env.say("- %s", printable(sentence))
 	}
-	typed, err := env.ReadLine("This allows more than before. Type the name of the domain to confirm it: ")
+	typed, err := env.ReadLine("This allows more than before, or removes mail. Type the name of the domain to confirm it: ")
 	if err != nil {
 		return changed, err
 	}

@@ -16,7 +16,7 @@ import (
 
 // TestConfirmOnTerminal: a change that loosens shows what it does and wants the domain typed; one that tightens asks nothing.
 func TestConfirmOnTerminal(t *testing.T) {
-	const question = "This allows more than before. Type the name of the domain to confirm it: \n"
+	const question = "This allows more than before, or removes mail. Type the name of the domain to confirm it: \n"
 	for _, tt := range []struct {
 		name    string
 		args    []string

@@ -1,6 +1,9 @@
 package config
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Config is the configuration of one instance: one process, one virtual domain.
 type Config struct {
@@ -25,7 +28,15 @@ type Listen struct {
 	MX []string
 	// Submission starts in the clear and offers STARTTLS (RFC 6409), SMTPS starts with TLS (RFC 8314 §3.3).
 	Submission, SMTPS []string
+	// OldPOP3, OldPOP3S, OldSubmission and OldSMTPS are the same for old clients: with TLS 1.0 and passwords in the clear, for those mailboxes
+	// and networks that the owner of the domain lets in.
+	OldPOP3, OldPOP3S, OldSubmission, OldSMTPS []string
+	// Sniff names the doors that start in the clear and serve a client that begins with TLS all the same.
+	Sniff []string
 }
+
+// Sniffs reports whether a door looks how a client begins.
+func (l Listen) Sniffs(door string) bool { return slices.Contains(l.Sniff, door) }
 
 // TLS names the certificate chain and its key, both PEM files.
 type TLS struct {

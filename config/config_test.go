@@ -35,8 +35,11 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Config{
-		Data:   "d",
-		Listen: Listen{POP3: []string{":110"}, POP3S: []string{":995"}, MX: []string{":25"}, Submission: []string{":587"}, SMTPS: []string{":465"}},
+		Data: "d",
+		Listen: Listen{
+			POP3: []string{":110"}, POP3S: []string{":995"}, MX: []string{":25"}, Submission: []string{":587"}, SMTPS: []string{":465"},
+			Sniff: []string{"pop3", "mx", "submission", "old_pop3", "old_submission"},
+		},
 		Log:    Log{Level: "info", Format: "text"},
 		Limits: Limits{Connections: 1000, ConnectionsPerAddress: 50},
 		Relay:  Relay{SmarthostTLS: SmarthostVerify, Port: 25},
@@ -144,6 +147,18 @@ func TestFileForms(t *testing.T) {
 		{"inline table", "listen = { pop3 = '' }", func(c Config) bool { return len(c.Listen.POP3) == 0 }, ""},
 		{"empty list is off", "[listen]\npop3 = []", func(c Config) bool { return len(c.Listen.POP3) == 0 }, ""},
 		{"localhost", "[listen]\nmx = 'localhost:25'", func(c Config) bool { return c.Listen.MX[0] == "localhost:25" }, ""},
+		{"sniff, a list", "[listen]\nsniff = ['mx', 'old_pop3']", func(c Config) bool {
+			return c.Listen.Sniffs("mx") && c.Listen.Sniffs("old_pop3") && !c.Listen.Sniffs("pop3")
+		}, ""},
+		{"sniff, commas", "listen.sniff = 'mx, pop3'", func(c Config) bool { return c.Listen.Sniffs("pop3") && len(c.Listen.Sniff) == 2 }, ""},
+		{"sniff, off", "listen.sniff = ''", func(c Config) bool { return len(c.Listen.Sniff) == 0 }, ""},
+		{"sniff, a door with TLS", "listen.sniff = ['pop3s']", nil, ":1: listen.sniff: \"pop3s\" is not one of pop3, mx, submission, old_pop3, old_submission"},
+		{"sniff, twice", "listen.sniff = 'mx,mx'", nil, ":1: listen.sniff: \"mx\" is named twice"},
+		{"sniff, a number", "listen.sniff = 1", nil, ":1: listen.sniff: must be a text in quotes, or a list of them"},
+		{"old clients", "[listen]\nold_pop3 = ':1110'\nold_pop3s = ':1995'\nold_submission = ':1587'\nold_smtps = ':1465'", func(c Config) bool {
+			l := c.Listen
+			return l.OldPOP3[0] == ":1110" && l.OldPOP3S[0] == ":1995" && l.OldSubmission[0] == ":1587" && l.OldSMTPS[0] == ":1465"
+		}, ""},
 		{"empty file", "", func(c Config) bool { return c.Log.Level == "info" }, ""},
 		{"no final line end", "hostname = 'a.example'", func(c Config) bool { return c.Hostname == "a.example" }, ""},
 		{"CRLF", "hostname = 'a.example'\r\n[log]\r\nlevel = 'debug'\r\n", func(c Config) bool { return c.Log.Level == "debug" }, ""},
@@ -237,6 +252,16 @@ func TestServerFits(t *testing.T) {
 			"listen.mx: :25 is the address of listen.pop3 already",
 		}},
 		{"any port twice", map[string]string{"tls.cert": "c", "tls.key": "k", "listen.pop3": "127.0.0.1:0", "listen.mx": "127.0.0.1:0"}, nil},
+		{"old doors", map[string]string{
+			"listen.pop3s": "", "listen.submission": "", "listen.smtps": "",
+			"listen.old_pop3": ":1", "listen.old_pop3s": ":2", "listen.old_submission": ":3", "listen.old_smtps": ":4",
+		}, []string{
+			`--listen-old-pop3s: listen.old_pop3s: needs tls.cert and tls.key; or set it to "" to switch it off`,
+			`--listen-old-smtps: listen.old_smtps: needs tls.cert and tls.key; or set it to "" to switch it off`,
+		}},
+		{"an old door at a usual one's address", map[string]string{"tls.cert": "c", "tls.key": "k", "listen.old_submission": ":587"}, []string{
+			"--listen-old-submission: listen.old_submission: :587 is the address of listen.submission already",
+		}},
 		{"all off", map[string]string{"listen.pop3": "", "listen.pop3s": "", "listen.mx": "", "listen.submission": "", "listen.smtps": ""}, []string{
 			"listen: every door is off: nothing to serve",
 		}},

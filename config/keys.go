@@ -77,6 +77,15 @@ func serverKeys() []Key {
 		door("mx", ":25", "SMTP for mail from other servers", func(l *Listen) *[]string { return &l.MX }),
 		door("submission", ":587", "SMTP submission with STARTTLS", func(l *Listen) *[]string { return &l.Submission }),
 		door("smtps", ":465", "SMTP submission with TLS from the start", func(l *Listen) *[]string { return &l.SMTPS }),
+		door("old_pop3", "", "POP3 with STLS for old clients", func(l *Listen) *[]string { return &l.OldPOP3 }),
+		door("old_pop3s", "", "POP3 with TLS from the start for old clients", func(l *Listen) *[]string { return &l.OldPOP3S }),
+		door("old_submission", "", "SMTP submission with STARTTLS for old clients", func(l *Listen) *[]string { return &l.OldSubmission }),
+		door("old_smtps", "", "SMTP submission with TLS from the start for old clients", func(l *Listen) *[]string { return &l.OldSMTPS }),
+		{
+			Name: "listen.sniff", Default: strings.Join(clearDoors, ","), kind: addresses,
+			Help: "which of the doors " + strings.Join(clearDoors, ", ") + " take a client that begins with TLS at once; empty: none",
+			set:  setSniff,
+		},
 		{
 			Name: "tls.cert", kind: text,
 			Help: "certificate chain, PEM; read again when it changes",
@@ -108,6 +117,27 @@ func serverKeys() []Key {
 			set:  setNumber(func(c *Config) *int { return &c.Limits.ConnectionsPerAddress }),
 		},
 	}
+}
+
+// clearDoors are the doors that start in the clear, as listen.sniff names them.
+var clearDoors = []string{"pop3", "mx", "submission", "old_pop3", "old_submission"}
+
+func setSniff(c *Config, value string) error {
+	c.Listen.Sniff = nil
+	if strings.TrimSpace(value) == "" {
+		return nil
+	}
+	for field := range strings.SplitSeq(value, ",") {
+		name := strings.TrimSpace(field)
+		if !slices.Contains(clearDoors, name) {
+			return fmt.Errorf("%q is not one of %s", name, strings.Join(clearDoors, ", "))
+		}
+		if slices.Contains(c.Listen.Sniff, name) {
+			return fmt.Errorf("%q is named twice", name)
+		}
+		c.Listen.Sniff = append(c.Listen.Sniff, name)
+	}
+	return nil
 }
 
 func door(name, address, help string, field func(*Listen) *[]string) Key {

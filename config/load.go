@@ -124,6 +124,10 @@ func (l *loader) doors() []struct {
 		{"listen.mx", listen.MX},
 		{"listen.submission", listen.Submission},
 		{"listen.smtps", listen.SMTPS},
+		{"listen.old_pop3", listen.OldPOP3},
+		{"listen.old_pop3s", listen.OldPOP3S},
+		{"listen.old_submission", listen.OldSubmission},
+		{"listen.old_smtps", listen.OldSMTPS},
 	}
 }
 
@@ -147,6 +151,15 @@ func (l *loader) checkDoors() {
 	}
 }
 
+// servesWithoutTLS reports whether a door is of use without a certificate: one for old clients takes passwords in the clear.
+func servesWithoutTLS(door string) bool {
+	switch door {
+	case "listen.pop3", "listen.mx", "listen.old_pop3", "listen.old_submission":
+		return true
+	}
+	return false
+}
+
 // checkTLS refuses half a certificate, and doors that are of no use without one.
 func (l *loader) checkTLS() {
 	cert, key := l.config.TLS.Cert, l.config.TLS.Key
@@ -158,8 +171,7 @@ func (l *loader) checkTLS() {
 		l.mistake(l.origin["tls.key"], "tls.key: tls.cert is missing")
 	case cert == "":
 		for _, d := range l.doors() {
-			clear := d.name == "listen.pop3" || d.name == "listen.mx"
-			if len(d.list) > 0 && !clear && !l.bad[d.name] {
+			if len(d.list) > 0 && !servesWithoutTLS(d.name) && !l.bad[d.name] {
 				l.mistake(l.origin[d.name], "%s: needs tls.cert and tls.key; or set it to \"\" to switch it off", d.name)
 			}
 		}

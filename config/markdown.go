@@ -26,8 +26,12 @@ server does not start. ` + "`serve`" + ` takes every flag; the commands that man
 	}
 	fmt.Fprintf(&b, `
 A door (`+"`listen.*`"+`) takes up to %d addresses: with commas between, or in the file also as a list. The host is an IP address,
-`+"`localhost`"+`, or empty for all. `+"`pop3s`, `submission` and `smtps`"+` need a certificate; `+"`pop3` and `mx`"+` without one do not offer TLS,
-and `+"`pop3`"+` then takes passwords from loopback only. Limits are 1 to %d. Lists of networks and name servers have up to %d entries.
+`+"`localhost`"+`, or empty for all. `+"`pop3s`, `submission`, `smtps`, `old_pop3s` and `old_smtps`"+` need a certificate; `+"`pop3` and `mx`"+`
+without one do not offer TLS, and `+"`pop3`"+` then takes passwords from loopback only. Limits are 1 to %d. Lists of networks and name servers
+have up to %d entries.
+
+The doors `+"`listen.old_*`"+` are off. They speak TLS 1.0 and later, and take passwords in the clear, for mailboxes and from networks that the
+owner of the domain lets in: see [old clients](operator.md#old-clients), which also says what `+"`listen.sniff`"+` does.
 
 An example:
 

@@ -1,9 +1,12 @@
 package guard
 
 import (
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -18,6 +21,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -120,10 +124,40 @@ func (c *Certificate) stat() (stamps [2]stamp, err error) {
 	return stamps, nil
 }
 
-// TLSConfig returns the configuration of all doors: TLS 1.2 or later (RFC 8314 §4.1). Records are as large as they can be from the first
-// one on: no mail program shows the first kilobyte of a message before it has the rest.
+// TLSConfig returns the configuration of all doors but those of [OldTLSConfig]: TLS 1.2 or later (RFC 8314 §4.1). Records are as large as they
+// can be from the first one on: no mail program shows the first kilobyte of a message before it has the rest.
 func TLSConfig(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: get, DynamicRecordSizingDisabled: true}
+}
+
+// OldTLSConfig returns the configuration of the doors for old clients, and of no other: TLS 1.0 or later, with the cipher suites of its time
+// (RSA key exchange, CBC, 3DES).
+//
+// Deviation: RFC 8314 §4.1 and RFC 8996 §4 and §5 say TLS 1.2 or later. Outlook Express, Outlook up to 2003 and Eudora up to 7 know nothing
+// later than TLS 1.0. SSL 3.0 stays out (RFC 7568 §3), and so does RC4 (RFC 7465 §2): those programs have 3DES too.
+func OldTLSConfig(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
+	c := TLSConfig(get)
+	c.MinVersion = tls.VersionTLS10
+	for _, suite := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
+		if !strings.Contains(suite.Name, "_RC4_") {
+			c.CipherSuites = append(c.CipherSuites, suite.ID)
+		}
+	}
+	return c
+}
+
+// OldClientNote says why old clients may not be able to use the certificate; it is empty if nothing is known against that.
+func (c *Certificate) OldClientNote() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch c.current.PrivateKey.(type) {
+	case *rsa.PrivateKey:
+		return ""
+	case ed25519.PrivateKey:
+		return "its key is Ed25519, which no client below TLS 1.2 can use: have one of RSA"
+	default:
+		return "its key is not of RSA, which is all that Outlook Express and its contemporaries know: have one of RSA"
+	}
 }
 
 // SelfSigned makes a key and a self-signed certificate for hosts (names and addresses) and this machine, unless both files are there.
@@ -162,7 +196,7 @@ func SelfSigned(certFile, keyFile string, hosts []string) error {
 	return nil
 }
 
-func selfSign(key *ecdsa.PrivateKey, hosts []string) (der []byte, err error) {
+func selfSign(key crypto.Signer, hosts []string) (der []byte, err error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
 		return nil, err

@@ -1,7 +1,8 @@
-// Package guard answers "not now" and "not from there": it accepts connections within limits, does their TLS handshakes, counts failed
-// logins, and keeps the terms of POP before SMTP: which address may have a grant ([Hosts], [Grants.LoggedIn]), which grants are good now
-// ([Grants.Live], [Grants.Current]), what ends them ([Grants.Guessed]) and why there is none ([Grants.Why]); and the budgets of recipients
-// outside the domain ([Sending]). Who somebody is is package auth's matter, who may send what package smtp's, and the store keeps the grants.
+// Package guard answers "not now" and "not from there": it accepts connections within limits, looks how clients begin, does their TLS
+// handshakes, counts failed logins, and keeps the terms of POP before SMTP: which address may have a grant ([Hosts], [Grants.LoggedIn]), which
+// grants are good now ([Grants.Live], [Grants.Current]), what ends them ([Grants.Guessed]) and why there is none ([Grants.Why]); the budgets of
+// recipients outside the domain ([Sending]); and who may use the doors for old clients ([OldClients]). Who somebody is is package auth's
+// matter, who may send what package smtp's, and the store keeps the grants.
 //
 // A grant is good for one mailbox at one IPv4 address (or an IPv6 /64, or one address). All that it depends on is asked each time that it is
 // used: the settings, the place, its end, its account's credential. What cannot be asked is no.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -533,5 +534,117 @@ func TestCertificateReload(t *testing.T) {
 	}
 	if _, err := LoadCertificate(filepath.Join(dir, "none.pem"), filepath.Join(dir, "none.key"), c.log); err == nil {
 		t.Error("a missing file was loaded")
+	}
+}
+
+// TestHandle: ready connections are handled, as many at once as there are, in the clear and over TLS, and each counts until it is closed. Close
+// waits for none of them, and none is handled after it.
+func TestHandle(t *testing.T) {
+	config := TLSConfig(selfSigned(t, t.TempDir()).GetCertificate)
+	for _, tt := range []struct {
+		name string
+		tls  *tls.Config
+	}{{"plain", nil}, {"TLS", config}} {
+		t.Run(tt.name, func(t *testing.T) {
+			const many = 2*maxWaiting + 1
+			handled, served := make(chan net.Conn, many+1), make(chan struct{})
+			l := listen(t, ListenerOptions{TLS: tt.tls, Limits: ConnLimits{Total: many}, Handle: func(c net.Conn) {
+				handled <- c
+				<-served
+				_ = c.Close()
+			}})
+			defer close(served)
+			one := func() {
+				c := dialFrom(t, l, "127.0.0.1")
+				if tt.tls != nil {
+					if err := tls.Client(c, &tls.Config{InsecureSkipVerify: true}).Handshake(); err != nil { // the test's own certificate
+						t.Fatal(err)
+					}
+				}
+			}
+			for range many {
+				one()
+				if _, isTLS := (<-handled).(*tls.Conn); isTLS != (tt.tls != nil) {
+					t.Errorf("TLS: %v", isTLS)
+				}
+			}
+			_, _ = io.ReadAll(dialFrom(t, l, "127.0.0.1")) // over the cap
+			served <- struct{}{}                           // one ends, and there is a place
+			for l.open() == many {
+				runtime.Gosched()
+			}
+			one()
+			<-handled
+			if err := l.Close(); err != nil {
+				t.Error(err)
+			}
+			if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("Accept: got %v", err)
+			}
+			if len(handled) > 0 {
+				t.Error("handled after Close, or over the cap")
+			}
+		})
+	}
+}
+
+// open is how many connections count.
+func (l *Listener) open() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.total
+}
+
+// TestAcceptorsEnd: goroutines that accepted wait for the next connection, but no more of them than maxWaiting.
+func TestAcceptorsEnd(t *testing.T) {
+	const many = 3 * maxWaiting
+	var begun, done sync.WaitGroup
+	served := make(chan struct{})
+	begun.Add(many)
+	done.Add(many)
+	l := listen(t, ListenerOptions{Handle: func(c net.Conn) {
+		begun.Done()
+		<-served
+		_ = c.Close()
+		done.Done()
+	}})
+	for range many {
+		dialFrom(t, l, "127.0.0.1")
+	}
+	begun.Wait()
+	close(served)
+	done.Wait()
+	waiting := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.waiting
+	}
+	for waiting() < maxWaiting { // those that end come back one by one
+		runtime.Gosched()
+	}
+	if n := waiting(); n != maxWaiting {
+		t.Errorf("%d goroutines wait, want %d", n, maxWaiting)
+	}
+}
+
+// TestNotHandledAfterClose: a connection that becomes ready while the listener closes is closed, and not handled.
+func TestNotHandledAfterClose(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, wrapping := make(chan struct{}), make(chan struct{})
+	l := NewListener(inner, ListenerOptions{
+		Handle: func(net.Conn) { t.Error("handled") },
+		Wrap:   func(c net.Conn) net.Conn { close(wrapping); <-ended; return c },
+	})
+	c := dialFrom(t, l, "127.0.0.1")
+	<-wrapping
+	go func() { <-l.ctx.Done(); close(ended) }()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("got %v, want the end", err)
 	}
 }

@@ -18,6 +18,9 @@ const (
 	MaxLoginPairs     = 20_000
 	MaxLoginPrefixes  = 20_000
 	MaxLoginMailboxes = 10_000
+	// MaxLoginHomes bounds the clients that are known as ones from where somebody logged in, HomeAge for how long they are.
+	MaxLoginHomes = 10_000
+	HomeAge       = 7 * 24 * time.Hour
 	// maxStale is how many wrong passwords of one pair are remembered: those of an old phone and an old laptop, say.
 	maxStale = 8
 )
@@ -49,6 +52,7 @@ type Logins struct {
 	pairs     *table[pairKey, misses]
 	prefixes  *table[netip.Prefix, misses]
 	mailboxes *table[string, misses]
+	homes     *table[netip.Prefix, time.Time] // when somebody logged in last
 }
 
 type pairKey struct {
@@ -79,7 +83,7 @@ func NewLogins(limits LoginLimits) *Logins {
 	}
 	g := &Logins{
 		limits: limits, pairs: newTable[pairKey, misses](MaxLoginPairs), prefixes: newTable[netip.Prefix, misses](MaxLoginPrefixes),
-		mailboxes: newTable[string, misses](MaxLoginMailboxes),
+		mailboxes: newTable[string, misses](MaxLoginMailboxes), homes: newTable[netip.Prefix, time.Time](MaxLoginHomes),
 	}
 	_, _ = rand.Read(g.key[:]) // never fails: crypto/rand ends the process instead
 	return g
@@ -104,12 +108,27 @@ func (g *Logins) Check(now time.Time, remote netip.Addr, mailbox string, version
 	scopes, m := prefixes(remote), g.mark(mailbox, version, password)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if p := g.pairs.peek(pairKey{scopes[0].prefix, mailbox}); p != nil && p.repeats(m) {
+		g.pairs.use(pairKey{scopes[0].prefix, mailbox})
+		return Stale
+	}
+	return g.verdict(now, scopes, mailbox)
+}
+
+// CheckProof is Check for a login that shows a proof instead of its password (APOP, CRAM-MD5, SCRAM). It is never Stale: no proof comes
+// twice.
+func (g *Logins) CheckProof(now time.Time, remote netip.Addr, mailbox string) Verdict {
+	scopes := prefixes(remote)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.verdict(now, scopes, mailbox)
+}
+
+// verdict is Proceed or Throttled. g.mu is held.
+func (g *Logins) verdict(now time.Time, scopes []scope, mailbox string) Verdict {
 	p := g.pairs.peek(pairKey{scopes[0].prefix, mailbox})
 	switch {
 	case p == nil:
-	case p.repeats(m):
-		g.pairs.use(pairKey{scopes[0].prefix, mailbox})
-		return Stale
 	case !has(p.bucket, now, g.limits.Pair):
 		return Throttled
 	case p.known:
@@ -139,12 +158,25 @@ func (g *Logins) Failed(now time.Time, remote netip.Addr, mailbox string, versio
 	if len(p.stale) > maxStale {
 		p.stale = slices.Delete(p.stale, 0, 1)
 	}
-	p.bucket.Take(now, 1, g.limits.Pair)
+	g.count(now, scopes, mailbox)
+	return true
+}
+
+// FailedProof counts a wrong proof where wrong passwords are counted. Each is one more guess: which password it was made of nobody knows.
+func (g *Logins) FailedProof(now time.Time, remote netip.Addr, mailbox string) {
+	scopes := prefixes(remote)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.count(now, scopes, mailbox)
+}
+
+// count counts one guess. g.mu is held.
+func (g *Logins) count(now time.Time, scopes []scope, mailbox string) {
+	g.pairs.use(pairKey{scopes[0].prefix, mailbox}).bucket.Take(now, 1, g.limits.Pair)
 	for _, s := range scopes {
 		g.prefixes.use(s.prefix).bucket.Take(now, 1, g.limits.around(s))
 	}
 	g.mailboxes.use(mailbox).bucket.Take(now, 1, g.limits.Mailbox)
-	return true
 }
 
 // Succeeded takes the misses of this mailbox from there out of every count, and remembers that its owner is to be found there.
@@ -152,6 +184,7 @@ func (g *Logins) Succeeded(now time.Time, remote netip.Addr, mailbox string) {
 	scopes := prefixes(remote)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	*g.homes.use(scopes[0].prefix) = now
 	p := g.pairs.use(pairKey{scopes[0].prefix, mailbox})
 	spent := g.limits.Pair.N - p.bucket.Take(now, 0, g.limits.Pair).Left
 	p.bucket, p.known = store.Bucket{}, true
@@ -162,6 +195,14 @@ func (g *Logins) Succeeded(now time.Time, remote netip.Addr, mailbox string) {
 		g.prefixes.use(s.prefix).bucket.Give(now, spent, g.limits.around(s))
 	}
 	g.mailboxes.use(mailbox).bucket.Give(now, spent, g.limits.Mailbox)
+}
+
+// Home reports whether somebody logged in from a client's address in the last HomeAge, as far as this process knows.
+func (g *Logins) Home(now time.Time, remote netip.Addr) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	last := g.homes.peek(Prefix(remote))
+	return last != nil && now.Sub(*last) < HomeAge
 }
 
 // repeats reports whether a wrong password was seen before, and makes it the latest.

@@ -92,6 +92,43 @@ func TestOldPhone(t *testing.T) {
 	}
 }
 
+// TestProofs: wrong proofs count each time, with the wrong passwords, for the pair, the client and the mailbox; a success forgives both.
+func TestProofs(t *testing.T) {
+	g := NewLogins(LoginLimits{})
+	l := DefaultLoginLimits()
+	proof := func(from netip.Addr, mailbox string, want Verdict) {
+		t.Helper()
+		if got := g.CheckProof(start, from, mailbox); got != want {
+			t.Errorf("%s from %s: got %v, want %v", mailbox, from, got, want)
+		}
+	}
+	guess(g, start, cafe, "alice", 4)
+	for range l.Pair.N - 1 - 4 {
+		g.FailedProof(start, cafe, "alice")
+	}
+	proof(cafe, "alice", Proceed)
+	check(t, g, start, cafe, "alice", Proceed)
+	g.FailedProof(start, cafe, "alice")
+	proof(cafe, "alice", Throttled)
+	check(t, g, start, cafe, "alice", Throttled)
+	proof(home, "alice", Proceed)
+	g.Succeeded(start, cafe, "alice")
+	proof(cafe, "alice", Proceed)
+
+	for i := range l.Prefix.N {
+		proof(cafe, "bob", Proceed)
+		g.FailedProof(start, cafe, fmt.Sprint("mailbox", i))
+	}
+	proof(cafe, "bob", Throttled)
+	check(t, g, start, cafe, "bob", Throttled)
+	proof(cafe, "alice", Proceed) // who logged in there stays welcome
+	for i := range l.Mailbox.N {
+		g.FailedProof(start, netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), "carol")
+	}
+	proof(home, "carol", Throttled)
+	check(t, g, start, home, "carol", Throttled)
+}
+
 // TestSuccessForgives: who finds the right password in the end starts anew.
 func TestSuccessForgives(t *testing.T) {
 	g := NewLogins(LoginLimits{})

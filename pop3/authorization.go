@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/hex"
-	"strings"
+	"errors"
+	"time"
+	"unicode/utf8"
 )
 
-// PasswordSession is a Session that does not always take USER and PASS, for example not before TLS (RFC 2595 §2.1).
+// PasswordSession is a Session that does not always take USER and PASS, for example not before TLS (RFC 2595 §2.3).
 type PasswordSession interface {
 	Session
 	// RefusePassword returns why USER and PASS may not be used on the connection as it is now, or nil. CAPA then leaves USER out.
@@ -23,7 +25,7 @@ type authorization struct {
 
 func (*authorization) commands() map[string]command { return authorizationCommands }
 
-func (*authorization) elsewhere() string { return "log in first" }
+func (*authorization) elsewhere() text { return textLogInFirst }
 
 // passwordRefusal returns why USER and PASS may not be used now, or nil.
 func (c *Conn) passwordRefusal() *Error {
@@ -34,68 +36,83 @@ func (c *Conn) passwordRefusal() *Error {
 }
 
 // cmdUser takes a name (RFC 1939 §7). The answer is the same for every name, so it tells nobody which mailboxes exist.
-func cmdUser(c *Conn, arg string) reply {
+func cmdUser(c *Conn, arg []byte) reply {
 	a := c.state.(*authorization)
 	a.named = false
 	if refused := c.passwordRefusal(); refused != nil {
-		return failedLogin(refused)
+		return c.failedLogin(refused)
 	}
-	if strings.TrimSpace(arg) == "" {
-		return bad("USER needs a name")
+	switch {
+	case isEmpty(arg):
+		return bad(textUserNeedsName)
+	case c.isMisspelt(arg):
+		return misspelt()
 	}
-	a.user, a.named = arg, true
-	return ok("now the password")
+	a.user, a.named = string(arg), true
+	return ok(textNowPassword)
 }
 
 // cmdPass takes the password: everything after the one space, blanks included (RFC 1939 §7).
-func cmdPass(c *Conn, arg string) reply {
+func cmdPass(c *Conn, arg []byte) reply {
 	a := c.state.(*authorization)
 	user, named := a.user, a.named
 	a.user, a.named = "", false
 	if refused := c.passwordRefusal(); refused != nil {
-		return failedLogin(refused)
+		return c.failedLogin(refused)
 	}
-	if !named {
-		return bad("USER first")
+	switch {
+	case !named:
+		return bad(textUserFirst)
+	case c.isMisspelt(arg):
+		return misspelt()
 	}
-	return c.login(func(ctx context.Context) error { return c.session.Login(ctx, user, arg) })
+	password := string(arg)
+	return c.login(func(ctx context.Context) error { return c.session.Login(ctx, user, password) })
 }
 
 // cmdAPOP takes a name and a digest (RFC 1939 §7).
-func cmdAPOP(c *Conn, arg string) reply {
+func cmdAPOP(c *Conn, arg []byte) reply {
 	c.state.(*authorization).named = false
 	s, available := c.session.(APOPSession)
 	if !available {
-		return bad("APOP is not available here")
+		return bad(textNoAPOP)
 	}
-	args := fields(arg)
-	if len(args) != 2 {
-		return bad("APOP needs a name and a digest")
+	args := words(arg)
+	if args.n != 2 {
+		return bad(textAPOPArguments)
 	}
 	var digest [16]byte
-	raw, err := hex.DecodeString(args[1])
-	if err != nil || len(raw) != len(digest) {
-		return bad("a digest has 32 hex digits")
+	raw, err := hex.DecodeString(string(args.at[1]))
+	switch {
+	case err != nil || len(raw) != len(digest):
+		return bad(textAPOPDigest)
+	case c.isMisspelt(args.at[0]):
+		return misspelt()
 	}
 	copy(digest[:], raw)
-	return c.login(func(ctx context.Context) error { return s.APOP(ctx, args[0], c.timestamp, digest) })
+	user := string(args.at[0])
+	return c.login(func(ctx context.Context) error { return s.APOP(ctx, user, c.timestamp, digest) })
 }
+
+// isMisspelt reports whether a name or password must be refused as it is not UTF-8: where UTF-8 is promised for them (RFC 6856 §2.2).
+func (c *Conn) isMisspelt(arg []byte) bool { return !utf8.Valid(arg) && c.policy().UTF8User }
+
+func misspelt() reply { return reply{code: CodeAuth, text: textNotUTF8, failed: true} }
 
 // login proves who the client is and opens the maildrop.
 func (c *Conn) login(prove func(ctx context.Context) error) reply {
-	ctx, cancel := context.WithCancel(c.ctx)
-	defer cancel()
-	stop := c.watch(cancel)
-	err := prove(ctx)
-	stop()
+	w := c.newWork()
+	w.begin()
+	err := prove(w)
+	w.end()
 	if err != nil {
-		return failedLogin(err)
+		return c.failedLogin(err)
 	}
 	return c.open()
 }
 
-func failedLogin(err error) reply {
-	r := refusal(err)
+func (c *Conn) failedLogin(err error) reply {
+	r := c.refusal(err)
 	r.failed = true
 	return r
 }
@@ -104,41 +121,48 @@ func failedLogin(err error) reply {
 func (c *Conn) open() reply {
 	maildrop, err := c.session.Open(c.ctx)
 	if err != nil {
-		return refusal(err)
+		return c.refusal(err)
 	}
-	t := newTransaction(maildrop)
+	t := newTransaction(c, maildrop)
 	c.state, c.strikes = t, 0
-	return ok(t.summary())
+	return t.summary()
+}
+
+// maySTLS reports whether STLS is possible now (RFC 2595 §4, RFC 6856 §2.1); if not, why.
+func (c *Conn) maySTLS() (refused text, is bool) {
+	_, secure := c.TLS()
+	switch {
+	case secure:
+		return textTLSActive, false
+	case c.server.TLSConfig == nil:
+		return textNoTLS, false
+	case c.utf8:
+		return textTLSAfterUTF8, false
+	}
+	return textNone, true
 }
 
 // cmdSTLS begins TLS (RFC 2595 §4).
-func cmdSTLS(c *Conn, arg string) reply {
-	_, secure := c.TLS()
-	switch {
-	case len(fields(arg)) > 0:
-		return bad("STLS has no arguments")
-	case secure:
-		return bad("TLS is active already")
-	case c.server.TLSConfig == nil:
-		return bad("TLS is not available")
+func cmdSTLS(c *Conn, arg []byte) reply {
+	if !isEmpty(arg) {
+		return bad(textNoArguments).with("STLS")
 	}
-	return reply{ok: true, text: "begin TLS", then: c.startTLS}
+	if refused, is := c.maySTLS(); !is {
+		return bad(refused)
+	}
+	return reply{ok: true, text: textBeginTLS, then: c.startTLS}
 }
 
 // startTLS does the handshake and forgets what was said in the clear, what was read ahead included: a stranger on the way may have
 // put it there.
 func (c *Conn) startTLS() error {
 	if n := c.r.Buffered(); n > 0 {
-		c.log.Warn("data sent before the TLS handshake dropped", "octets", n)
+		if skipped, say := c.server.injections.ask(time.Now()); say {
+			c.log().Warn("data sent before the TLS handshake dropped", "octets", n, "not_logged_before", skipped)
+		}
 	}
-	if err := c.setReadDeadline(c.limits.Handshake); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(c.ctx, c.limits.Handshake)
-	defer cancel()
 	conn := tls.Server(c.in.Conn, c.server.TLSConfig)
-	if err := conn.HandshakeContext(ctx); err != nil {
-		c.log.Info("TLS handshake failed", "err", err)
+	if err := c.handshake(conn); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -149,9 +173,40 @@ func (c *Conn) startTLS() error {
 		return errQuit
 	}
 	c.use(conn)
-	c.state = &authorization{}
+	c.state, c.voice = &authorization{}, voice{}
 	return nil
 }
 
+// handshaker is what a *tls.Conn has.
+type handshaker interface {
+	HandshakeContext(ctx context.Context) error
+}
+
+// handshake does a TLS handshake, on a goroutine of its own: it needs a large stack, which this one would keep for all of the session.
+func (c *Conn) handshake(conn handshaker) error {
+	if err := c.setReadDeadline(c.limits.Handshake); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, c.limits.Handshake)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		err := errors.New("pop3: TLS handshake panicked")
+		defer func() { done <- err }()
+		c.guarded("doing a TLS handshake", func() error {
+			err = conn.HandshakeContext(ctx)
+			return nil
+		})
+	}()
+	err := <-done
+	if err == nil {
+		return nil
+	}
+	if skipped, say := c.server.failures.ask(time.Now()); say {
+		c.log().Info("TLS handshake failed", "err", err, "not_logged_before", skipped)
+	}
+	return err
+}
+
 // cmdQuitEarly ends a connection that has no maildrop: nothing is updated (RFC 1939 §4).
-func cmdQuitEarly(*Conn, string) reply { return reply{ok: true, text: "bye", closing: true} }
+func cmdQuitEarly(*Conn, []byte) reply { return reply{ok: true, text: textBye, closing: true} }

@@ -15,7 +15,8 @@ type Backend interface {
 }
 
 // Session is a connection in the AUTHORIZATION state (RFC 1939 §4). Its methods are never called concurrently. Every ctx is
-// cancelled when the connection dies or the server is closed.
+// cancelled when the server is closed, and when the connection dies while Login, APOP or an exchange waits for that: from the first call of
+// the context's Done method on, the connection is watched.
 type Session interface {
 	// Login proves who the client is by USER and PASS. The password is passed as sent, spaces included.
 	Login(ctx context.Context, username, password string) error
@@ -65,6 +66,14 @@ type Maildrop interface {
 	Close() error
 }
 
+// LastMaildrop is a Maildrop that offers LAST (RFC 1460 §5), which RFC 1725 took out of POP3. No capability tells of it: clients that know it try.
+type LastMaildrop interface {
+	Maildrop
+	// Last returns the highest number of a message that a RETR of an earlier session fetched, 0 if none. It is called at most once, after
+	// Messages, when the client first says LAST. What this session fetches and RSET are the connection's own matter.
+	Last(ctx context.Context) (n int, err error)
+}
+
 // Message is what the connection must know of a message to answer LIST and UIDL.
 type Message struct {
 	// UID is the unique-id: 1 to 70 characters from 0x21 to 0x7E, unique in the maildrop, never reused (RFC 1939 §7).
@@ -76,27 +85,32 @@ type Message struct {
 // ResponseCode is a response code in the sense of RFC 2449 §8, without brackets.
 type ResponseCode string
 
-// The response codes that are sent.
+// The response codes that are sent. CodeNone is no code.
 const (
 	CodeNone       ResponseCode = ""
-	CodeAuth       ResponseCode = "AUTH"        // RFC 3206 §4
-	CodeInUse      ResponseCode = "IN-USE"      // RFC 2449 §8.1.1
-	CodeLoginDelay ResponseCode = "LOGIN-DELAY" // RFC 2449 §8.1.2
-	CodeTemp       ResponseCode = "SYS/TEMP"    // RFC 3206 §3
-	CodePerm       ResponseCode = "SYS/PERM"    // RFC 3206 §3
+	CodeAuth       ResponseCode = "AUTH"        // RFC 3206 §5
+	CodeInUse      ResponseCode = "IN-USE"      // RFC 2449 §8.1.2
+	CodeLoginDelay ResponseCode = "LOGIN-DELAY" // RFC 2449 §8.1.1
+	CodeTemp       ResponseCode = "SYS/TEMP"    // RFC 3206 §4
+	CodePerm       ResponseCode = "SYS/PERM"    // RFC 3206 §4
+	CodeUTF8       ResponseCode = "UTF8"        // RFC 6856 §5
 )
 
 // Error is how a backend refuses: Code and Text go to the client, Err to the log. Any other error is answered as [SYS/TEMP] with a
 // fixed text, so that nothing internal leaks.
 type Error struct {
+	// Code goes before the text in brackets; CodeNone is none.
 	Code ResponseCode
-	// Text is one line of printable ASCII; anything else in it is dropped. Long text is cut to fit 512 octets.
+	// Text is one line of printable ASCII; to a client that said LANG or UTF8 (RFC 6856) it may be UTF-8. Anything else in it is dropped. Long text
+	// is cut to fit 512 octets. A Translator may have it in other languages.
 	Text string
-	Err  error
+	// Err is the cause, for the log only; nil logs nothing.
+	Err error
 	// Close ends the connection after the reply.
 	Close bool
 }
 
+// Error returns the text and the cause.
 func (e *Error) Error() string {
 	if e.Err != nil {
 		return "pop3: " + e.Text + ": " + e.Err.Error()

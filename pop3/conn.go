@@ -20,39 +20,48 @@ import (
 type Conn struct {
 	server *Server
 	limits Limits
-	log    *slog.Logger
+	id     uint64
 	ctx    context.Context
 	cancel context.CancelFunc
 	began  time.Time
+	// silence says since when the client is waited for.
+	silence silence
 
 	mu       sync.Mutex // protects the fields below
 	net      net.Conn   // replaced by STLS
 	deadline deadline   // of reading
 	draining bool
 	killed   bool
+	waiting  bool // for a line of the client's
+	ended    bool // by End, with farewell for the client
+	farewell *Error
+	utf8     bool // read by the serving goroutine without the lock, as nobody else writes it
 
 	// The rest belongs to the serving goroutine.
 	in        *source
 	r         *bufio.Reader
 	out       output
+	dots      dotWriter // of the reply that is being sent
 	session   Session
 	timestamp string // of the greeting, for APOP
+	voice     voice
 	state     state
 	strikes   int
 	failed    int // logins
+	habits    habits
 }
 
 // state is what a connection may do. A state that has data is a type that carries it.
 type state interface {
 	commands() map[string]command
 	// elsewhere says what to answer for a command of another state.
-	elsewhere() string
+	elsewhere() text
 }
 
 func newConn(s *Server, nc net.Conn, id uint64) *Conn {
-	c := &Conn{server: s, limits: s.Limits.withDefaults(), net: nc, began: time.Now(), state: &authorization{}}
-	c.log = s.logger().With("conn", id, "remote", nc.RemoteAddr().String(), "service", "pop3")
+	c := &Conn{server: s, limits: s.Limits.withDefaults(), net: nc, id: id, began: time.Now(), state: &authorization{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.silence.began = c.began
 	c.use(nc)
 	return c
 }
@@ -60,9 +69,9 @@ func newConn(s *Server, nc net.Conn, id uint64) *Conn {
 // use makes nc what is read from and written to; whatever was read ahead is forgotten.
 func (c *Conn) use(nc net.Conn) {
 	c.deadline = deadline{}
-	c.in = &source{Conn: nc}
+	c.in = &source{Conn: nc, silence: &c.silence}
 	c.r = bufio.NewReaderSize(c.in, readBuffer)
-	c.out = output{to: newPacer(nc), writers: &c.server.writers}
+	c.out = output{to: newPacer(nc, &c.silence), writers: &c.server.writers}
 }
 
 // RemoteAddr returns the client's address.
@@ -82,10 +91,29 @@ func (c *Conn) TLS() (state tls.ConnectionState, ok bool) {
 	return tls.ConnectionState{}, false
 }
 
+// handshaken reports whether TLS has begun already: whoever accepted the connection may have seen to that.
+func (c *Conn) handshaken() bool {
+	state, _ := c.TLS()
+	return state.HandshakeComplete
+}
+
+// UTF8 reports whether the client has said UTF8 (RFC 6856 §2.1): then messages go out as they are. Without it no octet above 0x7F may be in a
+// header, see [UTF8Maildrop]. The mode is chosen before login, so it is what it is when a maildrop is opened.
+func (c *Conn) UTF8() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.utf8
+}
+
 // drain asks the connection to end before its next command.
 func (c *Conn) drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.wake()
+}
+
+// wake is drain with mu held.
+func (c *Conn) wake() {
 	c.draining = true
 	_ = c.net.SetReadDeadline(time.Unix(1, 0)) // wakes a waiting read
 }
@@ -93,10 +121,11 @@ func (c *Conn) drain() {
 // kill cuts the connection.
 func (c *Conn) kill() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.killed = true
+	conn := c.net
+	c.mu.Unlock()
 	c.cancel()
-	_ = c.net.Close()
+	_ = conn.Close() // without the lock: TLS says that it ends
 }
 
 // errDrained, errQuit and errEnough end the command loop in good order.
@@ -113,50 +142,68 @@ func (c *Conn) serve() {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("pop3: panic: %v", p)
-			c.log.Error("panic in a POP3 session", "panic", p, "stack", string(debug.Stack()))
-			_ = c.say(no(CodeTemp, "internal error, closing")) // it ends in any case
+			c.log().Error("panic in a POP3 session", "panic", p, "stack", string(debug.Stack()))
+			r := no(CodeTemp, textInternal)
+			_ = c.say(&r) // it ends in any case
 		}
 	}()
-	if err = c.greet(); err != nil {
-		return
-	}
-	for err == nil {
+	for err = c.welcome(); err == nil; {
 		err = c.step()
 	}
+}
+
+// welcome brings the connection to where commands come.
+//
+//go:noinline
+func (c *Conn) welcome() error {
+	if conn, secure := c.net.(handshaker); secure && !c.handshaken() {
+		if err := c.handshake(conn); err != nil {
+			return err
+		}
+	}
+	return c.greet()
 }
 
 // greet begins the session (RFC 1939 §4).
 func (c *Conn) greet() error {
 	session, err := c.server.Backend.NewSession(c.ctx, c)
 	if err != nil {
-		r := refusal(err)
-		c.logCause(r)
-		return errors.Join(c.say(r), errQuit)
+		r := c.refusal(err)
+		c.logCause(&r)
+		return errors.Join(c.say(&r), errQuit)
 	}
 	c.session = session
-	text := c.server.Hostname + " POP3 server ready"
+	r := ok(textGreeting).with(c.server.Hostname)
 	if _, ok := session.(APOPSession); ok {
 		var unique [8]byte
 		_, _ = rand.Read(unique[:]) // never fails: crypto/rand ends the process instead
 		c.timestamp = fmt.Sprintf("<%d.%s@%s>", os.Getpid(), hex.EncodeToString(unique[:]), c.server.Hostname)
-		text += " " + c.timestamp
+		r.text, r.s[1] = textGreetingAPOP, c.timestamp
 	}
-	return c.say(ok(text))
+	return c.say(&r)
 }
 
-// step reads one command and answers it.
-func (c *Conn) step() error {
-	line, err := c.readLine(maxCommandLine)
+// step reads one command and answers it. Idle sessions wait in here, and what waits with them on their stack is theirs for as long: nothing
+// that is needed later is.
+func (c *Conn) step() error { return c.obey(c.readLine(maxCommandLine)) }
+
+// obey answers a command, or what came in place of one.
+//
+//go:noinline
+func (c *Conn) obey(line []byte, err error) error {
 	switch {
 	case errors.Is(err, errLineTooLong):
-		return c.answer(bad("command line too long"))
+		return c.answer(bad(textLineTooLong))
 	case errors.Is(err, errDrained):
-		return errors.Join(c.say(reply{code: CodeTemp, text: "server is stopping, try again soon"}), err)
+		r := c.lastWords()
+		c.logCause(&r)
+		return errors.Join(c.say(&r), err)
 	case err != nil:
 		return err
 	}
 	name, arg := splitCommand(line)
-	cmd, known := c.state.commands()[name]
+	c.habits.note(name, arg)
+	cmd, known := c.state.commands()[string(name)]
 	if !known {
 		return c.answer(c.unknown(name))
 	}
@@ -164,33 +211,35 @@ func (c *Conn) step() error {
 }
 
 // unknown answers a command that the state does not have.
-func (c *Conn) unknown(name string) reply {
+func (c *Conn) unknown(name []byte) reply {
 	switch {
-	case name == "XTND":
+	case string(name) == "XTND":
 		// Netscape probes for it and goes on without: not a strike.
-		return no(CodeNone, "XTND is not supported")
-	case commandNames[name]:
+		return no(CodeNone, textNoXTND)
+	case commandNames[string(name)]:
 		return bad(c.state.elsewhere())
 	default:
-		return bad("unknown command")
+		return bad(textUnknown)
 	}
 }
 
 // answer sends a reply and draws the consequences. It is the only way for a command to speak.
 func (c *Conn) answer(r reply) error {
+	if r.lost {
+		return r.cause
+	}
 	if r.release != nil {
 		defer c.guarded("giving a message back", r.release.Close)
 	}
-	c.logCause(r)
+	c.logCause(&r)
 	if r.bad {
 		c.strikes++
 	}
 	if r.failed {
 		c.failed++
 	}
-	_, early := c.state.(*authorization)
-	tooMany := early && c.strikes >= maxBadEarly || c.strikes >= maxBadLate || c.failed >= maxFailedLogins
-	if err := c.say(r); err != nil {
+	tooMany := c.early() && c.strikes >= maxBadEarly || c.strikes >= maxBadLate || c.failed >= maxFailedLogins
+	if err := c.say(&r); err != nil {
 		return err
 	}
 	switch {
@@ -205,17 +254,19 @@ func (c *Conn) answer(r reply) error {
 }
 
 // say writes a reply. What the client pipelined is answered in one write (RFC 2449 §6.6).
-func (c *Conn) say(r reply) error {
-	w := c.out.begin()
-	if _, err := w.Write(r.appendLine(w.AvailableBuffer())); err != nil {
+func (c *Conn) say(r *reply) error {
+	w := c.out.begin(c.ends())
+	if _, err := w.Write(r.appendLine(w.AvailableBuffer(), c.voice)); err != nil {
 		return err
 	}
 	if r.body != nil {
-		d := &dotWriter{w: w}
-		if err := r.body(d); err != nil {
-			return err
+		c.dots = dotWriter{w: w}
+		err := r.body.writeTo(&c.dots)
+		if err == nil {
+			err = c.dots.end()
 		}
-		if err := d.end(); err != nil {
+		c.dots = dotWriter{} // the writer is lent
+		if err != nil {
 			return err
 		}
 	}
@@ -225,19 +276,33 @@ func (c *Conn) say(r reply) error {
 	return c.out.Flush()
 }
 
-func (c *Conn) logCause(r reply) {
+func (c *Conn) logCause(r *reply) {
 	if r.cause != nil {
-		c.log.Error("POP3 command failed", "reply", r.text, "err", r.cause)
+		c.log().Error("POP3 command failed", "reply", r.render(c.voice), "err", r.cause)
 	}
+}
+
+// early reports whether nobody has logged in yet.
+func (c *Conn) early() bool {
+	_, early := c.state.(*authorization)
+	return early
+}
+
+// ends is when the connection's time is over, however busy it is.
+func (c *Conn) ends() time.Time {
+	if c.early() {
+		return c.began.Add(min(maxLoginWaits*c.limits.Login, c.limits.Session))
+	}
+	return c.began.Add(c.limits.Session)
 }
 
 // wait is how long the next command may take to come.
 func (c *Conn) wait() time.Duration {
-	idle := c.limits.Idle
-	if _, early := c.state.(*authorization); early {
-		idle = c.limits.Login
+	left := time.Until(c.ends())
+	if c.early() {
+		return min(c.limits.Login, left)
 	}
-	return min(idle, c.limits.Session-time.Since(c.began))
+	return min(c.limits.Idle, left)
 }
 
 // finish closes everything, whatever happened.
@@ -251,18 +316,31 @@ func (c *Conn) finish(err error) {
 	}
 	_ = c.out.Flush() // what was said before the end; the connection may be gone
 	c.mu.Lock()
-	_ = c.net.Close() // ours or already closed
+	conn := c.net
 	c.mu.Unlock()
-	c.log.Debug("connection ended", "err", err)
+	_ = conn.Close() // ours or already closed
+	if !c.server.logger().Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	attrs := []any{"err", err}
+	if t, secure := c.TLS(); secure {
+		attrs = append(attrs, "tls", tls.VersionName(t.Version), "cipher", tls.CipherSuiteName(t.CipherSuite)) // RFC 8314 §4
+	}
+	c.log().Debug("connection ended", attrs...)
+}
+
+// log is where the connection's events go. Most have none, so it is made when it is needed.
+func (c *Conn) log() *slog.Logger {
+	return c.server.logger().With("conn", c.id, "remote", c.RemoteAddr().String(), "service", "pop3")
 }
 
 func (c *Conn) guarded(what string, do func() error) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.log.Error("panic in a POP3 session", "while", what, "panic", p, "stack", string(debug.Stack()))
+			c.log().Error("panic in a POP3 session", "while", what, "panic", p, "stack", string(debug.Stack()))
 		}
 	}()
 	if err := do(); err != nil {
-		c.log.Error("POP3 session did not end well", "while", what, "err", err)
+		c.log().Error("POP3 session did not end well", "while", what, "err", err)
 	}
 }

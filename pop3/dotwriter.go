@@ -15,7 +15,7 @@ type dotWriter struct {
 	n      int64
 }
 
-var dot, crlf = []byte("."), []byte("\r\n")
+var dot, crlf, terminator = []byte("."), []byte("\r\n"), []byte(".\r\n")
 
 // Write looks for dots and not for lines: attachments have none, and a message is mostly attachments.
 func (d *dotWriter) Write(p []byte) (int, error) {
@@ -69,7 +69,7 @@ func (d *dotWriter) end() error {
 			return err
 		}
 	}
-	_, err := d.w.Write([]byte(".\r\n"))
+	_, err := d.w.Write(terminator)
 	return err
 }
 
@@ -80,10 +80,6 @@ type topReader struct {
 	// inBody is set after the empty line; blank while nothing but CR was seen of the present line.
 	inBody, blank bool
 	done          bool
-}
-
-func newTopReader(r io.Reader, lines int) *topReader {
-	return &topReader{r: r, lines: lines, blank: true}
 }
 
 func (t *topReader) Read(p []byte) (int, error) {

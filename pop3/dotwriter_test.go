@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
+	"math/big"
 	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"unicode/utf8"
 )
 
 // undo is a client's side of RFC 1939 §3: what comes after the first line, without stuffing and terminator.
@@ -108,8 +111,9 @@ func TestTopReader(t *testing.T) {
 		{0, "\r\nbody\r\n", "\r\n"},
 		{1, "A: 1\n\nx\ny\n", "A: 1\n\nx\n"},
 	} {
-		for _, r := range []io.Reader{strings.NewReader(tt.in), iotest.OneByteReader(strings.NewReader(tt.in)), iotest.DataErrReader(strings.NewReader(tt.in))} {
-			got, err := io.ReadAll(newTopReader(r, tt.lines))
+		in := func() io.Reader { return strings.NewReader(tt.in) }
+		for _, r := range []io.Reader{in(), iotest.OneByteReader(in()), iotest.DataErrReader(in())} {
+			got, err := io.ReadAll(&topReader{r: r, lines: tt.lines, blank: true})
 			if err != nil || string(got) != tt.want {
 				t.Errorf("TOP %d of %q: got %q (%v), want %q", tt.lines, tt.in, got, err, tt.want)
 			}
@@ -121,17 +125,19 @@ func TestTopReader(t *testing.T) {
 // itself.
 func TestCopyExactly(t *testing.T) {
 	lent := 0
-	lend := func() []byte {
+	lend := func(to io.Writer, from io.Reader) error {
 		lent++
-		return make([]byte, 16)
+		_, err := io.CopyBuffer(to, from, make([]byte, 16))
+		return err
 	}
 	for _, tt := range []struct {
 		size int64
 		want error
 	}{{9, errShort}, {10, nil}, {11, errShort}} {
-		for _, pieces := range []io.Reader{iotest.OneByteReader(strings.NewReader("12345678\r\n")), iotest.HalfReader(strings.NewReader("12345678\r\n")), strings.NewReader("12345678\r\n")} {
+		text := func() io.Reader { return strings.NewReader("12345678\r\n") }
+		for _, pieces := range []io.Reader{iotest.OneByteReader(text()), iotest.HalfReader(text()), text()} {
 			var b bytes.Buffer
-			err := copyExactly(&dotWriter{w: &b}, pieces, tt.size, lend)
+			err := copyExactly(&exactWriter{w: &dotWriter{w: &b}, left: tt.size}, pieces, lend)
 			if !errors.Is(err, tt.want) || int64(b.Len()) > tt.size || err == nil && b.String() != "12345678\r\n" {
 				t.Errorf("size %d: got %v after %q, want %v", tt.size, err, b.String(), tt.want)
 			}
@@ -141,10 +147,12 @@ func TestCopyExactly(t *testing.T) {
 		t.Errorf("lent %d buffers, want none where a message writes itself", lent)
 	}
 	boom := errors.New("boom")
-	if err := copyExactly(&dotWriter{w: io.Discard}, io.MultiReader(strings.NewReader("123"), iotest.ErrReader(boom)), 3, lend); !errors.Is(err, boom) {
+	late := io.MultiReader(strings.NewReader("123"), iotest.ErrReader(boom))
+	if err := copyExactly(&exactWriter{w: &dotWriter{w: io.Discard}, left: 3}, late, lend); !errors.Is(err, boom) {
 		t.Errorf("an error right after the last octet: got %v", err)
 	}
-	if err := copyExactly(&dotWriter{w: iotestErrWriter{}}, strings.NewReader("123"), 3, lend); !errors.Is(err, io.ErrClosedPipe) {
+	gone := &exactWriter{w: &dotWriter{w: iotestErrWriter{}}, left: 3}
+	if err := copyExactly(gone, strings.NewReader("123"), lend); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("a client that went away: got %v", err)
 	}
 }
@@ -180,22 +188,39 @@ func FuzzDotWriter(f *testing.F) {
 }
 
 func FuzzCommandLine(f *testing.F) {
-	for _, s := range []string{"", " ", "USER a b", "list ", "TOP 1 2", "RETR 99999999999999999999", "\x00", "pass  "} {
-		f.Add(s)
+	for _, s := range []string{"", " ", "USER a b", "list ", "TOP 1 2", "RETR 99999999999999999999", "\x00", "pass  ", "lang de",
+		"\xff\xfe", "a\u2028b", "[AUTH] x"} {
+		f.Add(s, uint8(len(s)))
 	}
-	f.Fuzz(func(t *testing.T, line string) {
-		name, arg := splitCommand(line)
-		if strings.Contains(name, " ") || len(name)+len(arg) > 4*len(line)+1 {
+	f.Fuzz(func(t *testing.T, line string, kind uint8) {
+		name, arg := splitCommand([]byte(line))
+		if bytes.Contains(name, space) || len(name)+len(arg) > len(line) {
 			t.Fatalf("%q became %q and %q", line, name, arg)
 		}
-		for _, field := range fields(arg) {
-			if n, ok := number(field); ok && (n < 0 || len(field) > 10) {
-				t.Fatalf("%q became number %d", field, n)
+		args := words(arg)
+		for _, word := range args.at[:min(args.n, maxArguments)] {
+			n, ok := number(word)
+			want, valid := new(big.Int).SetString(string(word), 10)
+			valid = valid && word[0] != '+' && word[0] != '-'
+			if ok != valid {
+				t.Fatalf("%q is a number: %t", word, ok)
+			}
+			if ok && want.IsInt64() && int64(n) != want.Int64() || ok && !want.IsInt64() && n != math.MaxInt {
+				t.Fatalf("%q became number %d", word, n)
 			}
 		}
-		r := reply{text: line, code: ResponseCode(arg)}
-		if got := string(r.appendLine(nil)); len(got) > maxReplyLine || strings.Count(got, "\n") != 1 || !strings.HasSuffix(got, "\r\n") {
-			t.Fatalf("reply %q", got)
+		if (args.n == 0) != isEmpty(arg) {
+			t.Fatalf("%q has %d words", arg, args.n)
+		}
+		r := reply{text: text(kind) % textCount, s: [2]string{line, line}, code: ResponseCode(arg)}
+		for _, v := range []voice{{}, {english, true}, {german, true}} {
+			got := string(r.appendLine(nil, v))
+			if len(got) > maxReplyLine || strings.Count(got, "\n") != 1 || !strings.HasSuffix(got, "\r\n") || !utf8.ValidString(got) {
+				t.Fatalf("reply %q", got)
+			}
+			if !v.utf8 && strings.ContainsFunc(got, func(r rune) bool { return r > '~' }) {
+				t.Fatalf("reply %q without LANG", got)
+			}
 		}
 	})
 }

@@ -6,14 +6,20 @@ import "time"
 const (
 	// maxCommandLine is twice what the RFC asks for: passwords of today are long.
 	maxCommandLine = 512
-	// maxResponseLine bounds one line of a SASL exchange (RFC 5034 §4 asks for 12,288 octets at least).
+	// maxResponseLine bounds one line of a SASL exchange (RFC 4954 §4 asks for 12,288 octets at least).
 	maxResponseLine = 12288
 	maxReplyLine    = 512
 	// maxBadEarly and maxBadLate are how many bad commands a client may send before and after login.
 	maxBadEarly = 3
 	maxBadLate  = 20
+	// maxLoginWaits is how many times Limits.Login a client has in all before it is logged in, whatever it says meanwhile.
+	maxLoginWaits = 10
 	// maxFailedLogins is how many logins of one connection may fail.
 	maxFailedLogins = 5
+
+	// eventsLogged is how many events of one kind that any stranger can cause are logged in eventsWindow; the others are counted.
+	eventsLogged = 10
+	eventsWindow = 10 * time.Second
 
 	readBuffer = 1 << 10
 	// writeBuffer and bodyBuffer are lent: while there is something to send, and while a message is sent.
@@ -30,7 +36,7 @@ const (
 	DefaultLoginTimeout = time.Minute
 	// DefaultIdleTimeout is the autologout timer after login (RFC 1939 §3).
 	DefaultIdleTimeout = 10 * time.Minute
-	// DefaultHandshakeTimeout bounds the TLS handshake after STLS.
+	// DefaultHandshakeTimeout bounds the TLS handshake, after STLS or at the start.
 	DefaultHandshakeTimeout = 10 * time.Second
 	// DefaultMaxSession bounds a session, however busy: a snapshot keeps the space of deleted messages.
 	DefaultMaxSession = 24 * time.Hour
@@ -44,7 +50,14 @@ const (
 
 // Limits are the times that a Server keeps. A zero field is its default.
 type Limits struct {
-	Login, Idle, Handshake, Session time.Duration
+	// Login bounds the wait for a whole command line before login (DefaultLoginTimeout); ten times that bounds all of the time before login.
+	Login time.Duration
+	// Idle bounds the wait for a whole command line after login (DefaultIdleTimeout).
+	Idle time.Duration
+	// Handshake bounds a TLS handshake (DefaultHandshakeTimeout).
+	Handshake time.Duration
+	// Session bounds a connection in all (DefaultMaxSession).
+	Session time.Duration
 }
 
 func (l Limits) withDefaults() Limits {

@@ -17,9 +17,10 @@ type output struct {
 	held    *bufio.Writer
 }
 
-// begin returns the writer for the next reply.
-func (o *output) begin() *bufio.Writer {
+// begin returns the writer for the next reply. end is when the connection's time is over.
+func (o *output) begin(end time.Time) *bufio.Writer {
 	o.to.begin()
+	o.to.end = end
 	if o.held == nil {
 		w, ok := o.writers.Get().(*bufio.Writer)
 		if !ok {
@@ -62,9 +63,11 @@ func (d *deadline) move(want time.Time) (at time.Time, needed bool) {
 // pacer gives writes a deadline that rolls with progress: floor octets in each window of waiting for the client.
 type pacer struct {
 	net.Conn
+	silence  *silence
 	floor    int
 	window   time.Duration
-	whole    bool // a deadline may cut a write; otherwise none is larger than floor
+	end      time.Time // no write lasts longer, whatever its progress
+	whole    bool      // a deadline may cut a write; otherwise none is larger than floor
 	deadline deadline
 	waited   time.Duration // in this window
 	sent     int           // in this window
@@ -72,11 +75,11 @@ type pacer struct {
 
 // newPacer asks for the same rate with TLS and without. TLS cannot go on after a deadline, so there a window is one
 // write, and as long as the rate allows: some eleven minutes.
-func newPacer(c net.Conn) *pacer {
+func newPacer(c net.Conn, s *silence) *pacer {
 	if _, secure := c.(interface{ Handshake() error }); secure {
-		return &pacer{Conn: c, floor: tlsPiece, window: transferWindow * tlsPiece / transferFloor}
+		return &pacer{Conn: c, silence: s, floor: tlsPiece, window: transferWindow * tlsPiece / transferFloor}
 	}
-	return &pacer{Conn: c, floor: transferFloor, window: transferWindow, whole: true}
+	return &pacer{Conn: c, silence: s, floor: transferFloor, window: transferWindow, whole: true}
 }
 
 // begin starts a window: the client is not late yet.
@@ -86,7 +89,7 @@ func (p *pacer) Write(b []byte) (int, error) {
 	written := 0
 	for len(b) > 0 {
 		begun := time.Now()
-		if at, needed := p.deadline.move(begun.Add(p.window - p.waited)); needed {
+		if at, needed := p.deadline.move(p.until(begun)); needed {
 			if err := p.SetWriteDeadline(at); err != nil {
 				return written, err
 			}
@@ -95,7 +98,9 @@ func (p *pacer) Write(b []byte) (int, error) {
 		if !p.whole {
 			piece = b[:min(len(b), p.floor)]
 		}
+		p.silence.begin()
 		n, err := p.Conn.Write(piece)
+		p.silence.end()
 		written += n
 		b = b[n:]
 		p.sent += n
@@ -104,16 +109,28 @@ func (p *pacer) Write(b []byte) (int, error) {
 		if enough {
 			p.begin()
 		}
-		var timeout net.Error
 		switch {
 		case err == nil:
-		case !errors.As(err, &timeout) || !timeout.Timeout():
+		case !isTimeout(err):
 			return written, err
 		case !enough || !p.whole:
 			return written, errTooSlow
 		}
 	}
 	return written, nil
+}
+
+// until is how long a write that begins now may last.
+func (p *pacer) until(now time.Time) time.Time {
+	if late := now.Add(p.window - p.waited); late.Before(p.end) {
+		return late
+	}
+	return p.end
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 var _ io.Writer = (*pacer)(nil)

@@ -42,10 +42,11 @@ func TestPacer(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					ours, theirs := net.Pipe()
 					conn := &tlsLike{Conn: ours}
-					p := newPacer(ours)
+					p := newPacer(ours, &silence{began: time.Now()})
 					if secure {
-						p = newPacer(conn)
+						p = newPacer(conn, &silence{began: time.Now()})
 					}
+					p.end = time.Now().Add(time.Hour)
 					p.begin()
 					if rate := float64(p.floor) / p.window.Seconds(); rate != 100 {
 						t.Errorf("secure %v: %v octets a second", secure, rate)

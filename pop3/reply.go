@@ -10,41 +10,84 @@ import (
 type reply struct {
 	ok   bool
 	code ResponseCode
-	text string
+	text text
+	// n and s are the numbers and strings in the text.
+	n [2]int64
+	s [2]string
 	// body is what follows a positive first line, up to the terminating dot (RFC 1939 §3); nil for a single-line reply.
-	body func(w *dotWriter) error
+	body body
 	// then runs after the reply was sent; release runs last, sent or not.
 	then    func() error
 	release io.Closer
-	// bad counts the command as a strike, failed as a failed login, closing ends the connection.
-	bad, failed, closing bool
+	// bad counts the command as a strike, failed as a failed login, closing ends the connection. lost ends it without a word, for its cause: there
+	// is nobody to answer, or time is up (RFC 1939 §3).
+	bad, failed, closing, lost bool
 	// cause is for the log.
 	cause error
 }
 
-func ok(text string) reply { return reply{ok: true, text: text} }
-
-func list(text string, body func(w *dotWriter) error) reply {
-	return reply{ok: true, text: text, body: body}
+// body writes the lines of a multi-line reply.
+type body interface {
+	writeTo(w *dotWriter) error
 }
+
+// lines is a short body.
+type lines []string
+
+func (l lines) writeTo(w *dotWriter) error {
+	for _, line := range l {
+		if _, err := io.WriteString(w, line+"\r\n"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func ok(t text, n ...int64) reply {
+	r := reply{ok: true, text: t}
+	copy(r.n[:], n)
+	return r
+}
+
+func list(t text, b body) reply { return reply{ok: true, text: t, body: b} }
 
 // no refuses a command that is well formed.
-func no(code ResponseCode, text string) reply { return reply{code: code, text: text} }
-
-// bad refuses a command that is not.
-func bad(text string) reply { return reply{text: text, bad: true} }
-
-// refusal is the one way from a backend's error to a reply.
-func refusal(err error) reply {
-	var e *Error
-	if !errors.As(err, &e) {
-		return reply{code: CodeTemp, text: "temporary failure, try again later", cause: err}
-	}
-	return reply{code: e.Code, text: e.Text, closing: e.Close, cause: e.Err}
+func no(code ResponseCode, t text, n ...int64) reply {
+	r := reply{code: code, text: t}
+	copy(r.n[:], n)
+	return r
 }
 
-// appendLine appends the first line with its CRLF: printable ASCII, at most maxReplyLine octets.
-func (r reply) appendLine(b []byte) []byte {
+// bad refuses a command that is not.
+func bad(t text) reply { return reply{text: t, bad: true} }
+
+// with puts strings into the text.
+func (r reply) with(s ...string) reply {
+	copy(r.s[:], s)
+	return r
+}
+
+// refuse makes a reply that a helper of a handler returns, nil being none.
+func refuse(r reply) *reply { return &r }
+
+// refusal is the one way from a backend's error to a reply.
+func (c *Conn) refusal(err error) reply {
+	var e *Error
+	if !errors.As(err, &e) {
+		return reply{code: CodeTemp, text: textTemporary, cause: err}
+	}
+	own := e.Text
+	if t, translates := c.server.Backend.(Translator); translates && c.voice.language != english {
+		own = t.Translate(languages[c.voice.language].tag, own)
+	}
+	if e.Code == CodeNone {
+		own = strings.TrimLeft(own, "[ ") // else it would be taken for a code (RFC 2449 §6.4)
+	}
+	return reply{code: e.Code, text: textOwn, s: [2]string{own}, closing: e.Close, cause: e.Err}
+}
+
+// appendLine appends the first line with its CRLF: printable, at most maxReplyLine octets.
+func (r *reply) appendLine(b []byte, v voice) []byte {
 	start := len(b)
 	if r.ok {
 		b = append(b, "+OK"...)
@@ -52,42 +95,34 @@ func (r reply) appendLine(b []byte) []byte {
 		b = append(b, "-ERR"...)
 	}
 	if r.code != CodeNone {
-		b = append(append(append(b, " ["...), printable(string(r.code))...), ']')
+		b = append(voice{}.appendPrintable(append(b, " ["...), string(r.code)), ']')
 	}
-	if text := printable(r.text); text != "" {
-		b = append(append(b, ' '), text...)
+	end := len(b)
+	b = v.appendText(append(b, ' '), r.text, &r.n, &r.s)
+	if len(b) == end+1 {
+		b = b[:end] // there is no text
 	}
-	b = b[:min(len(b), start+maxReplyLine-len(crlf))]
-	return append(b, crlf...)
+	return append(cut(b, start+maxReplyLine-len(crlf)), crlf...)
 }
 
-// printable drops what is not printable ASCII, so that nothing can end a line early.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return -1
-		}
-		return r
-	}, s)
-}
+// render returns the text alone.
+func (r *reply) render(v voice) string { return string(v.appendText(nil, r.text, &r.n, &r.s)) }
 
 // errShort: a message did not have the octets that the snapshot promised.
 var errShort = errors.New("pop3: message is not as long as listed")
 
-// copyExactly sends size octets, no more and no fewer. lend is asked for a buffer if r needs one.
-func copyExactly(w *dotWriter, r io.Reader, size int64, lend func() []byte) error {
-	e := &exactWriter{w: w, left: size}
+// copyExactly sends as many octets as to has left, no more and no fewer. copyAll is asked if r does not write itself.
+func copyExactly(to *exactWriter, r io.Reader, copyAll func(to io.Writer, from io.Reader) error) error {
+	var err error
 	if from, ok := r.(io.WriterTo); ok {
-		if _, err := from.WriteTo(e); err != nil {
-			return err
-		}
-	} else if _, err := io.CopyBuffer(e, r, lend()); err != nil {
-		return err
+		_, err = from.WriteTo(to)
+	} else {
+		err = copyAll(to, r)
 	}
-	if e.left > 0 {
+	if err == nil && to.left > 0 {
 		return errShort
 	}
-	return nil
+	return err
 }
 
 // exactWriter passes on as many octets as are left, and fails rather than take more.

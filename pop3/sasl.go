@@ -1,12 +1,10 @@
 package pop3
 
 import (
-	"context"
+	"bytes"
 	"encoding/base64"
 	"errors"
-	"io"
 	"slices"
-	"strings"
 
 	"github.com/emersion/go-sasl"
 )
@@ -20,85 +18,80 @@ func (c *Conn) mechanisms() []string {
 
 // cmdAuth logs in by SASL (RFC 5034 §4). Without an argument it lists the mechanisms, one a line, as Outlook and Netscape expect from
 // the days before CAPA.
-func cmdAuth(c *Conn, arg string) reply {
+func cmdAuth(c *Conn, arg []byte) reply {
 	c.state.(*authorization).named = false
-	args := fields(arg)
+	args := words(arg)
 	s, available := c.session.(AuthSession)
 	switch {
-	case len(args) == 0:
-		return list("mechanisms follow", func(w *dotWriter) error {
-			for _, m := range c.mechanisms() {
-				if _, err := io.WriteString(w, printable(m)+"\r\n"); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	case len(args) > 2:
-		return bad("AUTH needs a mechanism and at most one initial response")
+	case args.n == 0:
+		var l lines
+		for _, m := range c.mechanisms() {
+			l = append(l, ascii(m))
+		}
+		return list(textMechanisms, l)
+	case args.n > maxArguments:
+		return bad(textAuthArguments)
 	case !available:
-		return no(CodeNone, "no such mechanism")
+		return no(CodeNone, textNoMechanism)
 	}
-	mechanism := strings.ToUpper(args[0])
-	ctx, cancel := context.WithCancel(c.ctx)
-	defer cancel()
-	server, err := s.Auth(ctx, mechanism)
+	mechanism := string(bytes.ToUpper(args.at[0]))
+	w := c.newWork()
+	server, err := s.Auth(w, mechanism)
 	if err != nil {
-		return failedLogin(err)
+		return c.failedLogin(err)
 	}
 	if !slices.Contains(s.AuthMechanisms(), mechanism) {
-		return no(CodeNone, "no such mechanism")
+		return no(CodeNone, textNoMechanism)
 	}
 	var initial []byte
-	if len(args) == 2 {
-		if initial, err = decodeResponse(args[1]); err != nil {
-			return bad("the initial response is not base64")
+	if args.n == 2 {
+		if initial, err = decodeInitial(args.at[1]); err != nil {
+			return bad(textInitialNotBase64)
 		}
 	}
-	return c.exchange(server, initial, cancel)
+	return c.exchange(server, initial, w)
 }
 
-var errCancelled = &Error{Text: "authentication cancelled"}
-
 // exchange passes challenges and responses until the mechanism is done. A client that goes away cancels the mechanism's context.
-func (c *Conn) exchange(server sasl.Server, response []byte, cancel func()) reply {
+func (c *Conn) exchange(server sasl.Server, response []byte, w *work) reply {
 	for {
-		stop := c.watch(cancel)
+		w.begin()
 		challenge, done, err := server.Next(response)
-		stop()
+		w.end()
 		if err != nil {
-			return failedLogin(err)
+			return c.failedLogin(err)
 		}
 		if done && len(challenge) == 0 {
 			return c.open()
 		}
 		response, err = c.ask(challenge)
 		switch {
-		case errors.Is(err, errCancelled), errors.Is(err, errLineTooLong), errors.Is(err, errBase64):
-			return reply{text: exchangeText(err), failed: true}
+		case errors.Is(err, errCancelled):
+			return reply{text: textCancelled, failed: true}
+		case errors.Is(err, errLineTooLong):
+			return reply{text: textResponseTooLong, failed: true}
+		case errors.Is(err, errBase64):
+			return reply{text: textNotBase64, failed: true}
+		case errors.Is(err, errDrained):
+			return c.lastWords()
 		case err != nil:
-			return reply{code: CodeTemp, text: "connection lost", closing: true}
+			return reply{lost: true, cause: err}
 		case done && len(response) > 0:
-			return reply{text: "unexpected response", failed: true}
+			return reply{text: textUnexpectedResponse, failed: true}
 		case done:
 			return c.open()
 		}
 	}
 }
 
-func exchangeText(err error) string {
-	switch {
-	case errors.Is(err, errLineTooLong):
-		return "response too long"
-	case errors.Is(err, errBase64):
-		return "the response is not base64"
-	}
-	return errCancelled.Text
-}
+var (
+	errCancelled = errors.New("pop3: client has cancelled the exchange")
+	errBase64    = errors.New("pop3: not base64")
+)
 
 // ask sends a challenge and reads the response. The mark is "+ " and never "+OK" (RFC 5034 §4).
 func (c *Conn) ask(challenge []byte) ([]byte, error) {
-	if _, err := c.out.begin().WriteString("+ " + base64.StdEncoding.EncodeToString(challenge) + "\r\n"); err != nil {
+	if _, err := c.out.begin(c.ends()).WriteString("+ " + base64.StdEncoding.EncodeToString(challenge) + "\r\n"); err != nil {
 		return nil, err
 	}
 	if err := c.out.Flush(); err != nil {
@@ -108,22 +101,28 @@ func (c *Conn) ask(challenge []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if line == "*" {
+	if string(line) == "*" {
 		return nil, errCancelled
 	}
-	response, err := base64.StdEncoding.DecodeString(line)
+	return decode(line)
+}
+
+// decode reads base64, and nothing else: the decoder would pass over a CR (RFC 5034 §4).
+func decode(text []byte) ([]byte, error) {
+	if bytes.IndexByte(text, '\r') >= 0 {
+		return nil, errBase64
+	}
+	octets, err := base64.StdEncoding.AppendDecode([]byte{}, text)
 	if err != nil {
 		return nil, errBase64
 	}
-	return response, nil
+	return octets, nil
 }
 
-var errBase64 = errors.New("pop3: not base64")
-
-// decodeResponse reads an initial response; "=" is an empty one (RFC 5034 §4).
-func decodeResponse(text string) ([]byte, error) {
-	if text == "=" {
+// decodeInitial reads an initial response; "=" is an empty one (RFC 5034 §4).
+func decodeInitial(text []byte) ([]byte, error) {
+	if string(text) == "=" {
 		return []byte{}, nil
 	}
-	return base64.StdEncoding.DecodeString(text)
+	return decode(text)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -24,14 +25,18 @@ type Server struct {
 	TLSConfig *tls.Config
 	// Implementation is CAPA's IMPLEMENTATION (RFC 2449 §6.9); empty leaves it out.
 	Implementation string
-	// Expire is CAPA's EXPIRE (RFC 2449 §6.7), "NEVER" or a number of days; empty leaves it out.
-	Expire string
+	// Language is the tag of the language that a client gets for LANG * (RFC 6856 §3.2), "en" or "de"; any other is "en". Who does not say LANG
+	// gets English.
+	Language string
+	// Limits are the times that are kept; the zero value is the defaults.
 	Limits Limits
 	// Logger gets an event for each session; nil discards them.
 	Logger *slog.Logger
 
 	writers sync.Pool // of *bufio.Writer
 	buffers sync.Pool // of *[bodyBuffer]byte
+	// failures and injections let few of the events into the log that any stranger can cause.
+	failures, injections sparse
 
 	mu        sync.Mutex // protects the fields below
 	listeners map[net.Listener]struct{}
@@ -54,7 +59,7 @@ func (s *Server) Serve(l net.Listener) error {
 		nc, err := l.Accept()
 		if err == nil {
 			pause = 0
-			s.start(nc)
+			go s.ServeConn(nc)
 			continue
 		}
 		if s.isClosing() {
@@ -137,25 +142,35 @@ func (s *Server) stopListening() {
 	}
 }
 
+// each does something to all connections, at once: closing one may wait for its client to take the last of TLS.
 func (s *Server) each(do func(*Conn)) {
+	var all sync.WaitGroup
+	defer all.Wait()
 	s.mu.Lock()
-	conns := make([]*Conn, 0, len(s.conns))
+	defer s.mu.Unlock()
 	for c := range s.conns {
-		conns = append(conns, c)
-	}
-	s.mu.Unlock()
-	for _, c := range conns {
-		do(c)
+		all.Go(func() { do(c) })
 	}
 }
 
-// start serves one connection on its own goroutine.
-func (s *Server) start(nc net.Conn) {
+// ServeConn serves one connection on the calling goroutine, returns when it has ended, and closes it. It is for connections that something
+// else than [Server.Serve] accepts; after Shutdown or Close they are closed at once.
+func (s *Server) ServeConn(nc net.Conn) {
+	c := s.begin(nc)
+	if c == nil {
+		return
+	}
+	c.serve()
+	s.ended(c)
+}
+
+// begin counts a connection in, or closes it and returns nil.
+func (s *Server) begin(nc net.Conn) *Conn {
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
 		_ = nc.Close() // too late
-		return
+		return nil
 	}
 	s.lastID++
 	c := newConn(s, nc, s.lastID)
@@ -165,13 +180,15 @@ func (s *Server) start(nc net.Conn) {
 	s.conns[c] = struct{}{}
 	s.running.Add(1)
 	s.mu.Unlock()
-	go func() {
-		defer s.running.Done()
-		c.serve()
-		s.mu.Lock()
-		delete(s.conns, c)
-		s.mu.Unlock()
-	}()
+	return c
+}
+
+// ended counts a connection out.
+func (s *Server) ended(c *Conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+	s.running.Done()
 }
 
 func (s *Server) logger() *slog.Logger {
@@ -187,4 +204,18 @@ func (s *Server) lend() *[bodyBuffer]byte {
 		return b
 	}
 	return new([bodyBuffer]byte)
+}
+
+// copyAll copies through a lent buffer.
+func (s *Server) copyAll(to io.Writer, from io.Reader) error {
+	b := s.lend()
+	defer s.buffers.Put(b)
+	_, err := io.CopyBuffer(to, from, b[:])
+	return err
+}
+
+// preferred is the language for LANG *.
+func (s *Server) preferred() language {
+	l, _ := lookUp(s.Language, english)
+	return l
 }

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"latchkey/pop3"
-	"latchkey/pop3/pop3test"
 )
 
 // client is a connection that a test talks over, one command at a time.
@@ -137,6 +136,7 @@ func TestBackendText(t *testing.T) {
 	}{
 		{"control characters", &pop3.Error{Code: pop3.CodePerm, Text: "no\r\n+OK yes\x00\xff"}, "-ERR [SYS/PERM] no+OK yes"},
 		{"wrapped", fmt.Errorf("opening: %w", &pop3.Error{Text: "locked"}), "-ERR locked"},
+		{"what looks like a code", &pop3.Error{Text: " [IN-USE] no"}, "-ERR IN-USE] no"},
 		{"unknown", errors.New("/var/secret/path"), "-ERR [SYS/TEMP] temporary failure, try again later"},
 		{"long", &pop3.Error{Text: strings.Repeat("x", 1000)}, "-ERR " + strings.Repeat("x", 505)},
 	} {
@@ -182,35 +182,4 @@ func TestSessionsAreSnapshots(t *testing.T) {
 	one.want("+OK bye", "QUIT")
 	two.want("+OK 1 24", "LIST 1")
 	two.want("+OK 24 octets", "RETR 1")
-}
-
-func ExampleServer() {
-	backend := &pop3test.Backend{}
-	backend.Add("alice", "secret", "Subject: hello\r\n\r\nworld\r\n")
-	server := &pop3.Server{Backend: backend, Hostname: "pop.example.com"}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	done := make(chan error)
-	go func() { done <- server.Serve(l) }()
-
-	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Fprint(conn, "USER alice\r\nPASS secret\r\nSTAT\r\nQUIT\r\n")
-	replies, _ := io.ReadAll(conn)
-	fmt.Print(strings.ReplaceAll(string(replies), "\r\n", "\n"))
-	_ = server.Close()
-	fmt.Println(<-done)
-	// Output:
-	// +OK pop.example.com POP3 server ready
-	// +OK now the password
-	// +OK 1 messages (25 octets)
-	// +OK 1 25
-	// +OK bye, 0 deleted, 1 left
-	// pop3: server closed
 }

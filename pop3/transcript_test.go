@@ -16,17 +16,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"latchkey/internal/dialog"
 	"latchkey/pop3"
 	"latchkey/pop3/pop3test"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// The messages of alice's maildrop: 24, 30 and 27 octets.
+// The messages of alice's maildrop: 24, 30 and 27 octets; carla has the first one, and one that needs UTF8.
 const (
+	messageUTF8  = "Subject: Grüße\r\n\r\nHällo\r\n"
 	messageOne   = "Subject: one\r\n\r\nHello.\r\n"
 	messageDots  = "Subject: dots\r\n\r\n.\r\n..a\r\nend\r\n"
 	messageLines = "Subject: lines\r\n\r\n1\r\n2\r\n3\r\n"
@@ -49,15 +46,19 @@ func certificate(t testing.TB) *tls.Config {
 
 // newBackend has the maildrops that all transcripts know.
 func newBackend() *pop3test.Backend {
-	b := &pop3test.Backend{Mechanisms: []string{"PLAIN"}}
+	never := pop3.Policy{Expire: pop3.ExpireNever}
+	b := &pop3test.Backend{Mechanisms: []string{"PLAIN"}, BeforeLogin: never, AfterLogin: never}
 	b.Add("alice", "secret", messageOne, messageDots, messageLines)
 	b.Add("bob", " two  words ")
+	b.Add("carla", "secret", messageOne, messageUTF8)
+	b.Add("Jörg", "grüße")
+	b.Add("latin", "gr\xfc\xdfe")
 	return b
 }
 
 func newServer(b pop3.Backend) *pop3.Server {
 	return &pop3.Server{
-		Backend: b, Hostname: "pop.test", Expire: "NEVER", Implementation: "pop3test", Logger: slog.New(slog.DiscardHandler),
+		Backend: b, Hostname: "pop.test", Language: "de", Implementation: "pop3test", Logger: slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -68,6 +69,13 @@ func serve(t testing.TB, s *pop3.Server) (address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	serveOn(t, s, l)
+	return l.Addr().String()
+}
+
+// serveOn serves on a listener until the test ends.
+func serveOn(t testing.TB, s *pop3.Server, l net.Listener) {
+	t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	t.Cleanup(func() {
@@ -78,7 +86,6 @@ func serve(t testing.TB, s *pop3.Server) (address string) {
 			t.Errorf("Serve: got %v, want ErrServerClosed", err)
 		}
 	})
-	return l.Addr().String()
 }
 
 func dial(t testing.TB, address string) net.Conn {
@@ -105,6 +112,22 @@ var variants = map[string]struct {
 	"open_fails": {set: func(b *pop3test.Backend, _ *pop3.Server) {
 		b.Opening = &pop3.Error{Code: pop3.CodeInUse, Text: "maildrop is locked"}
 	}},
+	"auth_login":      {set: func(b *pop3test.Backend, _ *pop3.Server) { b.Mechanisms = []string{"LOGIN"} }},
+	"auth_cram_first": {set: func(b *pop3test.Backend, _ *pop3.Server) { b.Mechanisms = []string{"CRAM-MD5"} }},
+	"capa_policy": {set: func(b *pop3test.Backend, _ *pop3.Server) {
+		b.BeforeLogin = pop3.Policy{Expire: 5, ExpireByUser: true, LoginDelay: 15 * time.Minute, LoginDelayByUser: true, UTF8User: true}
+		b.AfterLogin = pop3.Policy{
+			Expire: pop3.ExpireAtOnce, ExpireByUser: true, LoginDelay: time.Minute + time.Millisecond, LoginDelayByUser: true, UTF8User: true,
+		}
+	}},
+	"last":               {set: func(b *pop3test.Backend, _ *pop3.Server) { b.Last = true }},
+	"utf8_surrogate":     {set: setSurrogate},
+	"utf8_surrogate_not": {set: setSurrogate},
+	"utf8_user":          {set: func(b *pop3test.Backend, _ *pop3.Server) { b.BeforeLogin.UTF8User = true }},
+	"lang_update_fails":  {set: func(b *pop3test.Backend, _ *pop3.Server) { b.Updating = errors.New("disk on fire") }},
+	"lang_own_texts": {set: func(b *pop3test.Backend, _ *pop3.Server) {
+		b.Texts = map[string]map[string]string{"de": {"wrong name or password": "Name oder Passwort ist falsch, größere Mühe!"}}
+	}},
 	"quit_update_fails": {set: func(b *pop3test.Backend, _ *pop3.Server) { b.Updating = errors.New("disk on fire") }},
 	"list_fails":        {set: func(b *pop3test.Backend, _ *pop3.Server) { failListing(b, 5) }, left: []string{"uid2", "uid3"}},
 	"quit_update":       {left: []string{"uid2"}},
@@ -112,10 +135,15 @@ var variants = map[string]struct {
 	"pipelining":        {left: []string{"uid2", "uid3"}},
 }
 
+// setSurrogate gives clients without UTF8 an encoded header.
+func setSurrogate(b *pop3test.Backend, _ *pop3.Server) {
+	b.Surrogate = func(text string) string { return strings.Replace(text, "Grüße", "=?utf-8?q?Gr=C3=BC=C3=9Fe?=", 1) }
+}
+
 // TestTranscripts plays every golden transcript, sent as it is, octet by octet, and in odd pieces: a server must not care.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) < 40 {
+	if err != nil || len(files) < 59 {
 		t.Fatalf("%d transcripts (%v)", len(files), err)
 	}
 	config := certificate(t)

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"errors"
 	"net"
-	"strings"
 	"time"
 )
 
@@ -16,35 +15,44 @@ var (
 
 // readLine reads a line and returns it without its end. A line over limit octets (its end included) is read to its end and reported
 // as errLineTooLong, so that no part of it is taken for a command. A line without an end, cut off by the connection's, is no line:
-// a QUIT that lost its line end is a lost connection. The wait is for the whole line.
-func (c *Conn) readLine(limit int) (string, error) {
+// a QUIT that lost its line end is a lost connection. The wait is for the whole line. The line is the connection's until the next one is read,
+// and may be changed.
+func (c *Conn) readLine(limit int) ([]byte, error) {
 	if err := c.beginRead(); err != nil {
-		return "", err
+		return nil, err
 	}
+	piece, err := c.r.ReadSlice('\n')
+	if err == nil && len(piece) <= limit {
+		piece = chomp(piece)
+	} else {
+		piece, err = c.readRest(piece, err, limit)
+	}
+	if !c.mayGoOn() {
+		return nil, errDrained
+	}
+	return piece, err
+}
+
+// readRest goes on with a line of which the first piece is not all, or too much.
+func (c *Conn) readRest(piece []byte, err error, limit int) ([]byte, error) {
 	var long []byte
-	size := 0
-	for {
-		piece, err := c.r.ReadSlice('\n')
-		size += len(piece)
-		if size <= limit {
-			if err == nil && long == nil {
-				return chomp(piece), nil
-			}
+	for size := 0; ; piece, err = c.r.ReadSlice('\n') {
+		if size += len(piece); size <= limit {
 			long = append(long, piece...)
 		}
 		switch {
 		case err == nil && size > limit:
-			return "", errLineTooLong
+			return nil, errLineTooLong
 		case err == nil:
 			return chomp(long), nil
 		case !errors.Is(err, bufio.ErrBufferFull):
-			return "", c.readFailed(err)
+			return nil, c.readFailed(err)
 		}
 	}
 }
 
-func chomp(line []byte) string {
-	return strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r")
+func chomp(line []byte) []byte {
+	return bytes.TrimSuffix(bytes.TrimSuffix(line, crlf[1:]), crlf[:1])
 }
 
 // asked reports whether a whole line is there already.
@@ -66,12 +74,31 @@ func (c *Conn) beginRead() error {
 	if err := c.out.Flush(); err != nil {
 		return err
 	}
-	return c.setReadDeadline(c.wait())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.moveReadDeadline(c.wait()); err != nil {
+		return err
+	}
+	c.waiting = true
+	return nil
+}
+
+// mayGoOn ends the wait for a line, and reports whether it may be looked at: not once End was called, which then says the last word.
+func (c *Conn) mayGoOn() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting = false
+	return !c.ended
 }
 
 func (c *Conn) setReadDeadline(wait time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.moveReadDeadline(wait)
+}
+
+// moveReadDeadline is setReadDeadline with mu held.
+func (c *Conn) moveReadDeadline(wait time.Duration) error {
 	if c.draining {
 		return errDrained
 	}
@@ -91,9 +118,9 @@ func (c *Conn) readFailed(err error) error {
 	return err
 }
 
-// watch cancels a context of the connection's when the client goes away while a backend works for it. stop ends the watch; what the
+// watch cancels the connection's context when the client goes away while a backend works for it. stop ends the watch; what the
 // client sent meanwhile is kept. With input waiting already there is nothing to watch for.
-func (c *Conn) watch(cancel func()) (stop func()) {
+func (c *Conn) watch() (stop func()) {
 	if c.r.Buffered() > 0 || len(c.in.kept) > 0 {
 		return func() {}
 	}
@@ -108,10 +135,9 @@ func (c *Conn) watch(cancel func()) (stop func()) {
 		if n > 0 {
 			in.kept = append(in.kept, octet[0])
 		}
-		var timeout net.Error
-		if err != nil && (!errors.As(err, &timeout) || !timeout.Timeout()) {
+		if err != nil && !isTimeout(err) {
 			in.failed = err
-			cancel()
+			c.cancel()
 		}
 	}()
 	return func() {
@@ -126,8 +152,9 @@ func (c *Conn) watch(cancel func()) (stop func()) {
 // source is what commands are read from: first what a watch kept.
 type source struct {
 	net.Conn
-	kept   []byte
-	failed error
+	silence *silence
+	kept    []byte
+	failed  error
 }
 
 func (s *source) Read(p []byte) (int, error) {
@@ -139,5 +166,8 @@ func (s *source) Read(p []byte) (int, error) {
 	if s.failed != nil {
 		return 0, s.failed
 	}
-	return s.Conn.Read(p)
+	s.silence.begin()
+	n, err := s.Conn.Read(p)
+	s.silence.end()
+	return n, err
 }

@@ -81,7 +81,7 @@ func replies() []replyCase {
 		{errors.Join(store.ErrNoRecipients, &store.RecipientError{Err: store.ErrNotFound}), "550 5.1.1"},
 		// A name that is not in the table, and one of POP3.
 		{refuse("secret"), "451 4.3.0"},
-		{refuse(refusal.AuthSPA), "451 4.3.0"},
+		{refuse(refusal.MailboxRemoved), "451 4.3.0"},
 	}
 }
 

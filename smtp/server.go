@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/emersion/go-sasl"
 	gosmtp "github.com/emersion/go-smtp"
 
 	"latchkey/auth"
@@ -73,6 +74,27 @@ type Hosts interface {
 	Eligible(p guard.Place) bool
 }
 
+// OldClients says who may use a door for old clients: *guard.OldClients.
+type OldClients interface {
+	Allowed(ctx context.Context, remote netip.Addr, account store.AccountID) (bool, error)
+}
+
+// Challenges are SASL mechanisms beside PLAIN and LOGIN.
+type Challenges interface {
+	// Mechanisms lists their names, in capitals, in the order in which they are offered behind LOGIN and PLAIN.
+	Mechanisms() []string
+	// Begin begins an exchange of one of them. The server that it returns calls proved once, when it knows who the client is and before it is
+	// done, and hands the error of that on. Its other errors are those of auth.Login, and sasl.ErrUnexpectedClientResponse for what is out of
+	// form.
+	Begin(ctx context.Context, at auth.Attempt, mechanism string, proved func(auth.Identity) error) (sasl.Server, error)
+}
+
+// Inventory is told which clients log in: *maildrop.Inventory.
+type Inventory interface {
+	// Note is called once for each successful login. It must not block.
+	Note(c store.Client)
+}
+
 // Options make a Server.
 type Options struct {
 	// Door is MX or Submission.
@@ -98,6 +120,17 @@ type Options struct {
 	Limits Limits
 	// Connections bound the listeners.
 	Connections guard.ConnLimits
+	// Sniff serves a client that begins with TLS on a door that starts in the clear as ImplicitTLS would, and marks clients that speak before
+	// they are greeted; see [guard.ListenerOptions].
+	Sniff bool
+	// OldClients makes this a door for old clients: it takes passwords in the clear, shows AUTH in the old form too, and has the mailbox
+	// asked for after each login. nil for every other door. What TLS such a door speaks, TLSConfig says.
+	OldClients OldClients
+	// Challenges are SASL mechanisms beside PLAIN and LOGIN; nil: there are none.
+	Challenges Challenges
+	// Inventory is told of logins, and Name is what the door is called there; nil: nobody is told.
+	Inventory Inventory
+	Name      string
 }
 
 // Server is one door of the service, on any number of listeners.
@@ -140,10 +173,12 @@ func New(o Options) *Server {
 func (s *Server) Serve(raw net.Listener) error {
 	lo := guard.ListenerOptions{
 		Wrap: s.wrap, Limits: s.opts.Connections, Logger: s.log,
-		Refusal: s.fullGreeting(),
+		Refusal: s.farewell(refusal.ConnectionsFull), Plaintext: s.farewell(refusal.ConnectionClear),
 	}
 	if s.opts.ImplicitTLS {
 		lo.TLS = s.opts.TLSConfig
+	} else {
+		lo.Sniff, lo.SniffTLS = s.opts.Sniff, s.opts.TLSConfig
 	}
 	l := guard.NewListener(raw, lo)
 	if !s.addListener(l) {
@@ -165,9 +200,9 @@ func (s *Server) Serve(raw net.Listener) error {
 	}
 }
 
-// fullGreeting is what a connection over a cap gets.
-func (s *Server) fullGreeting() string {
-	r := replyFor(refuse(refusal.ConnectionsFull))
+// farewell is a refusal in place of the greeting.
+func (s *Server) farewell(name refusal.Name) string {
+	r := replyFor(refuse(name))
 	return fmt.Sprintf("%d %d.%d.%d %s %s\r\n", r.Code, r.EnhancedCode[0], r.EnhancedCode[1], r.EnhancedCode[2], s.opts.Hostname, r.Message)
 }
 

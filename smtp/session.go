@@ -89,6 +89,9 @@ func (s *Server) newSession(c *gosmtp.Conn) (gosmtp.Session, error) {
 	}
 	n := &session{srv: s, conn: c, wire: w, ctx: w.ctx, remote: guard.RemoteAddr(c.Conn()), who: anonymous{}}
 	n.log = s.log.With(slog.Uint64("conn", s.conns.Add(1)), slog.String("remote", n.remote.String()))
+	if guard.EarlyTalker(w) {
+		n.log = n.log.With(slog.Bool("early_talker", true))
+	}
 	if state, ok := c.TLSConnectionState(); ok {
 		n.tls = &state
 	}

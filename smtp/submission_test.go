@@ -109,7 +109,8 @@ func TestAuthMechanisms(t *testing.T) {
 	for _, tt := range []struct{ command, want string }{
 		{"AUTH", "502 5.5.4"},
 		{"AUTH CRAM-MD5", "504 5.5.4"},
-		{"AUTH NTLM", "504 5.5.4"},
+		{"AUTH NTLM", "504 5.5.4 Untick"},
+		{"AUTH GSSAPI", "504 5.5.4 Untick"},
 		{"AUTH PLAIN !!!", "454 4.7.0"}, // Deviation: go-smtp's code for bad base64
 		{"AUTH PLAIN " + b64("no separators"), "501 5.5.2"},
 		{"AUTH PLAIN =", "501 5.5.2"},

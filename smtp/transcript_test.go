@@ -92,8 +92,8 @@ func TestTranscripts(t *testing.T) {
 		for _, split := range []int{0, 1} {
 			t.Run(filepath.Base(file)+" "+strconv.Itoa(split), func(t *testing.T) {
 				door := Door(d["door"])
-				implicit := door == "implicit"
-				if implicit {
+				implicit, old := door == "implicit", door == "old"
+				if implicit || old {
 					door = Submission
 				}
 				if door != MX && door != Submission {
@@ -106,6 +106,9 @@ func TestTranscripts(t *testing.T) {
 						o.Loopback = true
 					}
 				})
+				if old {
+					f.opts.OldClients = &onlyFor{account: f.ids["alice"]}
+				}
 				f.prove(d["proof"])
 				f.quotas(d["quota"])
 				f.auth.cleartext = d["cleartext"] != "off"
@@ -113,7 +116,7 @@ func TestTranscripts(t *testing.T) {
 				conn, err := net.Dial("tcp", f.addr)
 				f.must(err)
 				dialog.Player{Protocol: dialog.SMTP, Split: split, Vars: map[string]string{
-					"alice": plain("alice", "alice-pw"), "carol": plain("carol", "carol-pw"), "wrong": plain("alice", "wrong"),
+					"alice": plain("alice", "alice-pw"), "carol": plain("carol", "carol-pw"), "wrong": plain("alice", "wrong"), "bob": plain("bob", "bob-pw"),
 				}}.Run(t, conn, file)
 				for want := range strings.FieldsSeq(d["after"]) {
 					name, n, _ := strings.Cut(want, "=")

@@ -125,6 +125,9 @@ func newWire(ctx context.Context, c net.Conn, limits Limits, reg *registry) *wir
 	return w
 }
 
+// NetConn returns the connection below, for [guard.EarlyTalker].
+func (w *wire) NetConn() net.Conn { return w.Conn }
+
 // adopt begins the rule of the wire, when the listener has handed the connection over.
 func (w *wire) adopt(secure bool) {
 	w.mu.Lock()

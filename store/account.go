@@ -19,6 +19,8 @@ const (
 	MaxAliasTargets = 1000
 	// MaxSendAs bounds the further sender addresses of one account.
 	MaxSendAs = 100
+	// MaxSealed bounds a sealed password, in octets: a password has at most 1024, and sealing and a text form of it add to that.
+	MaxSealed = 2 << 10
 	// CatchAll is the alias name that takes every address of the domain that nothing else takes.
 	CatchAll = "*"
 )
@@ -39,6 +41,14 @@ type Account struct {
 	Suspended bool `json:"suspended"`
 	// Quota bounds the maildrop.
 	Quota Quota `json:"quota"`
+	// OldClientLogin lets the account be used by the old-client doors and by challenge logins (APOP, CRAM-MD5, SCRAM), for which its password
+	// is kept in Sealed from its next login with it. [Settings.OldClientLogin] does the same for all accounts: see [Account.MaySeal].
+	OldClientLogin bool `json:"old_client_login"`
+	// Sealed is the password that Verifier is of, encrypted; empty if none was kept. Only SealPassword sets it. The store clears it in the same
+	// transaction in which Verifier changes, or OldClientLogin ends for the account. It never leaves the process and is never logged.
+	Sealed Sealed `json:"-"`
+	// POP3 is how the account's maildrop is shown to its client.
+	POP3 POP3Options `json:"pop3"`
 	// SendAs lists addresses that the account may use as sender besides its own; at most MaxSendAs.
 	SendAs []mailaddr.Address `json:"send_as,omitempty"`
 	// Created is when the account was added.
@@ -46,6 +56,37 @@ type Account struct {
 	// Version is raised by every change; UpdateAccount is refused with ErrConflict when it does not match.
 	Version uint64 `json:"version"`
 }
+
+// POP3Options are work-arounds for old clients and the choice of what a session lists. The zero value changes nothing.
+type POP3Options struct {
+	// ReplaceNUL sends 0x80 for each NUL octet: Outlook and Outlook Express stop at NUL. Sizes stay.
+	ReplaceNUL bool `json:"replace_nul,omitempty"`
+	// EndHeader sends an empty line behind a header that has none: Outlook Express and Netscape wait for it. It counts in the size.
+	EndHeader bool `json:"end_header,omitempty"`
+	// StatusHeader puts a Status field before the messages that were fetched in an earlier session: Eudora's "first unread". It counts in
+	// the size.
+	StatusHeader bool `json:"status_header,omitempty"`
+	// Last offers LAST (RFC 1460).
+	Last bool `json:"last,omitempty"`
+	// Select is what a login without a selection of its own lists: "" for all, "new" for what no earlier session has fetched, "7d" for the
+	// last 1 to 3650 days, "max=200" for the last 1 to 1,000,000 messages.
+	Select string `json:"select,omitempty"`
+}
+
+// Sealed is an encrypted password. It prints and logs as "[redacted]".
+type Sealed string
+
+// String hides it from logs and format verbs.
+func (Sealed) String() string { return "[redacted]" }
+
+// GoString hides it from %#v.
+func (Sealed) GoString() string { return "[redacted]" }
+
+// LogValue hides it from slog.
+func (Sealed) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+
+// MarshalText keeps it out of JSON and every other text form.
+func (Sealed) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
 
 // Verifier is a password verifier. It prints and logs as "[redacted]".
 type Verifier string
@@ -61,6 +102,33 @@ func (Verifier) LogValue() slog.Value { return slog.StringValue("[redacted]") }
 
 // MarshalText keeps the verifier out of JSON and every other text form.
 func (Verifier) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
+
+// MaySeal reports whether a sealed password may be kept for the account under these settings: the owner switched old-client login on for it, or for
+// all. Without that nobody may be able to compute the password.
+func (a Account) MaySeal(s Settings) bool { return a.OldClientLogin || s.OldClientLogin }
+
+// CheckSealed reports what SealPassword refuses to keep: ErrInvalid for nothing, ErrBound above MaxSealed.
+func CheckSealed(sealed Sealed) error {
+	switch {
+	case sealed == "":
+		return fmt.Errorf("%w: an empty sealed password", ErrInvalid)
+	case len(sealed) > MaxSealed:
+		return fmt.Errorf("%w: a sealed password has at most %d octets", ErrBound, MaxSealed)
+	}
+	return nil
+}
+
+// Succeed makes a the record that follows old in an update under these settings: it raises the versions as the contract of Accounts says, and keeps
+// or clears what only the store sets. Engines call it in UpdateAccount.
+func (a *Account) Succeed(old Account, s Settings) {
+	a.Version, a.CredentialVersion, a.Sealed = old.Version+1, old.CredentialVersion, old.Sealed
+	if a.Verifier != old.Verifier || a.Suspended != old.Suspended {
+		a.CredentialVersion++
+	}
+	if a.Verifier != old.Verifier || !a.MaySeal(s) {
+		a.Sealed = ""
+	}
+}
 
 // Quota bounds a maildrop, or all maildrops of the domain together (see [Settings.DomainQuota]). Zero fields mean no bound.
 type Quota struct {
@@ -104,6 +172,9 @@ func (a Account) Validate() error {
 	}
 	if len(a.SendAs) > MaxSendAs {
 		errs = append(errs, fmt.Errorf("%w: more than %d send-as addresses", ErrInvalid, MaxSendAs))
+	}
+	if _, err := ParseSelect(a.POP3.Select); err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
@@ -160,11 +231,17 @@ type Accounts interface {
 	AccountByName(ctx context.Context, name string) (Account, error)
 	// ListAccounts returns up to limit accounts in order of name, those after the given name only.
 	ListAccounts(ctx context.Context, after string, limit int) ([]Account, error)
-	// AddAccount stores a new account and returns it with its ID, CredentialVersion 1 and Version 1. ErrExists if the name is taken.
+	// AddAccount stores a new account and returns it with its ID, CredentialVersion 1, Version 1 and nothing Sealed. ErrExists if the name is taken.
 	AddAccount(ctx context.Context, a Account) (Account, error)
 	// UpdateAccount replaces the account with this ID if a.Version is the stored one (else ErrConflict) and returns the new record.
-	// A changed Name renames it. ErrExists if the new name is taken; ErrReserved if postmaster or abuse would lead nowhere.
+	// A changed Name renames it. Sealed is not taken from a: what is stored stays, or is cleared with this change if Verifier is another one, or if
+	// neither the account nor the settings allow old-client login any more. ErrExists if the new name is taken; ErrReserved if postmaster or abuse
+	// would lead nowhere.
 	UpdateAccount(ctx context.Context, a Account) (Account, error)
+	// SealPassword keeps the sealed form of the password that Verifier is of, durably, and changes no version. credentialVersion is that of the record
+	// by which the password was found right. ErrConflict if it is not the stored one, or if neither the account nor the settings allow old-client
+	// login; ErrNotFound; ErrBound above MaxSealed, ErrInvalid for nothing.
+	SealPassword(ctx context.Context, id AccountID, credentialVersion uint64, sealed Sealed) error
 	// RemoveAccount removes the account, its copies and its place in every alias (an alias without targets goes too). Jobs that it
 	// submitted stay: they were accepted. ErrReserved if postmaster or abuse would lead nowhere.
 	RemoveAccount(ctx context.Context, id AccountID) error

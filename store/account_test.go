@@ -14,19 +14,23 @@ import (
 	"latchkey/internal/mailaddr"
 )
 
-// TestVerifierNeverShows: whatever prints, logs or marshals an account does not show its verifier.
+// TestVerifierNeverShows: whatever prints, logs or marshals an account does not show its verifier, nor what is sealed.
 func TestVerifierNeverShows(t *testing.T) {
 	const phc = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA"
-	a := Account{ID: 1, Name: "anna", Verifier: phc}
+	const sealed = "nonce-and-ciphertext"
+	a := Account{ID: 1, Name: "anna", Verifier: phc, Sealed: sealed, OldClientLogin: true}
 	type nested struct {
 		A  Account
 		V  Verifier
 		VS []Verifier
 		M  map[string]Verifier
+		S  Sealed
+		SS []Sealed
+		SM map[string]Sealed
 	}
-	n := nested{a, phc, []Verifier{phc}, map[string]Verifier{"anna": phc}}
+	n := nested{a, phc, []Verifier{phc}, map[string]Verifier{"anna": phc}, sealed, []Sealed{sealed}, map[string]Sealed{"anna": sealed}}
 	var out bytes.Buffer
-	for _, v := range []any{a, &a, a.Verifier, &a.Verifier, n, &n, []Account{a}, map[string]any{"a": a}} {
+	for _, v := range []any{a, &a, a.Verifier, &a.Verifier, a.Sealed, &a.Sealed, n, &n, []Account{a}, map[string]any{"a": a}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
 			fmt.Fprintf(&out, verb+"\n", v)
 		}
@@ -37,11 +41,16 @@ func TestVerifierNeverShows(t *testing.T) {
 			slog.New(h).Info("x", "value", v)
 		}
 	}
-	b, err := xml.Marshal(a.Verifier)
-	if err != nil {
-		t.Fatal(err)
+	for _, v := range []any{a.Verifier, a.Sealed} {
+		b, err := xml.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.Write(b)
 	}
-	out.Write(b)
+	if s := out.String(); strings.Contains(s, "ciphertext") || strings.Contains(s, fmt.Sprintf("%x", "ciphertext")) {
+		t.Errorf("what is sealed shows in %s", s)
+	}
 	if s := out.String(); strings.Contains(s, "argon2id") || strings.Contains(s, "c2FsdA") || strings.Contains(s, fmt.Sprintf("%x", "aGFzaA")) {
 		t.Errorf("the verifier shows in %s", s)
 	}

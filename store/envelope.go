@@ -54,17 +54,20 @@ func (o Outcome) Validate() error {
 
 // CleanText makes a remote's words fit to be kept and shown: control characters become spaces, octets that are not UTF-8 the
 // replacement character, and what is beyond MaxOutcomeText octets is cut off between characters.
-func CleanText(s string) string {
+func CleanText(s string) string { return cleanText(s, MaxOutcomeText) }
+
+// cleanText is CleanText with another bound, in octets.
+func cleanText(s string, most int) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
 	}, strings.ToValidUTF8(s, string(utf8.RuneError)))
-	if len(s) <= MaxOutcomeText {
+	if len(s) <= most {
 		return s
 	}
-	cut := MaxOutcomeText
+	cut := most
 	for !utf8.RuneStart(s[cut]) {
 		cut--
 	}

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Message is one local copy, as a maildrop's snapshot lists it. Nothing of it ever changes.
+// Message is one local copy, as a maildrop's snapshot lists it. Nothing of it but Fetched ever changes.
 type Message struct {
 	// ID names the copy in this store.
 	ID CopyID
@@ -20,6 +20,11 @@ type Message struct {
 	HeaderLen int64
 	// Received is when the message was accepted.
 	Received time.Time
+	// Fetched is set when an Expunge that had returned before this snapshot was taken named the copy as fetched. What others fetched between
+	// that and the making of the list may show in it or not; once the list is made nothing of it changes any more.
+	Fetched bool
+	// UTF8 is set when the message came with SMTPUTF8 (RFC 6531): its header may hold UTF-8.
+	UTF8 bool
 }
 
 // Maildrops opens maildrops.
@@ -59,7 +64,8 @@ type Maildrop interface {
 	// a large body is not opened for it.
 	OpenHeader(ctx context.Context, id CopyID) (io.ReadCloser, error)
 	// Expunge removes copies, all or none, and notes in the trail which ones were deleted and which ones fetched. When it returns
-	// nil they are durably gone. Ids that are gone already, or are not of this maildrop, change nothing and are no error.
+	// nil they are durably gone, and the others that were fetched are so in the snapshots to come: see [Message].Fetched. Ids that are gone already,
+	// or are not of this maildrop, change nothing and are no error.
 	Expunge(ctx context.Context, deleted, fetched []CopyID) error
 	// Close gives the snapshot back, so that the space of deleted messages can be freed. It may be called twice.
 	Close() error

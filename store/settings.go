@@ -22,13 +22,16 @@ const (
 	MinRecipients = 100
 	// MaxOutsideSenders bounds Settings.OutsideSenders.
 	MaxOutsideSenders = 1000
-	// MaxNetworks bounds Settings.TrustedNetworks and Settings.NoGrantNetworks.
+	// MaxNetworks bounds Settings.TrustedNetworks, Settings.NoGrantNetworks and Settings.OldClientNetworks.
 	MaxNetworks = 100
 	// MinTrustedBits4 and MinTrustedBits6 are the shortest prefixes of a trusted network: a wider one would hold strangers.
 	MinTrustedBits4 = 16
 	MinTrustedBits6 = 48
 	// MaxRecipientBudget bounds the budgets of recipients.
 	MaxRecipientBudget = 1_000_000
+	// MaxLoginDelay bounds Settings.LoginDelay in seconds, MaxExpireDays Settings.ExpireDays in days.
+	MaxLoginDelay = 86_400
+	MaxExpireDays = 3650
 	// MaxHelpURL bounds Settings.HelpURL in octets: it stands in replies, behind the cure.
 	MaxHelpURL = 100
 )
@@ -51,6 +54,16 @@ type Settings struct {
 	AuthOnMX bool `json:"auth_on_mx"`
 	// CleartextLogin takes passwords without TLS from anywhere; otherwise only from loopback.
 	CleartextLogin bool `json:"cleartext_login"`
+	// OldClientLogin is [Account.OldClientLogin] for every account. Switching it off clears the sealed passwords of accounts without their own.
+	OldClientLogin bool `json:"old_client_login"`
+	// OldClientNetworks may use the old-client doors for every account; masked.
+	OldClientNetworks []netip.Prefix `json:"old_client_networks"`
+	// ExclusiveMaildrop lets one POP3 session at a time have a maildrop (RFC 1939 §3); otherwise each has its own snapshot.
+	ExclusiveMaildrop bool `json:"exclusive_maildrop"`
+	// LoginDelay is how many seconds must lie between two logins of one mailbox, 0 to 86,400 (RFC 2449 §6.5); 0 is none.
+	LoginDelay int `json:"login_delay"`
+	// ExpireDays is after how many days messages are removed, 0 to 3650 (RFC 2449 §6.7); 0 is never.
+	ExpireDays int `json:"expire_days"`
 	// OutgoingMail off makes the domain inbound only: nobody relays.
 	OutgoingMail bool `json:"outgoing_mail"`
 	// RequireAuth off lets senders in TrustedNetworks relay without AUTH, as an existing address of the domain and within a budget.
@@ -121,6 +134,7 @@ func (s Settings) Validate() error {
 		}
 	}
 	s.validateSending(bad)
+	s.validatePOP3(bad)
 	return errors.Join(errs...)
 }
 
@@ -154,6 +168,24 @@ func (s Settings) validateSending(bad func(format string, args ...any)) {
 	}
 }
 
+// validatePOP3 looks at what is about old clients and about POP3 sessions.
+func (s Settings) validatePOP3(bad func(format string, args ...any)) {
+	if len(s.OldClientNetworks) > MaxNetworks {
+		bad("at most %d old_client_networks", MaxNetworks)
+	}
+	for _, n := range s.OldClientNetworks {
+		if !validNetwork(n) {
+			bad("%s in old_client_networks is no network, or has host bits set", n)
+		}
+	}
+	if s.LoginDelay < 0 || s.LoginDelay > MaxLoginDelay {
+		bad("login_delay is 0 (none) to %d seconds", MaxLoginDelay)
+	}
+	if s.ExpireDays < 0 || s.ExpireDays > MaxExpireDays {
+		bad("expire_days is 0 (never) to %d days", MaxExpireDays)
+	}
+}
+
 // validNetwork reports a masked prefix of an unmapped address: a mapped one would never match anybody.
 func validNetwork(n netip.Prefix) bool {
 	return n.IsValid() && n == n.Masked() && !n.Addr().Is4In6() && n.Addr().Zone() == ""
@@ -170,6 +202,7 @@ func (s Settings) Clone() Settings {
 	s.OutsideSenders = slices.Clone(s.OutsideSenders)
 	s.TrustedNetworks = slices.Clone(s.TrustedNetworks)
 	s.NoGrantNetworks = slices.Clone(s.NoGrantNetworks)
+	s.OldClientNetworks = slices.Clone(s.OldClientNetworks)
 	return s
 }
 
@@ -177,7 +210,8 @@ func (s Settings) Clone() Settings {
 type SettingsStore interface {
 	// Settings returns the present settings, from memory.
 	Settings(ctx context.Context) (Settings, error)
-	// UpdateSettings replaces them if s.Version is the present one (else ErrConflict) and returns them with the new version.
+	// UpdateSettings replaces them if s.Version is the present one (else ErrConflict) and returns them with the new version. OldClientLogin switched
+	// off clears, with the change, what is sealed of every account without an OldClientLogin of its own.
 	// ErrInvalid if a field is out of bounds or Domain differs.
 	UpdateSettings(ctx context.Context, s Settings) (Settings, error)
 	// SettingsChanged returns a channel that is closed at the next change. Ask for it before reading, then read.

@@ -14,6 +14,7 @@ type Store interface {
 	Counters
 	Grants
 	WebSessions
+	Clients
 	Audit
 	Stats
 	Trail

@@ -31,8 +31,14 @@ type Account struct {
 	Quota       store.Quota        `json:"quota"`
 	Usage       store.Usage        `json:"usage"`
 	SendAs      []mailaddr.Address `json:"send_as"`
-	Created     time.Time          `json:"created"`
-	Version     uint64             `json:"version"`
+	// OldClientLogin lets the mailbox use the doors for old clients and challenge logins. PasswordKept is set when its password is kept, encrypted,
+	// for these: from the next login with it, and as long as the mailbox or the domain has old-client login.
+	OldClientLogin bool `json:"old_client_login"`
+	PasswordKept   bool `json:"password_kept"`
+	// POP3 is how the mailbox is shown to its client.
+	POP3    store.POP3Options `json:"pop3"`
+	Created time.Time         `json:"created"`
+	Version uint64            `json:"version"`
 }
 
 // AccountPage is a part of the listing; ask for what comes after Next if it is not empty.
@@ -64,6 +70,9 @@ type AccountChange struct {
 	Suspended   *bool        `json:"suspended,omitempty"`
 	Quota       *store.Quota `json:"quota,omitempty"`
 	SendAs      *[]string    `json:"send_as,omitempty"`
+	// OldClientLogin switched off forgets the password that was kept, unless the domain has old-client login.
+	OldClientLogin *bool       `json:"old_client_login,omitempty"`
+	POP3           *POP3Change `json:"pop3,omitempty"`
 	// Forward is refused, whatever it is: mail is not sent on to other domains yet.
 	Forward *json.RawMessage `json:"forward,omitempty"`
 	// Version refuses the change if the mailbox was changed since; 0 does not look.
@@ -83,10 +92,16 @@ type auditedAccount struct {
 	Suspended   bool               `json:"suspended"`
 	Quota       store.Quota        `json:"quota"`
 	SendAs      []mailaddr.Address `json:"send_as,omitempty"`
+
+	OldClientLogin bool              `json:"old_client_login,omitempty"`
+	POP3           store.POP3Options `json:"pop3,omitzero"`
 }
 
 func audited(a store.Account) auditedAccount {
-	return auditedAccount{ID: a.ID, Name: a.Name, DisplayName: a.DisplayName, Suspended: a.Suspended, Quota: a.Quota, SendAs: a.SendAs}
+	return auditedAccount{
+		ID: a.ID, Name: a.Name, DisplayName: a.DisplayName, Suspended: a.Suspended, Quota: a.Quota, SendAs: a.SendAs,
+		OldClientLogin: a.OldClientLogin, POP3: a.POP3,
+	}
 }
 
 func (a *API) view(ctx context.Context, account store.Account, domain string) (Account, error) {
@@ -104,7 +119,8 @@ func (a *API) view(ctx context.Context, account store.Account, domain string) (A
 	}
 	return Account{
 		ID: account.ID, Name: account.Name, Address: address, DisplayName: account.DisplayName, Suspended: account.Suspended,
-		Quota: account.Quota, Usage: usage, SendAs: sendAs, Created: account.Created, Version: account.Version,
+		Quota: account.Quota, Usage: usage, SendAs: sendAs, OldClientLogin: account.OldClientLogin, PasswordKept: account.Sealed != "",
+		POP3: account.POP3, Created: account.Created, Version: account.Version,
 	}, nil
 }
 
@@ -235,7 +251,7 @@ func (a *API) changeAccount(r *http.Request) (any, error) {
 
 // action is the word for the audit log.
 func (c AccountChange) action() string {
-	only := c.Name == nil && c.DisplayName == nil && c.Quota == nil && c.SendAs == nil
+	only := c.Name == nil && c.DisplayName == nil && c.Quota == nil && c.SendAs == nil && c.OldClientLogin == nil && c.POP3 == nil
 	switch {
 	case only && c.Suspended != nil && *c.Suspended:
 		return "account.suspend"
@@ -275,6 +291,12 @@ func (c AccountChange) apply(account store.Account, domain string) (store.Accoun
 		addresses, mistakes := parseAddresses("send_as", *c.SendAs, store.MaxSendAs)
 		wrong = append(wrong, mistakes...)
 		account.SendAs = addresses
+	}
+	if c.OldClientLogin != nil {
+		account.OldClientLogin = *c.OldClientLogin
+	}
+	if c.POP3 != nil {
+		wrong = append(wrong, c.POP3.apply(&account.POP3)...)
 	}
 	if c.Forward != nil {
 		wrong = append(wrong, Field{"forward", notYet})

@@ -36,6 +36,7 @@ type Store interface {
 	store.Trail
 	store.Stats
 	store.Grants
+	store.Clients
 	store.Spool
 	Usage(ctx context.Context, account store.AccountID) (store.Usage, error)
 	DomainUsage(ctx context.Context) (store.Usage, error)
@@ -118,6 +119,7 @@ func (a *API) routes() map[string]func(*http.Request) (any, error) {
 		"POST /v1/settings/preview":        a.previewSettings,
 		"GET /v1/grants":                   a.listGrants,
 		"POST /v1/grants/revoke":           a.revokeGrants,
+		"GET /v1/clients":                  a.listClients,
 		"GET /v1/queue":                    a.listQueue,
 		"GET /v1/queue/{id}":               a.showJob,
 		"GET /v1/trail":                    a.trail,

@@ -4,8 +4,8 @@
 // [API] over the unix socket of the data directory while the server runs ([Control]), and in its own process while it does not
 // ([InProcess]); [Client] speaks to both. Who may connect is decided before: the socket admits its owner and root only.
 //
-// A change of settings that allows more than before must be confirmed with the domain's name; what it would do is said before, from the
-// domain's own figures. [API.Run] does what a clock decides.
+// A change of settings that allows more than before, or removes mail, must be confirmed with the domain's name; what it would do is said
+// before, from the domain's own figures. [API.Run] does what a clock decides.
 //
 // It does not own configuration (package config) or the data (package store).
 //

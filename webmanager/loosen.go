@@ -15,8 +15,22 @@ func loosens(before, after store.Settings) bool {
 		!before.OutgoingMail && after.OutgoingMail ||
 		after.DailyRecipients > before.DailyRecipients ||
 		len(addedSenders(before, after)) > 0 ||
+		loosensOldClients(before, after) ||
 		loosensAuth(before, after) ||
 		loosensGrants(before, after)
+}
+
+// destroys reports whether a change of settings removes mail: that needs a confirmation too.
+func destroys(before, after store.Settings) bool {
+	return after.ExpireDays > 0 && (before.ExpireDays == 0 || after.ExpireDays < before.ExpireDays)
+}
+
+// loosensOldClients is the part about the doors for old clients. Who may all use them needs no network.
+func loosensOldClients(before, after store.Settings) bool {
+	if before.OldClientLogin {
+		return false
+	}
+	return after.OldClientLogin || len(uncovered(after.OldClientNetworks, before.OldClientNetworks)) > 0
 }
 
 // loosensAuth is the part about senders without AUTH.

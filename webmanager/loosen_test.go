@@ -48,6 +48,9 @@ func TestLoosens(t *testing.T) {
 	exempt := func(texts ...string) change {
 		return func(s *store.Settings) { s.NoGrantNetworks = networks(texts...) }
 	}
+	old := func(texts ...string) change {
+		return func(s *store.Settings) { s.OldClientNetworks = networks(texts...) }
+	}
 	until := func(at time.Time) change { return func(s *store.Settings) { s.RequireAuthAt = at } }
 	nothing := func(*store.Settings) {}
 	for _, tt := range []struct {
@@ -61,6 +64,16 @@ func TestLoosens(t *testing.T) {
 		{"help", nothing, func(s *store.Settings) { s.HelpURL = "https://example.com" }, false, false},
 		{"AUTH on port 25", nothing, func(s *store.Settings) { s.AuthOnMX = false }, false, false},
 		{"cleartext login", nothing, func(s *store.Settings) { s.CleartextLogin = true }, true, false},
+		{"old clients", nothing, func(s *store.Settings) { s.OldClientLogin = true }, true, false},
+		{"old clients of a network", nothing, old("192.0.2.0/24"), true, false},
+		{"old clients of a wider network", old("192.0.2.0/24"), old("192.0.0.0/16"), true, false},
+		{"old clients of another network", old("192.0.2.0/24"), old("198.51.100.0/24"), true, true},
+		{"old clients of a network instead of all", func(s *store.Settings) { s.OldClientLogin = true }, old("192.0.2.0/24"), false, true},
+		{"old clients of a network beside all", func(s *store.Settings) { s.OldClientLogin = true },
+			both(func(s *store.Settings) { s.OldClientLogin = true }, old("192.0.2.0/24")), false, false},
+		{"exclusive maildrop", nothing, func(s *store.Settings) { s.ExclusiveMaildrop = true }, false, false},
+		{"delay", nothing, func(s *store.Settings) { s.LoginDelay = 60 }, false, false},
+		{"expiry", nothing, func(s *store.Settings) { s.ExpireDays = 60 }, false, false},
 		{"outgoing mail", func(s *store.Settings) { s.OutgoingMail = false }, nothing, true, false},
 		{"budget of a mailbox", nothing, func(s *store.Settings) { s.DailyRecipients++ }, true, false},
 		{"outside sender", nothing, func(s *store.Settings) { s.OutsideSenders = addresses(t, "a@example.com") }, true, false},
@@ -95,6 +108,20 @@ func TestLoosens(t *testing.T) {
 		}
 		if got := loosens(to, from); got != tt.back {
 			t.Errorf("%s, back: got %v", tt.name, got)
+		}
+	}
+}
+
+// TestDestroys: mail is removed where there was no bound, or a later one, and by nothing else.
+func TestDestroys(t *testing.T) {
+	for _, tt := range []struct {
+		from, to int
+		want     bool
+	}{{0, 0, false}, {0, 1, true}, {0, store.MaxExpireDays, true}, {30, 30, false}, {30, 29, true}, {30, 31, false}, {30, 0, false}} {
+		from, to := store.DefaultSettings(domain), store.DefaultSettings(domain)
+		from.ExpireDays, to.ExpireDays = tt.from, tt.to
+		if got := destroys(from, to); got != tt.want {
+			t.Errorf("from %d to %d days: got %v", tt.from, tt.to, got)
 		}
 	}
 }

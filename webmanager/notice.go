@@ -21,9 +21,9 @@ const (
 	noticeWidth = 76
 )
 
-// worthNotice reports whether postmaster is told of a change: it allows more than before, or AUTH is wanted again.
+// worthNotice reports whether postmaster is told of a change: it allows more than before or removes mail, or AUTH is wanted again.
 func worthNotice(before, after store.Settings) bool {
-	return loosens(before, after) || before.RequireAuth != after.RequireAuth
+	return loosens(before, after) || destroys(before, after) || before.RequireAuth != after.RequireAuth
 }
 
 // notify puts a notice of a change into the maildrops that postmaster leads to, so that nobody who may change the settings can do so

@@ -21,6 +21,8 @@ type SettingsPreview struct {
 	Changes []SettingChange `json:"changes"`
 	// Loosens is set when somebody could do what he cannot do now: the change then needs to be confirmed.
 	Loosens bool `json:"loosens"`
+	// Destroys is set when mail would be removed for good, which needs to be confirmed as well.
+	Destroys bool `json:"destroys"`
 	// Consequences are sentences for people, made of this domain's own figures.
 	Consequences []string `json:"consequences"`
 }
@@ -51,7 +53,9 @@ func (a *API) previewSettings(r *http.Request) (any, error) {
 }
 
 func (a *API) preview(ctx context.Context, before, after store.Settings) (SettingsPreview, error) {
-	p := SettingsPreview{Changes: []SettingChange{}, Loosens: loosens(before, after), Consequences: []string{}}
+	p := SettingsPreview{
+		Changes: []SettingChange{}, Loosens: loosens(before, after), Destroys: destroys(before, after), Consequences: []string{},
+	}
 	for _, s := range Settings() {
 		if was, is := s.Show(before), s.Show(after); was != is {
 			p.Changes = append(p.Changes, SettingChange{Name: s.Name, Before: was, After: is})
@@ -78,9 +82,10 @@ func (a *API) preview(ctx context.Context, before, after store.Settings) (Settin
 	return p, nil
 }
 
-// confirmed refuses a change that loosens unless the domain was typed; the refusal says what the change would do.
+// confirmed refuses a change that loosens or destroys unless the domain was typed; the refusal says what the change would do.
 func (a *API) confirmed(ctx context.Context, before, wanted store.Settings, typed string) error {
-	if !loosens(before, wanted) {
+	loosens, destroys := loosens(before, wanted), destroys(before, wanted)
+	if !loosens && !destroys {
 		return nil
 	}
 	if domain, err := mailaddr.CanonicalDomain(typed); err == nil && domain == before.Domain {
@@ -90,7 +95,14 @@ func (a *API) confirmed(ctx context.Context, before, wanted store.Settings, type
 	if err != nil {
 		return err
 	}
-	message := "this allows more than before, so it must be confirmed with the name of the domain, " + before.Domain
+	what := "allows more than before"
+	switch {
+	case loosens && destroys:
+		what += " and removes mail for good"
+	case destroys:
+		what = "removes mail for good"
+	}
+	message := "this " + what + ", so it must be confirmed with the name of the domain, " + before.Domain
 	if typed != "" {
 		message = fmt.Sprintf("what was typed to confirm is not the name of the domain, %s; nothing was changed", before.Domain)
 	}
@@ -116,6 +128,8 @@ func consequences(before, after store.Settings, f figures) []string {
 	t.auth()
 	t.popBeforeSMTP()
 	t.logins()
+	t.oldClients()
+	t.maildrops()
 	t.budgets()
 	t.quota()
 	t.outside()
@@ -226,6 +240,56 @@ func (t *teller) logins() {
 		t.say("clients that send on port 25 cannot log in there any more")
 	case !t.before.AuthOnMX && t.after.AuthOnMX:
 		t.say("clients can log in and send on port 25 too")
+	}
+}
+
+// oldClients is about the doors for old clients.
+func (t *teller) oldClients() {
+	was, is := t.before.OldClientLogin, t.after.OldClientLogin
+	switch {
+	case !was && is:
+		t.say("every mailbox can use the doors for old clients, where passwords and mail may pass without TLS, or with an old one, and anybody " +
+			"on the way can read them; its password is kept, encrypted, from its next login")
+	case was && !is:
+		t.say("mailboxes without an old_client_login of their own cannot use the doors for old clients any more, but from old_client_networks; " +
+			"their passwords that were kept are forgotten")
+	}
+	added, gone := uncovered(t.after.OldClientNetworks, t.before.OldClientNetworks), uncovered(t.before.OldClientNetworks, t.after.OldClientNetworks)
+	switch {
+	case is && len(added) > 0:
+		t.say("old_client_networks count only while old_client_login is off")
+	case len(added) > 0:
+		t.say("every mailbox can use the doors for old clients from %s", list(texted(added)))
+	}
+	if len(gone) > 0 && !is {
+		t.say("mailboxes cannot use the doors for old clients from %s any more, but by an old_client_login of their own", list(texted(gone)))
+	}
+}
+
+// maildrops is about POP3 sessions and what becomes of mail.
+func (t *teller) maildrops() {
+	switch was, is := t.before.ExclusiveMaildrop, t.after.ExclusiveMaildrop; {
+	case !was && is:
+		t.say("a POP3 login to a mailbox that another session has is refused from now on; sessions that are open now go on, and keep nobody out")
+	case was && !is:
+		t.say("any number of POP3 sessions can have a mailbox at the same time")
+	}
+	switch was, is := t.before.LoginDelay, t.after.LoginDelay; is {
+	case was:
+	case 0:
+		t.say("a mailbox can be opened by POP3 as often as anybody likes")
+	default:
+		t.say("between two POP3 logins of a mailbox there must be %s, before %d; one more is let in", count(int64(is), "second", "seconds"), was)
+	}
+	switch was, is := t.before.ExpireDays, t.after.ExpireDays; {
+	case is == was:
+	case is == 0:
+		t.say("messages are kept until somebody deletes them")
+	case destroys(t.before, t.after):
+		t.say("messages that came more than %s ago are removed, fetched or not, the first of them at once; nobody can bring them back",
+			count(int64(is), "day", "days"))
+	default:
+		t.say("messages are removed after %s, before after %d", count(int64(is), "day", "days"), was)
 	}
 }
 

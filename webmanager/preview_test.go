@@ -147,6 +147,47 @@ func TestPreviewOfDomainQuota(t *testing.T) {
 	}
 }
 
+// TestPreviewOfPOP3: what concerns old clients, sessions and what is kept, there and back.
+func TestPreviewOfPOP3(t *testing.T) {
+	f := newFixture(t)
+	type body = map[string]any
+	const everybody = "every mailbox can use the doors for old clients, where passwords and mail may pass without TLS, or with an old one, and anybody on the " +
+		"way can read them; its password is kept, encrypted, from its next login"
+	for _, tt := range []struct {
+		body              body
+		loosens, destroys bool
+		want              string
+	}{
+		{body{"old_client_networks": []string{"192.0.2.7", "198.51.100.0/24"}}, true, false,
+			"every mailbox can use the doors for old clients from 192.0.2.7/32, 198.51.100.0/24"},
+		{body{"old_client_networks": []string{"192.0.2.7"}}, false, false,
+			"mailboxes cannot use the doors for old clients from 198.51.100.0/24 any more, but by an old_client_login of their own"},
+		{body{"old_client_networks": []string{"192.0.2.0/24"}, "old_client_login": true}, true, false,
+			everybody + "|old_client_networks count only while old_client_login is off"},
+		{body{"old_client_networks": []string{}}, false, false, ""},
+		{body{"old_client_login": false}, false, false, "mailboxes without an old_client_login of their own cannot use the doors for old clients any more, but " +
+			"from old_client_networks; their passwords that were kept are forgotten"},
+		{body{"old_client_login": true}, true, false, everybody},
+		{body{"exclusive_maildrop": true}, false, false,
+			"a POP3 login to a mailbox that another session has is refused from now on; sessions that are open now go on, and keep nobody out"},
+		{body{"exclusive_maildrop": false}, false, false, "any number of POP3 sessions can have a mailbox at the same time"},
+		{body{"login_delay": 1}, false, false, "between two POP3 logins of a mailbox there must be 1 second, before 0; one more is let in"},
+		{body{"login_delay": 90}, false, false, "between two POP3 logins of a mailbox there must be 90 seconds, before 1; one more is let in"},
+		{body{"login_delay": 0}, false, false, "a mailbox can be opened by POP3 as often as anybody likes"},
+		{body{"expire_days": 30}, false, true,
+			"messages that came more than 30 days ago are removed, fetched or not, the first of them at once; nobody can bring them back"},
+		{body{"expire_days": 60}, false, false, "messages are removed after 60 days, before after 30"},
+		{body{"expire_days": 0}, false, false, "messages are kept until somebody deletes them"},
+	} {
+		p := f.preview(tt.body)
+		if got := strings.Join(p.Consequences, "|"); got != tt.want || p.Loosens != tt.loosens || p.Destroys != tt.destroys {
+			t.Errorf("%v: got %t %t\n%s\nwant\n%s", tt.body, p.Loosens, p.Destroys, got, tt.want)
+		}
+		tt.body["confirm"] = domain
+		f.do("PATCH", "/v1/settings", tt.body, nil)
+	}
+}
+
 // fill puts a message of so many octets into a mailbox.
 func (f *fixture) fill(name string, octets int) {
 	f.Helper()

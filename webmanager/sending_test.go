@@ -35,6 +35,18 @@ func TestConfirmation(t *testing.T) {
 	if s, err := f.store.Settings(t.Context()); err != nil || !s.RequireAuth || s.CleartextLogin {
 		t.Errorf("refused, and changed: %+v, %v", s, err)
 	}
+	for body, message := range map[string]string{
+		`{"cleartext_login":true}`:                     "this allows more than before, so it must be confirmed",
+		`{"expire_days":30}`:                           "this removes mail for good, so it must be confirmed",
+		`{"old_client_login":true,"expire_days":3650}`: "this allows more than before and removes mail for good, so it must be confirmed",
+	} {
+		if status, answer := f.raw("PATCH", "/v1/settings", "application/json", body); status != 428 || !strings.Contains(answer, message) {
+			t.Errorf("%s: got %d %s", body, status, answer)
+		}
+	}
+	if s, err := f.store.Settings(t.Context()); err != nil || s.ExpireDays != 0 || s.OldClientLogin {
+		t.Errorf("refused, and changed: %+v, %v", s, err)
+	}
 	loosening["confirm"] = "EXAMPLE.com"
 	f.do("PATCH", "/v1/settings", loosening, nil)
 	f.do("PATCH", "/v1/settings", map[string]any{"require_auth": true}, nil)
@@ -187,8 +199,9 @@ func TestNotice(t *testing.T) {
 			"\r\n\r\ntester changed the settings of example.com at 2026-04-01T12:00:00Z.\r\n\r\n  require_auth: off, before: on\r\n",
 			"\r\n  require_auth_at: 2026-04-01T14:00:00Z, before: nothing\r\n", "\r\n- whoever is in 192.0.2.0/24 can send to other domains without AUTH, as any\r\n  address of",
 		}},
-		{map[string]any{"recipients": 300}, 1, nil},
+		{map[string]any{"recipients": 300, "exclusive_maildrop": true, "login_delay": 60}, 1, nil},
 		{map[string]any{"require_auth": true}, 2, []string{"  require_auth: on, before: off\r\n"}},
+		{map[string]any{"expire_days": 3000, "confirm": domain}, 3, []string{"  expire_days: 3000, before: 0\r\n"}},
 	} {
 		f.do("PATCH", "/v1/settings", tt.body, nil)
 		mail := f.inbox("postmaster")

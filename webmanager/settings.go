@@ -41,7 +41,7 @@ type settingsRequest struct {
 	values map[string]json.RawMessage
 	// version is that of the settings as the client knows them, 0 if it does not care.
 	version uint64
-	// confirm is what was typed to confirm a change that loosens.
+	// confirm is what was typed to confirm a change that loosens or destroys.
 	confirm string
 	// off is how long authentication is to be off; 0 when nothing was said.
 	off time.Duration
@@ -62,6 +62,9 @@ func (a *API) viewSettings(s store.Settings) SettingsView {
 	if s.TrustedNetworks == nil {
 		s.TrustedNetworks = []netip.Prefix{}
 	}
+	if s.OldClientNetworks == nil {
+		s.OldClientNetworks = []netip.Prefix{}
+	}
 	if s.NoGrantNetworks == nil {
 		s.NoGrantNetworks = []netip.Prefix{}
 	}
@@ -69,7 +72,7 @@ func (a *API) viewSettings(s store.Settings) SettingsView {
 }
 
 // changeSettings takes an object of settings by name. Beside them it may hold version (that of the settings as they were read),
-// require_auth_for (how long require_auth=false is to last, such as "2h" or "7d") and confirm, which a change that loosens needs.
+// require_auth_for (how long require_auth=false is to last, such as "2h" or "7d") and confirm, which a change that loosens or destroys needs.
 func (a *API) changeSettings(r *http.Request) (any, error) {
 	request, err := readSettings(r)
 	if err != nil {

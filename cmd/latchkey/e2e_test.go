@@ -47,7 +47,7 @@ func wantCode(t *testing.T, what string, err error, code int) {
 	}
 }
 
-// wantAuthRefusal checks a POP3 refusal with the code [AUTH] (RFC 3206 §3).
+// wantAuthRefusal checks a POP3 refusal with the code [AUTH] (RFC 3206 §5).
 func wantAuthRefusal(t *testing.T, what string, err error) {
 	t.Helper()
 	var refusal *errPOP

@@ -91,6 +91,8 @@ type testServer struct {
 	ahead atomic.Int64
 	// wrap puts something in place of the store that the server sees; it may be nil.
 	wrap func(store.Store) store.Store
+	// proxied, if set, is the port of a proxy that clients take for the door pop3.
+	proxied string
 
 	process *process
 	cancel  context.CancelFunc // the first signal
@@ -310,7 +312,7 @@ func (s *testServer) dial(door string) net.Conn {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { _ = conn.Close() }) // the test is over with it
-	if door == "pop3s" || door == "smtps" {
+	if strings.HasSuffix(door, "pop3s") || strings.HasSuffix(door, "smtps") {
 		return tls.Client(conn, s.tls())
 	}
 	return conn

@@ -47,6 +47,7 @@ var reserved = []struct {
 	{"github.com/emersion/go-smtp", []string{"smtp", "relay"}},
 	{"github.com/miekg/dns", []string{"internal/resolver", "internal/resolver/resolvertest"}},
 	{"golang.org/x/crypto", []string{"auth"}},
+	{"github.com/xdg-go/scram", []string{"auth"}},
 }
 
 func levelOf(pkg string) (int, bool) {
@@ -168,6 +169,8 @@ func TestImportError(t *testing.T) {
 		{"store/memstore", false, "latchkey/store/storetest", true},
 		{"store/memstore", true, "go.etcd.io/bbolt", true},
 		{"pop3", false, "github.com/emersion/go-sasl", false},
+		{"auth", false, "github.com/xdg-go/scram", false},
+		{"pop3/maildrop", true, "github.com/xdg-go/scram", true},
 		{"pop3", false, "golang.org/x/net/idna", true},
 		{"pop3", false, "latchkey/internal/mailaddr", false},
 		{"pop3", true, "latchkey/store", true},

@@ -98,7 +98,7 @@ func TestInteropTestSSL(t *testing.T) {
 	var scans sync.WaitGroup
 	all, some := []string{"-p", "-s", "-f", "-P", "-U", "-S"}, []string{"-p", "-f", "-S"}
 	for door, options := range map[string][]string{
-		"mx": append(all, "--starttls", "smtp"), "pop3s": all,
+		"mx": append(all, "--starttls", "smtp"), "pop3s": some,
 		"submission": append(some, "--starttls", "smtp"), "smtps": some, "pop3": append(some, "--starttls", "pop3"),
 	} {
 		scans.Go(func() { scanTLS(t, door, append(slices.Clone(options), "--add-ca", ca, s.addr(door))) })

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -16,7 +15,6 @@ import (
 	"latchkey/internal/mailaddr"
 	"latchkey/pop3/maildrop"
 	"latchkey/relay"
-	"latchkey/smtp"
 	"latchkey/store"
 	"latchkey/webmanager"
 )
@@ -29,6 +27,8 @@ type process struct {
 	fingerprint string
 	doors       []door
 	runner      *relay.Runner
+	expirer     *maildrop.Expirer
+	clients     *maildrop.Inventory
 	api         *webmanager.API
 	control     *webmanager.Control
 }
@@ -54,61 +54,24 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	p := &process{log: log, domain: settings.Domain, hostname: hostname(c, settings.Domain)}
+	p := &process{log: log, domain: settings.Domain, hostname: hostname(c, settings.Domain), clients: maildrop.NewInventory(st, log)}
 	hosts := guard.NewHosts(guard.HostsOptions{Proxies: c.Proxies, Now: now, Logger: log})
 	grants := guard.NewGrants(guard.GrantOptions{Grants: st, Accounts: st, Settings: st, Hosts: hosts, Now: now, Logger: log})
-	sending := guard.NewSending(st, now)
 	authenticator := newAuthenticator(st, grants, log, now)
-	var tlsConfig *tls.Config
-	if c.TLS.Cert != "" {
-		certificate, err := guard.LoadCertificate(c.TLS.Cert, c.TLS.Key, log)
-		if err != nil {
-			return nil, fmt.Errorf("tls.cert and tls.key: %w", err)
-		}
-		tlsConfig = guard.TLSConfig(certificate.GetCertificate)
-		p.fingerprint = certificate.Fingerprint()
+	o := &opener{config: c, store: st, process: p, hosts: hosts, grants: grants, sending: guard.NewSending(st, now), auth: authenticator,
+		delays: new(maildrop.Delays), locks: new(maildrop.Locks), clients: p.clients, now: now}
+	if err := o.loadCertificate(); err != nil {
+		return nil, err
 	}
-	connections := guard.ConnLimits{Total: c.Limits.Connections, PerPrefix: c.Limits.ConnectionsPerAddress}
-	pop := func(implicit bool) func(net.Listener) server {
-		return func(l net.Listener) server {
-			return maildrop.New(maildrop.Options{
-				Store: st, Auth: authenticator, Grants: grants, Loopback: onLoopback(l), Hostname: p.hostname, TLSConfig: tlsConfig,
-				ImplicitTLS: implicit, Logger: log, Connections: connections, Implementation: "Latchkey",
-			})
-		}
-	}
-	mail := func(side smtp.Door, implicit bool) func(net.Listener) server {
-		return func(l net.Listener) server {
-			return smtp.New(smtp.Options{
-				Door: side, Store: st, Auth: authenticator, Sending: sending, Grants: grants, Hosts: hosts, Loopback: onLoopback(l),
-				Hostname: p.hostname, TLSConfig: tlsConfig, ImplicitTLS: implicit, Logger: log, Now: now, Connections: connections,
-			})
-		}
-	}
-	for _, d := range []struct {
-		name      string
-		addresses []string
-		build     func(net.Listener) server
-	}{
-		{"pop3", c.Listen.POP3, pop(false)},
-		{"pop3s", c.Listen.POP3S, pop(true)},
-		{"mx", c.Listen.MX, mail(smtp.MX, false)},
-		{"submission", c.Listen.Submission, mail(smtp.Submission, false)},
-		{"smtps", c.Listen.SMTPS, mail(smtp.Submission, true)},
-	} {
-		for _, address := range d.addresses {
-			listener, err := net.Listen("tcp", address)
-			if err != nil {
-				p.release()
-				return nil, fmt.Errorf("listen.%s: %w", d.name, err)
-			}
-			p.doors = append(p.doors, door{name: d.name, listener: listener, server: d.build(listener)})
-		}
+	if err := o.open(); err != nil {
+		p.release()
+		return nil, err
 	}
 	if p.runner, err = newRunner(c, st, p, log, now); err != nil {
 		p.release()
 		return nil, err
 	}
+	p.expirer = &maildrop.Expirer{Store: st, Now: now, Logger: log}
 	p.api = newAPI(st, authenticator, log, now)
 	if p.control, err = webmanager.ListenControl(c.Data, p.api, log); err != nil {
 		p.release()
@@ -124,13 +87,10 @@ func (p *process) release() {
 	}
 }
 
-// onLoopback reports whether only this machine can connect to a listener.
-func onLoopback(l net.Listener) bool { return guard.Unmap(l.Addr()).IsLoopback() }
-
 // newAuthenticator makes the one place where passwords are checked; guesses is nil where nobody logs in.
 func newAuthenticator(st store.Store, guesses auth.Guesses, log *slog.Logger, now func() time.Time) *auth.Authenticator {
 	return auth.New(auth.Options{
-		Accounts: st, Settings: st, Guard: guard.NewLogins(guard.LoginLimits{}), Guesses: guesses, Logger: log, Now: now,
+		Accounts: st, Settings: st, Sealing: st, Guard: guard.NewLogins(guard.LoginLimits{}), Guesses: guesses, Logger: log, Now: now,
 	})
 }
 

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Protocol says which form replies must have.
@@ -36,6 +38,10 @@ type Player struct {
 	Protocol Protocol
 	// Vars are the variables.
 	Vars map[string]string
+	// Answers are variables of what is sent that depend on what the server said: they are given the last line that was read.
+	Answers map[string]func(line string) string
+	// Dial makes the connections of NEW; it may be nil where there is none.
+	Dial func() (net.Conn, error)
 	// Split, if not 0, cuts what is sent into writes of that many octets: a server must not care.
 	Split int
 }
@@ -69,6 +75,7 @@ func (p Player) play(conn net.Conn, text string) error {
 		return err
 	}
 	r := &run{Player: p, conn: conn, r: bufio.NewReader(conn)}
+	defer func() { _ = r.conn.Close() }() // it may be another one by then
 	for i, s := range steps {
 		if s.joined {
 			continue
@@ -91,6 +98,7 @@ const (
 	expect
 	expectEOF
 	startTLS
+	connectAnew
 )
 
 type step struct {
@@ -124,13 +132,15 @@ func (p Player) parse(text string) ([]step, error) {
 				s.kind = closeOurs
 			}
 		case "C!:", "C+!:":
-		case "S:":
+		case "S:", "S!:":
 			s.kind = expect
 			if rest == "EOF" {
 				s.kind = expectEOF
 			}
 		case "TLS":
 			s.kind = startTLS
+		case "NEW":
+			s.kind = connectAnew
 		default:
 			return nil, fmt.Errorf("%d: unknown step %q", i+1, word)
 		}
@@ -148,7 +158,11 @@ var variable = regexp.MustCompile(`\{\{(\w+)\}\}`)
 func (p Player) expand(s string) (string, error) {
 	var missing error
 	s = variable.ReplaceAllStringFunc(s, func(m string) string {
-		v, ok := p.Vars[m[2:len(m)-2]]
+		name := m[2 : len(m)-2]
+		v, ok := p.Vars[name]
+		if p.Answers[name] != nil {
+			return m // known when the line is sent
+		}
 		if !ok {
 			missing = fmt.Errorf("no variable %s", m)
 		}
@@ -201,6 +215,7 @@ type run struct {
 	Player
 	conn net.Conn
 	r    *bufio.Reader
+	last string // line that was read
 	// positive is set after a POP3 status line with +OK, body inside a multi-line reply; code is the code of an SMTP reply that goes on.
 	positive, body bool
 	code           string
@@ -227,6 +242,8 @@ func (r *run) step(s step) error {
 			return fmt.Errorf("connection not closed: %w", err)
 		}
 		return nil
+	case connectAnew:
+		return r.connectAnew()
 	default:
 		if r.r.Buffered() > 0 {
 			return errors.New("server sent something before the TLS handshake")
@@ -240,7 +257,27 @@ func (r *run) step(s step) error {
 	}
 }
 
+// connectAnew closes the connection and makes another.
+func (r *run) connectAnew() error {
+	_ = r.conn.Close() // the server may have been first
+	if r.Dial == nil {
+		return errors.New("no way to connect anew")
+	}
+	conn, err := r.Dial()
+	if err != nil {
+		return err
+	}
+	*r = run{Player: r.Player, conn: conn, r: bufio.NewReader(conn)}
+	return conn.SetDeadline(time.Now().Add(patience))
+}
+
 func (r *run) send(text string) error {
+	text = variable.ReplaceAllStringFunc(text, func(m string) string {
+		if answer := r.Answers[m[2:len(m)-2]]; answer != nil {
+			return answer(r.last)
+		}
+		return m
+	})
 	size := len(text)
 	if r.Split > 0 {
 		size = r.Split
@@ -264,6 +301,7 @@ func (r *run) expect(want string) error {
 	if !ok {
 		return fmt.Errorf("got %q, a line without CRLF", line)
 	}
+	r.last = got
 	if r.Protocol == SMTP {
 		err = r.checkSMTP(got)
 	} else {
@@ -312,6 +350,10 @@ func (r *run) checkPOP3(got, want string) error {
 		r.body = true
 	}
 	r.positive = false
+	form := got
+	if strings.IndexFunc(want, isForeign) >= 0 {
+		form = strings.Map(asASCII, got) // for a client that asked for it (RFC 6856 §3.2)
+	}
 	switch {
 	case r.body && got == ".":
 		r.body = false
@@ -320,12 +362,22 @@ func (r *run) checkPOP3(got, want string) error {
 	case r.body, continuation.MatchString(got):
 	case len(got) > maxReplyLine-2:
 		return fmt.Errorf("got %q, which is too long for a POP3 reply", got)
-	case positiveLine.MatchString(got):
+	case positiveLine.MatchString(form):
 		r.positive = true
-	case !negativeLine.MatchString(got):
+	case !negativeLine.MatchString(form):
 		return fmt.Errorf("got %q, which is no POP3 reply", got)
 	}
 	return nil
+}
+
+func isForeign(r rune) bool { return r > '~' && r != utf8.RuneError && unicode.IsPrint(r) }
+
+// asASCII puts a letter for what is printable but not ASCII.
+func asASCII(r rune) rune {
+	if isForeign(r) {
+		return 'x'
+	}
+	return r
 }
 
 // isStatus reports whether a line of a transcript begins a reply.

@@ -44,6 +44,9 @@ func TestForms(t *testing.T) {
 		{"no word after status", "S: {*}", "+OKready\r\n", POP3, true},
 		{"bare LF", "S: +OK ready", "+OK ready\n", POP3, true},
 		{"unknown response code", "S: -ERR [OOPS] no", "-ERR [OOPS] no\r\n", POP3, true},
+		{"UTF-8 where it is expected", "S: +OK größer", "+OK größer\r\n", POP3, false},
+		{"UTF-8 where it is not", "S: {*}", "+OK größer\r\n", POP3, true},
+		{"broken UTF-8 where UTF-8 is expected", "S: +OK ö{*}", "+OK ö\xff\r\n", POP3, true},
 		{"known response code", "S: -ERR [SYS/TEMP] no", "-ERR [SYS/TEMP] no\r\n", POP3, false},
 		{"response code without an end", "S: {*}", "-ERR [AUTH no\r\n", POP3, true},
 		{"response code without a blank", "S: {*}", "-ERR [AUTH]no\r\n", POP3, true},
@@ -90,6 +93,41 @@ func TestSending(t *testing.T) {
 	heard, err := against(p, "# RFC 1939\nC: USER {{who}}\nC+: PASS x\nC+!: \\x41\\0\\\\\\r\\n\nS: +OK", "+OK\r\n")
 	if want := "USER alice\r\nPASS x\r\nA\x00\\\r\n"; err != nil || heard != want {
 		t.Errorf("heard %q (%v), want %q", heard, err, want)
+	}
+}
+
+// TestAnswers: what is sent may depend on the last line that was read.
+func TestAnswers(t *testing.T) {
+	p := Player{Answers: map[string]func(string) string{"reverse": func(line string) string {
+		var b strings.Builder
+		for i := range len(line) {
+			b.WriteByte(line[len(line)-1-i])
+		}
+		return b.String()
+	}}}
+	heard, err := against(p, "S: +OK {*}\nS: +OK a\nC: <{{reverse}}>\nS!: +OK \\x61", "+OK x\r\n+OK a\r\n+OK a\r\n")
+	if want := "<a KO+>\r\n"; err != nil || heard != want {
+		t.Errorf("heard %q (%v), want %q", heard, err, want)
+	}
+}
+
+// TestNew: a transcript may go over several connections.
+func TestNew(t *testing.T) {
+	dials := 0
+	p := Player{Dial: func() (net.Conn, error) {
+		dials++
+		ours, theirs := net.Pipe()
+		go func() {
+			_, _ = io.WriteString(theirs, "+OK again\r\n")
+			_, _ = io.ReadAll(theirs)
+		}()
+		return ours, nil
+	}}
+	if _, err := against(p, "S: +OK first\nNEW\nS: +OK again\nC: NOOP", "+OK first\r\n"); err != nil || dials != 1 {
+		t.Errorf("%v, %d more connections, want 1", err, dials)
+	}
+	if _, err := against(Player{}, "S: +OK first\nNEW\nC: NOOP", "+OK first\r\n"); err == nil {
+		t.Error("NEW without a way to connect was accepted")
 	}
 }
 

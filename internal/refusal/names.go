@@ -38,7 +38,11 @@ const (
 	AuthInTransaction Name = "auth-in-transaction"
 	AuthFailures      Name = "auth-failures"
 	AuthChanged       Name = "auth-changed"
+	AuthOldClient     Name = "auth-old-client"
+	LoginDelay        Name = "login-delay"
 	MailboxRemoved    Name = "mailbox-removed"
+	MaildropInUse     Name = "maildrop-in-use"
+	MaildropTakenOver Name = "maildrop-taken-over"
 
 	// The recipients.
 	RecipientUnknown   Name = "recipient-unknown"
@@ -77,6 +81,7 @@ const (
 	ConnectionLost    Name = "connection-lost"
 	ConnectionClosing Name = "connection-closing"
 	ConnectionsFull   Name = "connections-full"
+	ConnectionClear   Name = "connection-without-tls"
 
 	// This server.
 	ServerFull       Name = "server-full"

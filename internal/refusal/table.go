@@ -176,6 +176,7 @@ var rows = [...]Refusal{
 	},
 	{
 		Name:  AuthSPA,
+		SMTP:  SMTP{504, [3]int{5, 5, 4}, `Untick "Secure Password Authentication (SPA)" in your mail program, and turn on encryption (SSL/TLS) instead`},
 		POP3:  POP3{"AUTH", `untick "Secure Password Authentication (SPA)" and turn on encryption (SSL/TLS) instead`, false},
 		Cause: "The mail program asked for NTLM or GSSAPI, which are not offered.",
 		Cure:  `Untick "Secure Password Authentication (SPA)" and turn on SSL/TLS.`,
@@ -212,10 +213,37 @@ var rows = [...]Refusal{
 		Cure:  "Log in again with the present password.",
 	},
 	{
+		// RFC 4954 §6: the way of logging in is weaker than what is allowed for that mailbox. The password is right, so no code makes the mail
+		// program ask for it again.
+		Name:  AuthOldClient,
+		SMTP:  SMTP{534, [3]int{5, 7, 9}, "Use port 465 with SSL/TLS or 587 with STARTTLS: this mailbox may not use the door for old mail programs{help}"},
+		POP3:  POP3{"SYS/PERM", "use port 995 with SSL/TLS: this mailbox may not use the door for old mail programs", false},
+		Cause: "The password is right, and came over a door for old clients, which is not open for this mailbox or from this network.",
+		Cure:  "Use the usual ports with encryption; or the owner of the domain switches old_client_login on for the mailbox, or names its network in old_client_networks.",
+	},
+	{
+		Name:  LoginDelay,
+		POP3:  POP3{"LOGIN-DELAY", "check mail less often: this mailbox was opened a moment ago", false},
+		Cause: "The domain's owner wants some time between two logins of a mailbox, and this one came too early. A second login is let in.",
+		Cure:  "Set the mail program to check less often; or have the owner of the domain lower login_delay.",
+	},
+	{
 		Name:  MailboxRemoved,
 		POP3:  POP3{"AUTH", "ask your mail administrator: this mailbox was removed", true},
 		Cause: "The mailbox was removed while its session was open.",
 		Cure:  "Ask the owner of the domain.",
+	},
+	{
+		Name:  MaildropInUse,
+		POP3:  POP3{"IN-USE", "close the other mail program, or wait a minute and check mail again: it has this mailbox open", false},
+		Cause: "The domain's owner wants one session at a time in a mailbox (exclusive_maildrop), and another one has it open.",
+		Cure:  "End the other session, or wait: one that was silent for a minute gives way to a login from its own network address, any other ends by itself after ten silent minutes.",
+	},
+	{
+		Name:  MaildropTakenOver,
+		POP3:  POP3{"", "check mail again: this session was silent, and another one from its address has the mailbox now; nothing was deleted", true},
+		Cause: "One session at a time may have the mailbox (exclusive_maildrop), this one was silent for a minute, and the same client, as it seems, logged in again.",
+		Cure:  "Check mail again. If it happens often, two programs behind one address use the mailbox at the same time.",
 	},
 
 	// The recipients.
@@ -407,6 +435,13 @@ var rows = [...]Refusal{
 		POP3:  POP3{"SYS/TEMP", "try again later: too many connections from your address or in all", false},
 		Cause: "There are more connections than the limits allow, from one network or in all.",
 		Cure:  "Try again later; close mail programs that are open twice.",
+	},
+	{
+		Name:  ConnectionClear,
+		SMTP:  SMTP{554, [3]int{5, 7, 10}, "Turn on SSL/TLS for this port in your mail program, or use port 587 with STARTTLS"},
+		POP3:  POP3{"", "turn on SSL/TLS for this port in your mail program, or use port 110 with STARTTLS", false},
+		Cause: "The mail program spoke without encryption on a port where everything is encrypted from the start.",
+		Cure:  "Turn on SSL/TLS for the port in the mail program.",
 	},
 
 	// This server.

@@ -20,7 +20,7 @@ func reply(name refusal.Name, cause error) *pop3.Error {
 }
 
 // loginError makes the reply for a login that failed. The text for a wrong password and for a name that does not exist is the same.
-// [AUTH] makes mail programs ask for the password, so nothing that passes has it (RFC 3206 §4).
+// [AUTH] makes mail programs ask for the password, so nothing that passes has it (RFC 3206 §5).
 func loginError(err error) error {
 	switch {
 	case errors.Is(err, auth.ErrCredentials):
@@ -30,9 +30,11 @@ func loginError(err error) error {
 	case errors.Is(err, auth.ErrThrottled):
 		return reply(refusal.AuthThrottled, nil)
 	case errors.Is(err, auth.ErrCleartext):
-		return reply(refusal.AuthCleartext, nil) // RFC 2595 §2.1
+		return reply(refusal.AuthCleartext, nil) // RFC 2595 §2.3
 	case errors.Is(err, auth.ErrIdentity):
 		return reply(refusal.AuthOtherIdentity, nil)
+	case errors.Is(err, auth.ErrBinding):
+		return reply(refusal.AuthMalformed, nil)
 	case errors.Is(err, auth.ErrBusy):
 		return reply(refusal.AuthBusy, nil)
 	case errors.Is(err, context.Canceled):

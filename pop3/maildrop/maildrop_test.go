@@ -1,6 +1,7 @@
 package maildrop
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,7 +42,14 @@ type fixture struct {
 	tls   *tls.Config
 	alice store.Account
 	vars  map[string]string
+	door  string // of talk
 }
+
+// sesame is the verifier of "open sesame", which is made once: that is half of what a fixture costs.
+var (
+	sesame     store.Verifier
+	sesameOnce sync.Once
+)
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
@@ -64,12 +73,20 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	f.tls = guard.TLSConfig(certificate.GetCertificate)
-	verifier := f.hash("open sesame")
+	sesameOnce.Do(func() { sesame = f.hash("open sesame") })
+	verifier := sesame
 	f.alice = f.add(store.Account{Name: "alice", Verifier: verifier})
 	f.add(store.Account{Name: "carol", Verifier: verifier, Suspended: true})
 	f.add(store.Account{Name: "erin", Verifier: "$argon2id$broken"})
 	f.deliver("Subject: one\r\n\r\n", ".dot\r\n")
 	f.deliver("Subject: two\r\n\r\n", "body\r\n")
+	f.count()
+	return f
+}
+
+// count makes variables of sizes and unique-ids.
+func (f *fixture) count() {
+	f.t.Helper()
 	octets := int64(0)
 	for i, m := range f.messages() {
 		n := strconv.Itoa(i + 1)
@@ -77,7 +94,6 @@ func newFixture(t *testing.T) *fixture {
 		octets += m.Size
 	}
 	f.vars["octets"] = strconv.FormatInt(octets, 10)
-	return f
 }
 
 func (f *fixture) hash(password string) store.Verifier {
@@ -218,7 +234,14 @@ func (f *fixture) dial(address string) net.Conn {
 var variants = map[string]struct {
 	outside bool
 	set     func(f *fixture)
+	// rule makes it a door for old clients.
+	rule func(f *fixture) OldClients
+	// inUse has somebody else hold alice's maildrop.
+	inUse bool
 }{
+	"old_client":            {outside: true, rule: func(f *fixture) OldClients { return ruleFor{account: f.alice.ID} }},
+	"old_client_refused":    {outside: true, rule: func(f *fixture) OldClients { return ruleFor{account: f.alice.ID + 1} }},
+	"maildrop_in_use":       {inUse: true, set: func(f *fixture) { f.set(exclusive) }},
 	"cleartext_refused":     {outside: true},
 	"stls_from_outside":     {outside: true},
 	"cleartext_allowed":     {outside: true, set: func(f *fixture) { f.set(func(s *store.Settings) { s.CleartextLogin = true }) }},
@@ -238,7 +261,7 @@ func addDave(f *fixture) {
 
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) < 14 {
+	if err != nil || len(files) < 17 {
 		t.Fatalf("%d transcripts (%v)", len(files), err)
 	}
 	for _, file := range files {
@@ -253,9 +276,48 @@ func TestTranscripts(t *testing.T) {
 			if v.outside {
 				wrap = func(l net.Listener) net.Listener { return outside{l} }
 			}
-			dialog.Run(t, f.dial(f.serve(Options{}, wrap)), dialog.POP3, file, f.vars)
+			var o Options
+			if v.rule != nil {
+				o.OldClients = v.rule(f)
+			}
+			if v.inUse {
+				o.Locks = new(Locks)
+				if _, _, err := o.Locks.acquire(f.alice.ID, netip.Prefix{}, &silent{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			conn := f.dial(f.serve(o, wrap))
+			if v.rule != nil {
+				conn = &unstamped{Conn: conn}
+			}
+			dialog.Run(t, conn, dialog.POP3, file, f.vars)
 		})
 	}
+}
+
+// unstamped is a connection whose greeting has no timestamp: each has another.
+type unstamped struct {
+	net.Conn
+	greeting []byte // what is left of it
+	read     bool
+}
+
+func (u *unstamped) Read(p []byte) (int, error) {
+	if !u.read {
+		u.read = true
+		line, err := bufio.NewReaderSize(io.LimitReader(u.Conn, 512), 512).ReadString('\n') // the server waits behind its greeting
+		if err != nil {
+			return 0, err
+		}
+		text, _, _ := strings.Cut(line, " <")
+		u.greeting = []byte(text + "\r\n")
+	}
+	if len(u.greeting) > 0 {
+		n := copy(p, u.greeting)
+		u.greeting = u.greeting[n:]
+		return n, nil
+	}
+	return u.Conn.Read(p)
 }
 
 // TestTrail: what was fetched and deleted in a session that ended with QUIT is in the trail.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"time"
 
 	"latchkey/auth"
 	"latchkey/guard"
@@ -17,9 +18,14 @@ import (
 // ErrNoTLS: a door that is TLS from the first octet has no TLSConfig. It does not open, rather than open in the clear.
 var ErrNoTLS = errors.New("maildrop: implicit TLS without a certificate")
 
+// errTooManyLocks: maxLocks maildrops are locked.
+var errTooManyLocks = errors.New("maildrop: too many maildrops are locked")
+
 // Store is what POP3 needs of a store.
 type Store interface {
 	OpenMaildrop(ctx context.Context, account store.AccountID) (store.Maildrop, error)
+	Account(ctx context.Context, id store.AccountID) (store.Account, error)
+	Settings(ctx context.Context) (store.Settings, error)
 }
 
 // Grants is told of logins (POP before SMTP).
@@ -41,6 +47,20 @@ type Options struct {
 	// TLSConfig makes STLS available, or with ImplicitTLS makes every connection TLS from its first octet (RFC 8314 §3).
 	TLSConfig   *tls.Config
 	ImplicitTLS bool
+	// Sniff serves a client that begins with TLS on a door that starts in the clear as ImplicitTLS would; see [guard.ListenerOptions].
+	Sniff bool
+	// OldClients makes this a door for old clients: it takes passwords in the clear, and has the mailbox asked for after each login. nil for
+	// every other door. What TLS such a door speaks, TLSConfig says.
+	OldClients OldClients
+	// Delays keep the last logins for domains that want some time between two; all doors of a process share them. nil is a door's own.
+	Delays *Delays
+	// Locks keep who has which maildrop, for domains where one session at a time may; all doors of a process share them. nil is a door's own.
+	Locks *Locks
+	// Inventory is told of each session that is over, and Door is what the door is called there; nil is nobody. All doors of a process share one.
+	Inventory *Inventory
+	Door      string
+	// Now is the clock of what is decided by time; nil means time.Now.
+	Now func() time.Time
 	// Connections and Times are the door's limits.
 	Connections guard.ConnLimits
 	Times       pop3.Limits
@@ -61,11 +81,21 @@ func New(o Options) *Server {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Delays == nil {
+		o.Delays = new(Delays)
+	}
+	if o.Locks == nil {
+		o.Locks = new(Locks)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	s := &Server{o: o, pop3: &pop3.Server{
 		Backend: &backend{
-			store: o.Store, auth: o.Auth, grants: o.Grants, loopback: o.Loopback, log: o.Logger.With("service", "pop3"),
+			store: o.Store, auth: o.Auth, grants: o.Grants, loopback: o.Loopback, old: o.OldClients, hostname: o.Hostname, delays: o.Delays,
+			locks: o.Locks, now: o.Now, inventory: o.Inventory, door: o.Door, log: o.Logger.With("service", "pop3"),
 		},
-		Hostname: o.Hostname, Implementation: o.Implementation, Expire: "NEVER", Limits: o.Times, Logger: o.Logger,
+		Hostname: o.Hostname, Implementation: o.Implementation, Limits: o.Times, Logger: o.Logger,
 	}}
 	if !o.ImplicitTLS {
 		s.pop3.TLSConfig = o.TLSConfig
@@ -76,7 +106,11 @@ func New(o Options) *Server {
 // Serve accepts connections until the listener fails or the server is closed; then it returns pop3.ErrServerClosed. It closes the
 // listener.
 func (s *Server) Serve(l net.Listener) error {
-	options := guard.ListenerOptions{Limits: s.o.Connections, Refusal: refusal.Of(refusal.ConnectionsFull).POP3.Line() + "\r\n", Logger: s.o.Logger}
+	options := guard.ListenerOptions{
+		Limits: s.o.Connections, Logger: s.o.Logger, Refusal: refusal.Of(refusal.ConnectionsFull).POP3.Line() + "\r\n",
+		Plaintext: refusal.Of(refusal.ConnectionClear).POP3.Line() + "\r\n", Sniff: s.o.Sniff, SniffTLS: s.o.TLSConfig,
+		Known: s.o.Auth.Known, Handle: s.pop3.ServeConn,
+	}
 	if s.o.ImplicitTLS {
 		if s.o.TLSConfig == nil {
 			return errors.Join(ErrNoTLS, l.Close())

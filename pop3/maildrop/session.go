@@ -3,8 +3,9 @@ package maildrop
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
+	"slices"
+	"time"
 
 	"github.com/emersion/go-sasl"
 
@@ -21,11 +22,24 @@ type backend struct {
 	auth     *auth.Authenticator
 	grants   Grants // nil: nobody is told of logins
 	loopback bool
-	log      *slog.Logger
+	old      OldClients // nil: no door for old clients
+	hostname string
+	delays   *Delays
+	locks    *Locks
+	now      func() time.Time
+	// inventory is told of sessions at this door; nil is nobody.
+	inventory *Inventory
+	door      string
+	log       *slog.Logger
 }
 
+// NewSession begins a session; at a door for old clients it is one with APOP.
 func (b *backend) NewSession(_ context.Context, c *pop3.Conn) (pop3.Session, error) {
-	return &session{backend: b, conn: c}, nil
+	s := &session{backend: b, conn: c}
+	if b.old != nil {
+		return &oldSession{s}, nil
+	}
+	return s, nil
 }
 
 // session is one client before and after login.
@@ -33,24 +47,34 @@ type session struct {
 	*backend
 	conn *pop3.Conn
 	who  auth.Identity
+	// mechanism is the one by which who was proved, drop what was opened then.
+	mechanism string
+	drop      *maildrop
+	// selection is what the client asked for beside its name; chosen is set if it did.
+	selection store.Selection
+	chosen    bool
+	// hold is the session's lock of its maildrop; nil without.
+	hold *hold
 }
 
 var (
 	_ pop3.AuthSession     = (*session)(nil)
 	_ pop3.PasswordSession = (*session)(nil)
+	_ pop3.PolicySession   = (*session)(nil)
 )
 
 func (s *session) attempt(mechanism string) auth.Attempt {
 	_, secure := s.conn.TLS()
-	return auth.Attempt{Service: "pop3", Mechanism: mechanism, Remote: guard.Unmap(s.conn.RemoteAddr()), TLS: secure}
+	return auth.Attempt{Service: "pop3", Mechanism: mechanism, Remote: guard.Unmap(s.conn.RemoteAddr()), TLS: secure, OldDoor: s.old != nil}
 }
 
 func (s *session) login(ctx context.Context, mechanism, username, password string) error {
-	who, err := s.auth.Login(ctx, s.attempt(mechanism), username, password)
+	name := s.selects(username)
+	who, err := s.auth.Login(ctx, s.attempt(mechanism), name, password)
 	if err != nil {
 		return loginError(err)
 	}
-	s.who = who
+	s.who, s.mechanism = who, mechanism
 	return nil
 }
 
@@ -62,7 +86,7 @@ func (s *session) Login(ctx context.Context, username, password string) error {
 // passwordAllowed reports whether a password may come over the connection as it is now.
 func (s *session) passwordAllowed() bool {
 	at := s.attempt("")
-	return at.TLS || s.auth.CleartextAllowed(context.Background(), at.Remote)
+	return at.TLS || at.OldDoor || s.auth.CleartextAllowed(context.Background(), at.Remote)
 }
 
 // RefusePassword keeps USER and PASS from a connection without TLS, unless it is allowed there.
@@ -73,18 +97,35 @@ func (s *session) RefusePassword() *pop3.Error {
 	return reply(refusal.AuthCleartext, nil)
 }
 
-// AuthMechanisms lists what carries a password, where one may come.
-func (s *session) AuthMechanisms() []string {
-	if s.passwordAllowed() {
-		return []string{sasl.Plain, sasl.Login}
+// Policy is what CAPA tells of the domain's settings, which are the same for all mailboxes.
+func (s *session) Policy(ctx context.Context) pop3.Policy {
+	settings, err := s.store.Settings(ctx)
+	if err != nil {
+		return pop3.Policy{}
 	}
-	return nil
+	p := pop3.Policy{Expire: pop3.ExpireNever, LoginDelay: time.Duration(settings.LoginDelay) * time.Second}
+	if settings.ExpireDays > 0 {
+		p.Expire = settings.ExpireDays
+	}
+	return p
+}
+
+// AuthMechanisms lists what carries a password, where one may come, and behind it the challenges.
+func (s *session) AuthMechanisms() []string {
+	var list []string
+	if s.passwordAllowed() {
+		list = []string{sasl.Plain, sasl.Login}
+	}
+	return append(list, s.challenges()...)
 }
 
 // Auth begins an exchange.
 func (s *session) Auth(ctx context.Context, mech string) (sasl.Server, error) {
 	if mech == "NTLM" || mech == "GSSAPI" {
 		return nil, reply(refusal.AuthSPA, nil)
+	}
+	if slices.Contains(s.challenges(), mech) {
+		return s.challenge(ctx, mech), nil
 	}
 	login := func(username, password string) error { return s.login(ctx, mech, username, password) }
 	switch {
@@ -117,165 +158,73 @@ func (m *mechanism) Next(response []byte) (challenge []byte, done bool, err erro
 // Open takes the snapshot. Then the login has succeeded, by whatever mechanism, and its grant is given before +OK leaves: mail programs
 // that know nothing of POP before SMTP send in the same moment.
 func (s *session) Open(ctx context.Context) (pop3.Maildrop, error) {
-	m, err := s.store.OpenMaildrop(ctx, s.who.Account)
+	if err := s.mayUseDoor(ctx); err != nil {
+		return nil, err
+	}
+	m, err := s.open(ctx)
 	if err != nil {
-		return nil, storeError(err)
+		return nil, err
 	}
 	if s.grants != nil {
 		place := guard.Place{Remote: guard.Unmap(s.conn.RemoteAddr()), Loopback: s.loopback}
 		s.grants.LoggedIn(ctx, place, s.who.Account, s.who.Name, s.who.CredentialVersion)
 	}
-	return &maildrop{snapshot: m, log: s.log, account: s.who.Name}, nil
+	return m, nil
 }
 
-// Logout has nothing left to end.
-func (s *session) Logout() error { return nil }
-
-// maildrop is one open snapshot. Message n of the protocol is messages[n-1], and the store calls it ids[n-1]. There is neither before somebody
-// asks for the list.
-type maildrop struct {
-	snapshot store.Maildrop
-	messages []pop3.Message // the connection reads it too
-	ids      []store.CopyID
-	// fetched are the messages, by n-1, that a RETR sent to its end; nil if there are none, fetches how many.
-	fetched []bool
-	fetches int
-	log     *slog.Logger
-	account string
-}
-
-// Stat counts the snapshot.
-func (m *maildrop) Stat() (count int, octets int64) {
-	u := m.snapshot.Stat()
-	return int(u.Messages), u.Octets
-}
-
-// Messages lists the snapshot. Of what the store says of a message only what a session needs is kept.
-func (m *maildrop) Messages(ctx context.Context) ([]pop3.Message, error) {
-	list, err := m.snapshot.Messages(ctx)
+// open takes the snapshot and makes of it what the mailbox's client is to see.
+func (s *session) open(ctx context.Context) (pop3.Maildrop, error) {
+	settings, err := s.store.Settings(ctx)
 	if err != nil {
 		return nil, storeError(err)
 	}
-	m.messages, m.ids = make([]pop3.Message, len(list)), make([]store.CopyID, len(list))
-	for i := range list {
-		m.messages[i] = pop3.Message{UID: list[i].UID, Size: list[i].Size}
-		m.ids[i] = list[i].ID
-	}
-	return m.messages, nil
-}
-
-// Retrieve yields message n; for no lines of its text, the header alone is opened.
-func (m *maildrop) Retrieve(ctx context.Context, n, lines int) (io.ReadCloser, error) {
-	open := m.snapshot.OpenMessage
-	if lines == 0 {
-		open = m.snapshot.OpenHeader
-	}
-	r, err := open(ctx, m.ids[n-1])
+	account, err := s.store.Account(ctx, s.who.Account)
 	if err != nil {
 		return nil, storeError(err)
 	}
-	body := &body{ReadCloser: r, of: m, n: n, left: m.messages[n-1].Size, retr: lines < 0}
-	if _, ok := r.(io.WriterTo); ok && lines < 0 {
-		return &directBody{body}, nil
+	view := view{selection: s.selection, options: account.POP3, now: s.now(), surrogates: !s.conn.UTF8()}
+	if !s.chosen {
+		view.selection, _ = store.ParseSelect(account.POP3.Select) // the store takes no other
 	}
-	return body, nil
-}
-
-// sent notes that a RETR sent message n to its end.
-func (m *maildrop) sent(n int) {
-	if m.fetched == nil {
-		m.fetched = make([]bool, len(m.messages))
+	if !s.delays.admit(view.now, s.who.Account, time.Duration(settings.LoginDelay)*time.Second) {
+		return nil, reply(refusal.LoginDelay, nil)
 	}
-	if !m.fetched[n-1] {
-		m.fetched[n-1] = true
-		m.fetches++
-	}
-}
-
-// unreadable notes that message n cannot be read.
-func (m *maildrop) unreadable(n int, err error) {
-	m.log.Error("stored message cannot be read", "account", m.account, "copy", uint64(m.ids[n-1]), "uid", m.messages[n-1].UID, "err", err)
-}
-
-// Update deletes.
-func (m *maildrop) Update(ctx context.Context, deleted []int) error {
-	gone := make([]store.CopyID, len(deleted))
-	for i, n := range deleted {
-		gone[i] = m.ids[n-1]
-	}
-	fetched := make([]store.CopyID, 0, m.fetches)
-	for i, is := range m.fetched {
-		if is {
-			fetched = append(fetched, m.ids[i])
+	if settings.ExclusiveMaildrop {
+		if err := s.lock(); err != nil {
+			s.delays.takeBack(view.now, s.who.Account)
+			return nil, err
 		}
 	}
-	if len(gone) == 0 && len(fetched) == 0 {
-		return nil
-	}
-	err := m.snapshot.Expunge(ctx, gone, fetched)
-	switch {
-	case err == nil:
-		return nil
-	case len(gone) == 0:
-		// Nobody asked for a change: a trail that cannot be written is no reason to refuse a QUIT.
-		m.log.Error("what was fetched could not be noted in the trail", "account", m.account, "err", err)
-		return nil
-	}
-	return storeError(err)
-}
-
-// Close gives the snapshot back.
-func (m *maildrop) Close() error { return m.snapshot.Close() }
-
-// body notes when a message was read to its end, or cannot be.
-type body struct {
-	io.ReadCloser
-	of   *maildrop
-	n    int
-	left int64 // of the whole message
-	retr bool  // and not TOP
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.left -= int64(n)
-	switch {
-	case err != nil && !errors.Is(err, io.EOF):
-		b.of.unreadable(b.n, err)
-	case b.left == 0 && b.retr:
-		b.of.sent(b.n)
-	}
-	return n, err
-}
-
-// directBody is the body of a message that can be written without a copy in between.
-type directBody struct{ *body }
-
-// WriteTo implements io.WriterTo.
-func (b *directBody) WriteTo(w io.Writer) (int64, error) {
-	source, _ := b.ReadCloser.(io.WriterTo)
-	to := &failingWriter{w: w}
-	n, err := source.WriteTo(to)
-	b.left -= n
-	switch {
-	case err != nil && to.err == nil:
-		b.of.unreadable(b.n, err)
-	case err == nil && b.left == 0:
-		b.of.sent(b.n)
-	}
-	return n, err
-}
-
-// failingWriter keeps the error of its writer, to tell it from one of the source.
-type failingWriter struct {
-	w   io.Writer
-	err error
-}
-
-func (f *failingWriter) Write(p []byte) (int, error) {
-	n, err := f.w.Write(p)
+	m, err := s.snapshot(ctx, view)
 	if err != nil {
-		f.err = err
+		s.unlock() // RFC 1939 §4: before the refusal
+		return nil, err
 	}
-	return n, err
+	s.drop = m
+	if account.POP3.Last {
+		return &lastMaildrop{m}, nil
+	}
+	return m, nil
+}
+
+// snapshot opens the maildrop.
+func (s *session) snapshot(ctx context.Context, v view) (*maildrop, error) {
+	snapshot, err := s.store.OpenMaildrop(ctx, s.who.Account)
+	if err != nil {
+		return nil, storeError(err)
+	}
+	m := &maildrop{snapshot: snapshot, view: v, hold: s.hold, log: s.log, account: s.who.Name}
+	if !v.plain() { // what there is has to be looked at before it can be counted
+		if _, err := m.Messages(ctx); err != nil {
+			return nil, errors.Join(err, snapshot.Close())
+		}
+	}
+	return m, nil
+}
+
+// Logout gives the lock of the maildrop back, however the session ended, and tells the inventory of it.
+func (s *session) Logout() error {
+	s.unlock()
+	s.noted(s.conn)
+	return nil
 }

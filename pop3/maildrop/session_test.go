@@ -28,6 +28,8 @@ type watched struct {
 	lists          atomic.Int64
 	// unlisted, if positive, is how many more lists fail.
 	unlisted atomic.Int64
+	// unopened, if set, is what OpenMaildrop returns; errPanic panics.
+	unopened error
 	// after is how many octets of a message can be read before failure; nil leaves messages whole.
 	after   int64
 	failure error
@@ -44,6 +46,11 @@ type watchedDrop struct {
 }
 
 func (w *watched) OpenMaildrop(ctx context.Context, id store.AccountID) (store.Maildrop, error) {
+	if errors.Is(w.unopened, errPanic) {
+		panic("in OpenMaildrop")
+	} else if w.unopened != nil {
+		return nil, w.unopened
+	}
 	m, err := w.Store.OpenMaildrop(ctx, id)
 	if err == nil {
 		w.open.Add(1)

@@ -26,6 +26,16 @@ func encodeAccount(a *store.Account) []byte {
 	}
 	e.time(a.Created)
 	e.uvarint(a.Version)
+	e.bool(a.OldClientLogin)
+	e.string(string(a.Sealed))
+	var flags uint8
+	for i, set := range []bool{a.POP3.ReplaceNUL, a.POP3.EndHeader, a.POP3.StatusHeader, a.POP3.Last} {
+		if set {
+			flags |= 1 << i
+		}
+	}
+	e.uint8(flags)
+	e.string(a.POP3.Select)
 	return e.b
 }
 
@@ -40,6 +50,13 @@ func decodeAccount(b []byte) (store.Account, error) {
 	}
 	a.Created = d.time()
 	a.Version = d.uvarint()
+	a.OldClientLogin = d.bool()
+	a.Sealed = store.Sealed(d.string())
+	flags := d.uint8()
+	for i, set := range []*bool{&a.POP3.ReplaceNUL, &a.POP3.EndHeader, &a.POP3.StatusHeader, &a.POP3.Last} {
+		*set = flags&(1<<i) != 0
+	}
+	a.POP3.Select = d.string()
 	if d.err != nil {
 		return store.Account{}, d.err
 	}
@@ -132,7 +149,7 @@ func (s *Store) AddAccount(ctx context.Context, a store.Account) (store.Account,
 			return fmt.Errorf("%q: %w", a.Name, store.ErrExists)
 		}
 		t.tally.Account++
-		a.ID, a.CredentialVersion, a.Version = store.AccountID(t.tally.Account), 1, 1
+		a.ID, a.CredentialVersion, a.Version, a.Sealed = store.AccountID(t.tally.Account), 1, 1, ""
 		t.put(bAccounts, key8(uint64(a.ID)), encodeAccount(&a))
 		t.put(bAccountNames, []byte(a.Name), key8(uint64(a.ID)))
 		t.lend(a.ID, nil, a.SendAs)
@@ -159,6 +176,10 @@ func (s *Store) UpdateAccount(ctx context.Context, a store.Account) (store.Accou
 		if old.Version != given {
 			return fmt.Errorf("account %d: %w", a.ID, store.ErrConflict)
 		}
+		settings, err := t.settings()
+		if err != nil {
+			return err
+		}
 		if a.Name != old.Name {
 			if t.taken(a.Name) {
 				return fmt.Errorf("%q: %w", a.Name, store.ErrExists)
@@ -169,10 +190,7 @@ func (s *Store) UpdateAccount(ctx context.Context, a store.Account) (store.Accou
 			t.delete(bAccountNames, []byte(old.Name))
 			t.put(bAccountNames, []byte(a.Name), key8(uint64(a.ID)))
 		}
-		a.Version, a.CredentialVersion = old.Version+1, old.CredentialVersion
-		if a.Verifier != old.Verifier || a.Suspended != old.Suspended {
-			a.CredentialVersion++
-		}
+		a.Succeed(old, settings)
 		t.put(bAccounts, key8(uint64(a.ID)), encodeAccount(&a))
 		t.lend(a.ID, old.SendAs, a.SendAs)
 		return nil
@@ -207,6 +225,7 @@ func (s *Store) RemoveAccount(ctx context.Context, id store.AccountID) error {
 		delete(t.charges, id)
 		t.put(bCondemned, key, nil)
 		t.removeGrants(id)
+		t.removeClients(id)
 		t.durable = append(t.durable, func() { s.condemn(id); s.holdings.drop(id) })
 		return nil
 	})

@@ -3,6 +3,7 @@ package boltstore
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"latchkey/internal/mailaddr"
@@ -14,6 +15,9 @@ func (m *messageEntry) listing(id store.CopyID, h *holder) listing {
 	l := listing{
 		id: id, message: m.id, size: m.body.size + h.prefixLen, header: m.headerLen + h.prefixLen,
 		sec: m.received.Unix(), nsec: int32(m.received.Nanosecond()), flags: m.flags(),
+	}
+	if m.utf8 {
+		l.flags |= copyUTF8
 	}
 	l.move(whereOf(m.place, m.metaLen), h)
 	return l
@@ -117,25 +121,37 @@ func (o *outcomesEntry) apply(t *txn) {
 	}
 }
 
-// apply takes copies out of a maildrop. Their places are those that the index knows: they may have moved since the record was written.
+// apply takes copies out of a maildrop, and marks those that were fetched and stay. Their places are those that the index knows: they may have
+// moved since the record was written.
 func (x *expungeEntry) apply(t *txn) {
 	if !t.exists(x.account) {
 		return
 	}
 	for _, id := range x.fetched {
-		if l, ok := t.copyOf(x.account, id); ok {
-			t.ownerDid(store.TrailFetched, &l, x.at)
+		l, ok := t.copyOf(x.account, id)
+		if !ok {
+			continue
+		}
+		t.ownerDid(store.TrailFetched, &l, x.at)
+		if _, goes := slices.BinarySearch(x.deleted, id); !goes && !l.fetched() {
+			l.flags |= copyFetched
+			t.putCopy(x.account, &l)
 		}
 	}
+	var fetched []store.CopyID // of those that go, by somebody before
 	for _, id := range x.deleted {
 		l, ok := t.copyOf(x.account, id)
 		if !ok {
 			continue
 		}
+		if l.fetched() {
+			fetched = append(fetched, id)
+		}
 		t.ownerDid(store.TrailDeleted, &l, x.at)
 		t.charge(x.account, -l.size, -1)
 		t.removeCopy(x.account, &l)
 	}
+	t.s.tail.handFetched(x.account, fetched)
 }
 
 // copyOf returns a copy that is in the index.

@@ -57,7 +57,7 @@ func (s *Store) Check(ctx context.Context) ([]store.Problem, error) {
 	err := s.read(ctx, func(v *view) error {
 		for _, check := range []func(*view){
 			c.accounts, c.aliases, c.usage, c.copies, c.condemned, c.jobs, c.sharedRecords, c.liveOctets, c.trail, c.counts, c.sessions,
-			c.grants, c.ids, c.rest,
+			c.grants, c.clients, c.ids, c.rest,
 		} {
 			check(v)
 		}
@@ -118,6 +118,10 @@ func accountObject(id uint64) string { return fmt.Sprintf("account %d", id) }
 
 func (c *checker) accounts(v *view) {
 	lent := make(map[string]struct{})
+	settings, err := v.settings()
+	if err != nil {
+		c.found(store.ProblemRecord, "meta settings", "%v", err)
+	}
 	c.each(v, bAccounts, func(key, value []byte) error {
 		a, err := decodeAccount(value)
 		if err != nil {
@@ -125,6 +129,10 @@ func (c *checker) accounts(v *view) {
 		}
 		if uint64(a.ID) != id8(key) {
 			c.found(store.ProblemReference, accountObject(id8(key)), "its record is that of account %d", a.ID)
+		}
+		_, wrong := oldClients(a, settings)
+		for _, text := range wrong {
+			c.found(store.ProblemReference, accountObject(id8(key)), "%s", text)
 		}
 		if b := v.get(bAccountNames, []byte(a.Name)); string(b) != string(key) {
 			c.found(store.ProblemReference, accountObject(id8(key)), "its name %q does not lead to it", a.Name)
@@ -356,6 +364,20 @@ func (c *checker) grants(v *view) {
 		}
 		if uint64(g.ID) > t.Grant {
 			c.found(store.ProblemCounter, object, "it exists, the last one reserved is %d", t.Grant)
+		}
+		return nil
+	})
+}
+
+func (c *checker) clients(v *view) {
+	k := clientSeeker{v: v}
+	c.each(v, bClients, func(key, value []byte) error {
+		client, err := decodeClient(key, value)
+		if err != nil {
+			return err
+		}
+		if why := k.stray(key, client); why != "" {
+			c.found(store.ProblemReference, clientObject(key), "%s", why)
 		}
 		return nil
 	})

@@ -216,14 +216,7 @@ func TestCheckFinds(t *testing.T) {
 		{"account without name", "dangling reference", del(bAccountNames, []byte("anna"))},
 		{"alias to nowhere", "dangling reference", put(bAliases, []byte("sales"), key8(77))},
 		{"address lent by nobody", "counter off", put(bLent, lentKey(lentAddress(), domain, 1), nil)},
-		{"address lent and not found", "dangling reference", edit(bAccounts, key8(1), func(b []byte) []byte {
-			a, err := decodeAccount(b)
-			if err != nil {
-				panic(err)
-			}
-			a.SendAs = append(a.SendAs, lentAddress())
-			return encodeAccount(&a)
-		})},
+		{"address lent and not found", "dangling reference", editAccount(1, func(a *store.Account) { a.SendAs = append(a.SendAs, lentAddress()) })},
 		{"job out of order", "dangling reference", func(tx *bolt.Tx) error {
 			key, _ := tx.Bucket([]byte(bDue.String())).Cursor().First()
 			return tx.Bucket([]byte(bDue.String())).Delete(key)
@@ -234,6 +227,16 @@ func TestCheckFinds(t *testing.T) {
 		{"grant without account", "dangling reference", put(bGrants, key16(77, 1), encodeGrant(&store.Grant{Network: grantFor(1).Network}))},
 		{"grant id to be given again", "counter off", put(bGrants, key16(1, 1), encodeGrant(&store.Grant{Network: grantFor(1).Network}))},
 		{"torn grant", "damaged record", put(bGrants, key16(1, 1), []byte{1, 2, 3})},
+		{"client without account", "dangling reference", put(bClients, clientKey(77, 0), encodeClient(&store.Client{Program: "x"}))},
+		{"client that is there twice", "dangling reference", func(tx *bolt.Tx) error {
+			c := encodeClient(&store.Client{Program: "x"})
+			return errors.Join(put(bClients, clientKey(1, 0), c)(tx), put(bClients, clientKey(1, 1), c)(tx))
+		}},
+		{"torn client", "damaged record", put(bClients, clientKey(1, 0), []byte{1, 2, 3})},
+		{"client beyond the bound", "damaged record", put(bClients, clientKey(1, store.MaxClients), encodeClient(&store.Client{Program: "x"}))},
+		{"client with a text beyond the bound", "damaged record", put(bClients, clientKey(1, 0), encodeClient(longClient()))},
+		{"sealed and not allowed", "dangling reference", editAccount(1, func(a *store.Account) { a.Sealed = "sealed" })},
+		{"selection that cannot be", "dangling reference", editAccount(1, func(a *store.Account) { a.POP3.Select = "all" })},
 		{"id to be given again", "counter off", put(bMeta, []byte(metaTally), (&tally{}).encode())},
 	}
 	for _, tt := range tests {
@@ -276,6 +279,22 @@ func lentAddress() mailaddr.Address {
 		panic(err)
 	}
 	return a
+}
+
+// longClient has one octet more than a client may have.
+func longClient() *store.Client {
+	return &store.Client{Program: strings.Repeat("x", store.MaxClientText+1)}
+}
+
+func editAccount(id uint64, change func(*store.Account)) func(*bolt.Tx) error {
+	return edit(bAccounts, key8(id), func(b []byte) []byte {
+		a, err := decodeAccount(b)
+		if err != nil {
+			panic(err)
+		}
+		change(&a)
+		return encodeAccount(&a)
+	})
 }
 
 func put(id bucketID, key, value []byte) func(*bolt.Tx) error {

@@ -26,9 +26,11 @@ type maildrop struct {
 	list     []listing
 	broken   error // why there will be no list
 	closed   bool
-	// handed is what went before there was a list. Until then it and the pins are guarded by the tail's mu.
-	handed [][]listing
-	pins   pins
+	// handed is what went before there was a list, fetched what of that somebody had fetched. Until then they and the pins are guarded by the tail's
+	// mu.
+	handed  [][]listing
+	fetched [][]store.CopyID
+	pins    pins
 }
 
 // Usage implements store.Maildrops.
@@ -80,6 +82,7 @@ func (m *maildrop) Messages(ctx context.Context) ([]store.Message, error) {
 		l := &m.list[i]
 		messages[i] = store.Message{
 			ID: l.id, Of: l.message, UID: uids[i*uidLen : (i+1)*uidLen], Size: l.size, HeaderLen: l.header, Received: l.received(),
+			Fetched: l.fetched(), UTF8: l.utf8(),
 		}
 	}
 	return messages, nil
@@ -179,8 +182,11 @@ func (s *Store) readRecord(pin *journal.Pin, id store.MessageID, w where, octets
 	}
 }
 
-func (m *maildrop) find(id store.CopyID) (i int, ok bool) {
-	return slices.BinarySearchFunc(m.list, id, func(l listing, id store.CopyID) int {
+func (m *maildrop) find(id store.CopyID) (i int, ok bool) { return findCopy(m.list, id) }
+
+// findCopy returns where a copy is, or would be, in a list that ascends by id.
+func findCopy(list []listing, id store.CopyID) (i int, ok bool) {
+	return slices.BinarySearchFunc(list, id, func(l listing, id store.CopyID) int {
 		switch {
 		case l.id < id:
 			return -1

@@ -23,7 +23,7 @@ func (m *mender) structure(ctx context.Context, s *Store) error {
 	r := &request{frees: true, apply: func(t *txn) error {
 		x := structure{m: m, t: t, s: s}
 		for _, step := range []func(){
-			x.accounts, x.aliases, x.condemned, x.unreadable, x.shared, x.unreadable, x.sharedAgain, x.usage, x.live, x.due, x.trail, x.sessions, x.grants, x.ids, x.epoch,
+			x.oldClients, x.accounts, x.aliases, x.condemned, x.unreadable, x.shared, x.unreadable, x.sharedAgain, x.usage, x.live, x.due, x.trail, x.sessions, x.grants, x.clients, x.ids, x.epoch,
 		} {
 			if step(); t.err != nil {
 				break
@@ -405,6 +405,45 @@ func (x *structure) grants() {
 		x.mended(store.ProblemReference, "grant "+store.GrantID(id8(key[8:])).String(), "its mailbox does not exist", "it was ended")
 	}
 	x.raise("grants", &x.t.tally.Grant, last)
+}
+
+// clients forgets clients of nobody, and those that an account has twice.
+func (x *structure) clients() {
+	k := clientSeeker{v: &x.t.view}
+	why := make(map[string]string)
+	x.t.fail(x.t.eachRecord(bClients, func(key, value []byte) error {
+		c, err := decodeClient(key, value)
+		if stray := k.stray(key, c); err == nil && stray != "" {
+			why[string(key)] = stray
+		}
+		return err
+	}))
+	for _, key := range slices.Sorted(maps.Keys(why)) {
+		x.t.delete(bClients, []byte(key))
+		x.mended(store.ProblemReference, clientObject([]byte(key)), why[key], "it was forgotten")
+	}
+}
+
+// oldClients takes back choices for old clients that cannot be.
+func (x *structure) oldClients() {
+	settings, err := x.t.settings()
+	x.t.fail(err)
+	mended := make(map[string]store.Account)
+	why := make(map[string][]string)
+	x.t.fail(x.t.eachRecord(bAccounts, func(key, value []byte) error {
+		a, err := decodeAccount(value)
+		if to, wrong := oldClients(a, settings); len(wrong) > 0 {
+			mended[string(key)], why[string(key)] = to, wrong
+		}
+		return err
+	}))
+	for _, key := range slices.Sorted(maps.Keys(mended)) {
+		a := mended[key]
+		x.t.put(bAccounts, []byte(key), encodeAccount(&a))
+		for _, detail := range why[key] {
+			x.mended(store.ProblemReference, accountObject(id8([]byte(key))), detail, "that was taken back")
+		}
+	}
 }
 
 // ids makes sure that no id is given out twice.

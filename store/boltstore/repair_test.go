@@ -255,6 +255,15 @@ func damagedIndex() []repairCase {
 			return put(bTrailOpen, slices.Clone(key), []byte{9})(tx)
 		}), kind: store.ProblemRecord, kept: 1},
 		{name: "piece of the trail with an odd key", damage: edited(put(bTrail, []byte{1, 2}, []byte{9})), kind: store.ProblemRecord},
+		{name: "client of nobody", damage: edited(put(bClients, clientKey(77, 3), encodeClient(&store.Client{Program: "x"}))), kind: store.ProblemReference},
+		{name: "client that is there twice", damage: edited(func(tx *bolt.Tx) error {
+			c := encodeClient(&store.Client{Program: "x"})
+			return errors.Join(put(bClients, clientKey(2, 0), c)(tx), put(bClients, clientKey(2, 31), c)(tx))
+		}), kind: store.ProblemReference},
+		{name: "client torn", damage: edited(put(bClients, clientKey(1, 0), []byte{9})), kind: store.ProblemRecord},
+		{name: "client beyond the bound", damage: edited(put(bClients, clientKey(1, store.MaxClients), encodeClient(&store.Client{}))), kind: store.ProblemRecord},
+		{name: "sealed and not allowed", damage: edited(editAccount(1, func(a *store.Account) { a.Sealed = "sealed" })), kind: store.ProblemReference},
+		{name: "selection that cannot be", damage: edited(editAccount(2, func(a *store.Account) { a.POP3.Select = "07d" })), kind: store.ProblemReference},
 		{name: "address lent by nobody", damage: edited(put(bLent, lentKey(lentAddress(), domain, 1), nil)), kind: store.ProblemCounter},
 		{name: "session out of order", damage: edited(put(bSessionOrder, make([]byte, 44), nil)), kind: store.ProblemReference},
 		{name: "audit torn", damage: edited(put(bAudit, key8(1), []byte{9})), kind: store.ProblemRecord},

@@ -38,7 +38,7 @@ type Restored struct {
 // Restore that was cut short leaves no domain, and may be run again. archive.ErrDamaged if the backup is not what was written.
 //
 // Copies keep their unique-ids, and those that are made from now on have a new epoch in theirs. Grants and web sessions are ended: some of
-// them may have been revoked since the backup was made. hold puts every job of the queue on hold: some of them may have been done since.
+// them may have been revoked since the backup was made. Accounts are as they were, with their verifiers and what is sealed beside these. hold puts every job of the queue on hold: some of them may have been done since.
 func Restore(ctx context.Context, dir string, from archive.Source, hold bool, o Options) (Restored, error) {
 	o = o.withDefaults()
 	dir, err := filepath.Abs(dir)

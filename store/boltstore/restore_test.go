@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -204,6 +205,45 @@ func TestRestoreEndsVisits(t *testing.T) {
 			t.Errorf("hold %t: %+v, %v", hold, j, err)
 		}
 		closeData(t, r)
+	}
+}
+
+// TestRestoreKeepsWhatAccountsHave: the sealed password goes with the verifier that it is of, and what is known of clients stays.
+func TestRestoreKeepsWhatAccountsHave(t *testing.T) {
+	s, _ := fresh(t, Options{})
+	a, err := s.Account(t.Context(), 1)
+	noError(t, err)
+	a.OldClientLogin, a.POP3 = true, store.POP3Options{EndHeader: true, Select: "7d"}
+	a, err = s.UpdateAccount(t.Context(), a)
+	noError(t, err)
+	noError(t, s.SealPassword(t.Context(), 1, a.CredentialVersion, "sealed"))
+	a.Sealed = "sealed"
+	seen := store.Client{Account: 1, Program: "Eudora", Door: "pop3", First: time.Unix(1, 0).UTC(), Last: time.Unix(2, 0).UTC(), Sessions: 7}
+	noError(t, s.NoteClients(t.Context(), []store.Client{seen}))
+	fetched := deliver(t, s, 100, 1).Copies[0].ID
+	deliver(t, s, 100, 1)
+	m := openDrop(t, s, 1)
+	noError(t, m.Expunge(t.Context(), nil, []store.CopyID{fetched}))
+	noError(t, m.Close())
+	dir := backupDir(t)
+	mustBackUp(t, s, dir)
+	to := filepath.Join(vfstest.TempDir(t), "restored")
+	_, err = Restore(t.Context(), to, dir, false, Options{})
+	noError(t, err)
+	r := openData(t, to, Options{})
+	defer closeData(t, r)
+	mustBeSound(t, r)
+	got, err := r.Account(t.Context(), 1)
+	if err != nil || !reflect.DeepEqual(got, a) {
+		t.Errorf("restored %+v with %q, %v, want %+v", got, string(got.Sealed), err, a)
+	}
+	clients, err := r.ListClients(t.Context(), 0, 10)
+	if err != nil || len(clients) != 1 || clients[0] != seen {
+		t.Errorf("restored clients %+v, %v, want %+v", clients, err, seen)
+	}
+	list := listed(t, openDrop(t, r, 1))
+	if len(list) != 2 || !list[0].Fetched || list[1].Fetched {
+		t.Errorf("restored messages %+v", list)
 	}
 }
 

@@ -52,13 +52,14 @@ const (
 	bSessions                     // token -> expiry, data
 	bSessionOrder                 // expiry, token -> nothing
 	bSecrets                      // name -> blob
+	bClients                      // account id, number -> client
 	numBuckets
 )
 
 func (b bucketID) String() string {
 	return [numBuckets]string{"meta", "accounts", "account-names", "aliases", "alias-targets", "lent", "usage", "copies", "condemned",
 		"bodies", "segments", "jobs", "due", "trail", "trail-open", "audit", "stats", "counters", "grants", "sessions", "session-order",
-		"secrets"}[b]
+		"secrets", "clients"}[b]
 }
 
 // appended reports whether keys are only ever added at the bucket's end, or (copies) at the ends of a few ranges, so that full pages need no
@@ -213,14 +214,18 @@ type listing struct {
 	flags     uint8
 }
 
-// Flags of a copy or job.
+// Flags of a copy or job. A job has the first two only.
 const (
-	copyShared = 1 << iota // it has a sharedRecord
-	copyLarge              // the message is in a file of large/, its header in the record
+	copyShared  = 1 << iota // it has a sharedRecord
+	copyLarge               // the message is in a file of large/, its header in the record
+	copyFetched             // an expunge record that was applied names it as fetched
+	copyUTF8                // the message came with SMTPUTF8
 )
 
-func (l *listing) shared() bool { return l.flags&copyShared != 0 }
-func (l *listing) large() bool  { return l.flags&copyLarge != 0 }
+func (l *listing) shared() bool  { return l.flags&copyShared != 0 }
+func (l *listing) large() bool   { return l.flags&copyLarge != 0 }
+func (l *listing) fetched() bool { return l.flags&copyFetched != 0 }
+func (l *listing) utf8() bool    { return l.flags&copyUTF8 != 0 }
 
 func (l *listing) where() where {
 	return where{segment: l.segment, offset: l.offset, metaLen: int64(l.metaLen)}

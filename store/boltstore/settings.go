@@ -44,6 +44,9 @@ func (s *Store) UpdateSettings(ctx context.Context, given store.Settings) (store
 		if err := t.putSettings(next); err != nil {
 			return err
 		}
+		if old.OldClientLogin && !next.OldClientLogin {
+			t.unsealOthers(next)
+		}
 		stored := next.Clone()
 		t.durable = append(t.durable, func() { s.announceSettings(stored) })
 		return nil

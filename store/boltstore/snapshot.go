@@ -95,9 +95,12 @@ func (m *maildrop) makeList(ctx context.Context) error {
 		return err
 	}
 	// What went between the look at the tail and that at the index has been handed over by now.
-	handed := m.s.tail.leave(m)
+	handed, fetched := m.s.tail.leave(m)
 	m.pins.join(m.s, &found)
 	m.list, m.listed = withHanded(list, handed, m.last), true
+	for _, ids := range fetched {
+		markFetched(m.list, ids)
+	}
 	return m.compareStat()
 }
 
@@ -156,10 +159,25 @@ func (m *maildrop) gather(v *view, part tailPart, found *pins) ([]listing, error
 			found.body(m.s, c.message, *c.large)
 		}
 	}
+	for i := range over.quits {
+		markFetched(list, over.quits[i].fetched)
+	}
 	return list, err
 }
 
-// withHanded adds to a list what was handed over of the copies up to last. Some may be in both.
+// markFetched marks those of a list's copies that are among ids. Both ascend.
+func markFetched(list []listing, ids []store.CopyID) {
+	for _, id := range ids {
+		i, ok := findCopy(list, id)
+		if ok {
+			list[i].flags |= copyFetched
+		}
+		list = list[i:]
+	}
+}
+
+// withHanded adds to a list what was handed over of the copies up to last. Some may be in both: then the list knows better whether they were
+// fetched than the session that deleted them did.
 func withHanded(list []listing, handed [][]listing, last store.CopyID) []listing {
 	n := len(list)
 	for _, some := range handed {
@@ -172,7 +190,7 @@ func withHanded(list []listing, handed [][]listing, last store.CopyID) []listing
 	if len(list) == n {
 		return list
 	}
-	slices.SortFunc(list, func(a, b listing) int { return cmp.Compare(a.id, b.id) })
+	slices.SortStableFunc(list, func(a, b listing) int { return cmp.Compare(a.id, b.id) })
 	return slices.CompactFunc(list, func(a, b listing) bool { return a.id == b.id })
 }
 
@@ -195,6 +213,21 @@ func (z *tail) handOver(s *Store, account store.AccountID, going []listing, from
 		if len(going) > 0 && going[0].id <= m.last {
 			m.handed = append(m.handed, going)
 			m.pins.borrow(s, from, going)
+		}
+	}
+}
+
+// handFetched tells the open snapshots that have no list which of the copies that go were fetched before: the session that deletes them need not
+// know, and nobody else will when the transaction of the index that calls this is durable. If it fails this is no less true.
+func (z *tail) handFetched(account store.AccountID, ids []store.CopyID) {
+	if len(ids) == 0 {
+		return
+	}
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	for _, m := range z.unlisted[account] {
+		if ids[0] <= m.last {
+			m.fetched = append(m.fetched, ids)
 		}
 	}
 }
@@ -231,8 +264,9 @@ func (z *tail) begin(m *maildrop) tailPart {
 	return z.part(m.account)
 }
 
-// leave ends what begin began, and returns what was handed over. The snapshot's pins are its own from then on. It may be called twice.
-func (z *tail) leave(m *maildrop) [][]listing {
+// leave ends what begin began, and returns what was handed over, and of what it was told that it was fetched. The snapshot's pins are its own from
+// then on. It may be called twice.
+func (z *tail) leave(m *maildrop) (handed [][]listing, fetched [][]store.CopyID) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	all := z.unlisted[m.account]
@@ -242,9 +276,9 @@ func (z *tail) leave(m *maildrop) [][]listing {
 	if z.unlisted[m.account] = all; len(all) == 0 {
 		delete(z.unlisted, m.account)
 	}
-	handed := m.handed
-	m.handed = nil
-	return handed
+	handed, fetched = m.handed, m.fetched
+	m.handed, m.fetched = nil, nil
+	return handed, fetched
 }
 
 func (z *tail) hasUnlisted(account store.AccountID) bool {

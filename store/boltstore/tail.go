@@ -62,10 +62,12 @@ type tailCopy struct {
 	large *body // of a large message
 }
 
+// tailGone is one QUIT: copies that went, and copies that were fetched, some of which stay.
 type tailGone struct {
-	seq   uint64
-	ids   []store.CopyID
-	freed store.Usage
+	seq     uint64
+	ids     []store.CopyID
+	fetched []store.CopyID
+	freed   store.Usage
 }
 
 func newTail(b bounds) tail {
@@ -101,7 +103,7 @@ func (z *tail) add(now time.Time, entries []tailed) (hurry bool) {
 			z.addMessage(made, e.mark.Seq)
 		case *expungeEntry:
 			a := z.account(made.account)
-			a.gone = append(a.gone, tailGone{seq: e.mark.Seq, ids: made.deleted, freed: made.freed})
+			a.gone = append(a.gone, tailGone{seq: e.mark.Seq, ids: made.deleted, fetched: made.fetched, freed: made.freed})
 			if len(z.unlisted[made.account]) > 0 {
 				z.handOver(made.by.s, made.account, made.by.copies(made.deleted), &made.by.pins)
 			}
@@ -312,12 +314,13 @@ func (p tailPart) split(seq uint64) (copies, gone int) {
 // overlay is a maildrop's part of the tail beside a view of the index that has everything up to applied.
 type overlay struct {
 	copies []tailCopy
-	gone   map[store.CopyID]struct{}
+	quits  []tailGone
+	gone   map[store.CopyID]struct{} // by them
 }
 
 func overlayOf(p tailPart, applied uint64) overlay {
 	p = p.since(applied)
-	o := overlay{copies: p.copies}
+	o := overlay{copies: p.copies, quits: p.gone}
 	for _, g := range p.gone {
 		if o.gone == nil {
 			o.gone = make(map[store.CopyID]struct{}, len(g.ids))

@@ -78,7 +78,7 @@ func (s *Store) AddAccount(ctx context.Context, a store.Account) (store.Account,
 		return store.Account{}, store.ErrExists
 	}
 	s.d.lastAccount++
-	a.ID, a.CredentialVersion, a.Version = s.d.lastAccount, 1, 1
+	a.ID, a.CredentialVersion, a.Version, a.Sealed = s.d.lastAccount, 1, 1, ""
 	s.d.accounts[a.ID] = &account{Account: clone(a)}
 	s.d.names[a.Name] = a.ID
 	return clone(a), nil
@@ -110,15 +110,31 @@ func (s *Store) UpdateAccount(ctx context.Context, a store.Account) (store.Accou
 	case a.Name != old.Name && s.d.strands(change{freed: old.Name, added: a.Name}):
 		return store.Account{}, store.ErrReserved
 	}
-	a.CredentialVersion = old.CredentialVersion
-	if a.Verifier != old.Verifier || a.Suspended != old.Suspended {
-		a.CredentialVersion++
-	}
-	a.Version++
+	a.Succeed(old.Account, s.d.settings)
 	delete(s.d.names, old.Name)
 	s.d.names[a.Name] = a.ID
 	old.Account = clone(a)
 	return clone(a), nil
+}
+
+// SealPassword implements store.Accounts.
+func (s *Store) SealPassword(ctx context.Context, id store.AccountID, credentialVersion uint64, sealed store.Sealed) error {
+	if err := store.CheckSealed(sealed); err != nil {
+		return err
+	}
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.end()
+	a := s.d.accounts[id]
+	if a == nil {
+		return store.ErrNotFound
+	}
+	if a.CredentialVersion != credentialVersion || !a.MaySeal(s.d.settings) {
+		return store.ErrConflict
+	}
+	a.Sealed = sealed
+	return nil
 }
 
 // RemoveAccount implements store.Accounts.

@@ -170,11 +170,16 @@ func (m *maildrop) Expunge(ctx context.Context, deleted, fetched []store.CopyID)
 		}
 		return noted
 	}
-	note(fetched, store.TrailFetched)
+	read := note(fetched, store.TrailFetched)
 	gone := note(deleted, store.TrailDeleted)
 	left := make([]*copied, 0, len(a.copies)-len(gone))
 	for _, c := range a.copies {
 		if !gone[c.ID] {
+			if read[c.ID] && !c.Fetched {
+				marked := *c
+				marked.Fetched = true
+				c = &marked
+			}
 			left = append(left, c)
 			continue
 		}

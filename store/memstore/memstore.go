@@ -69,11 +69,12 @@ const epoch = 1
 type account struct {
 	store.Account
 	// copies ascend by id. Snapshots share the slice: it is only appended to, or replaced.
-	copies []*copied
-	usage  store.Usage
+	copies  []*copied
+	usage   store.Usage
+	clients []store.Client
 }
 
-// copied is one local copy. It never changes.
+// copied is one local copy. It never changes: when it was fetched, another one takes its place.
 type copied struct {
 	store.Message
 	prefix    []byte
@@ -209,6 +210,8 @@ func (c *checker) accounts() {
 		object := fmt.Sprintf("account %d", id)
 		c.expect("account id", object, a.ID, id)
 		c.expect("account name", object, c.d.names[a.Name], id)
+		c.expect("sealed password", object, a.Sealed == "" || a.MaySeal(c.d.settings), true)
+		c.expect("clients", object, len(a.clients) <= store.MaxClients, true)
 		var usage store.Usage
 		var last store.CopyID
 		for _, m := range a.copies {

@@ -37,6 +37,11 @@ func (s *Store) UpdateSettings(ctx context.Context, settings store.Settings) (st
 	}
 	settings.Version++
 	s.d.settings = settings.Clone()
+	for _, a := range s.d.accounts {
+		if !a.MaySeal(settings) {
+			a.Sealed = ""
+		}
+	}
 	close(s.d.settingsChanged)
 	s.d.settingsChanged = make(chan struct{})
 	return settings.Clone(), nil

@@ -158,7 +158,7 @@ func (d *data) addCopy(e store.Envelope, r store.Recipient, id store.MessageID, 
 	c := &copied{
 		Message: store.Message{
 			ID: d.lastCopy, Of: id, UID: store.UniqueID(epoch, d.lastCopy), Size: int64(len(prefix) + len(b.octets)),
-			HeaderLen: int64(len(prefix)) + e.HeaderLen, Received: e.Received,
+			HeaderLen: int64(len(prefix)) + e.HeaderLen, Received: e.Received, UTF8: e.UTF8,
 		},
 		prefix: prefix, body: b, sender: e.ReversePath, recipient: r.Address,
 	}

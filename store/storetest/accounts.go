@@ -37,12 +37,13 @@ func TestAddAccount(t *testing.T, f Factory) {
 		ID: 77, CredentialVersion: 9, Version: 12,
 		Name: "anna", DisplayName: "Anna Ö. Beispiel", Verifier: "$argon2id$v=19$secret", Suspended: true,
 		Quota: store.Quota{Octets: 1 << 20, Messages: 500}, SendAs: []mailaddr.Address{address("sales@" + Domain), address("anna@other.example")},
+		OldClientLogin: true, Sealed: "a caller's", POP3: store.POP3Options{ReplaceNUL: true, Last: true, Select: "new"},
 		Created: h.now,
 	}
 	got, err := h.s.AddAccount(h.ctx, in)
 	h.must(err)
 	want := in
-	want.ID, want.CredentialVersion, want.Version = got.ID, 1, 1
+	want.ID, want.CredentialVersion, want.Version, want.Sealed = got.ID, 1, 1, ""
 	if got.ID == 0 {
 		t.Error("AddAccount gave id 0")
 	}

@@ -16,7 +16,7 @@ const mostAccounts = 12
 
 // addAccount adds an account, perhaps under the name of one that was removed.
 func (c *client) addAccount() error {
-	a := &accountFact{token: c.token(), suspended: newRegister(false)}
+	a := &accountFact{token: c.token(), suspended: newRegister(false), sealed: newRegister("")}
 	a.name = a.token
 	there := 0
 	c.l.ask(func() {
@@ -33,7 +33,7 @@ func (c *client) addAccount() error {
 		return nil
 	}
 	c.l.ask(func() { c.l.accounts[a.token] = a })
-	fresh := store.Account{Name: a.name, DisplayName: a.token}
+	fresh := store.Account{Name: a.name, DisplayName: a.token, OldClientLogin: c.rng.IntN(4) > 0}
 	if c.rng.IntN(4) == 0 {
 		fresh.Quota.Messages = 8
 	}
@@ -86,6 +86,68 @@ func (c *client) setSuspended(a *accountFact) error {
 	return nil
 }
 
+// seal seals a password of an account. Each is one client's to seal. Where only the settings allow it, it may be cleared at any time: of those
+// Check says whether one is left.
+func (c *client) seal() error {
+	a := c.anyAccount()
+	if a == nil || int(a.id)%c.peers != c.index {
+		return nil
+	}
+	is, err := c.s.Account(c.ctx, a.id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	sealed := c.token()
+	c.l.ask(func() { a.sealed.ask(sealed) })
+	err = c.s.SealPassword(c.ctx, a.id, is.CredentialVersion, store.Sealed(sealed))
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrConflict) && !is.OldClientLogin { // removed or switched off meanwhile
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("seal: %w", err)
+	}
+	c.l.hear(func() { a.sealed.told(sealed) })
+	return nil
+}
+
+// beSeen notes a session of the client itself with two accounts.
+func (c *client) beSeen() error {
+	program := fmt.Sprint("client ", c.index)
+	var seen []store.Client
+	facts := make(map[string]*seenFact)
+	for range 2 {
+		a := c.anyAccount()
+		if a == nil {
+			return nil
+		}
+		key := a.token + " " + program
+		if facts[key] != nil {
+			continue
+		}
+		c.l.ask(func() {
+			if c.l.seen[key] == nil {
+				c.l.seen[key] = &seenFact{account: a.token}
+			}
+			facts[key] = c.l.seen[key]
+			facts[key].most++
+		})
+		now := time.Now()
+		seen = append(seen, store.Client{Account: a.id, Program: program, First: now, Last: now, Sessions: 1})
+	}
+	if err := c.s.NoteClients(c.ctx, seen); err != nil {
+		return fmt.Errorf("note clients: %w", err)
+	}
+	c.l.hear(func() {
+		for _, f := range facts {
+			f.least++
+		}
+	})
+	return nil
+}
+
 func (c *client) removeAccount() error {
 	a := c.anyAccount()
 	if a == nil {
@@ -116,6 +178,7 @@ func (c *client) changeSettings() error {
 		return err
 	}
 	s.HelpURL = "https://help.example/" + c.token()
+	s.OldClientLogin = c.rng.IntN(2) == 0
 	c.l.ask(func() { c.l.settings.ask(s.HelpURL) })
 	now, err := c.s.UpdateSettings(c.ctx, s)
 	if err != nil {

@@ -70,6 +70,8 @@ func deeds() []deed {
 		{2, (*client).changeSecret},
 		{2, (*client).audit},
 		{4, (*client).logIn},
+		{2, (*client).seal},
+		{2, (*client).beSeen},
 		{1, (*client).abandon},
 	}
 }
@@ -256,9 +258,10 @@ func (c *client) abandon() error {
 // opened is a maildrop of somebody. What was acknowledged before it was opened is in it.
 type opened struct {
 	store.Maildrop
-	c    *client
-	a    *accountFact
-	want map[store.CopyID]*copyFact
+	c       *client
+	a       *accountFact
+	want    map[store.CopyID]*copyFact
+	fetched map[store.CopyID]bool // known to be so before
 }
 
 // openMaildrop opens somebody's maildrop, nil if it cannot be. It does not ask for the list.
@@ -267,9 +270,12 @@ func (c *client) openMaildrop() (*opened, error) {
 	if a == nil {
 		return nil, nil
 	}
-	want := make(map[store.CopyID]*copyFact)
+	want, fetched := make(map[store.CopyID]*copyFact), make(map[store.CopyID]bool)
 	c.l.ask(func() {
 		for k, f := range c.l.copies {
+			if f.fetched {
+				fetched[f.id] = true
+			}
 			if k.account == a.token && f.fate == acked && f.id != 0 {
 				want[f.id] = f
 			}
@@ -282,7 +288,7 @@ func (c *client) openMaildrop() (*opened, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open maildrop: %w", err)
 	}
-	return &opened{Maildrop: md, c: c, a: a, want: want}, nil
+	return &opened{Maildrop: md, c: c, a: a, want: want, fetched: fetched}, nil
 }
 
 // list returns what the snapshot lists: all that it has to, and as much as it says.
@@ -295,6 +301,9 @@ func (o *opened) list() ([]store.Message, error) {
 	for _, m := range messages {
 		sum = sum.Plus(store.Usage{Octets: m.Size, Messages: 1})
 		delete(o.want, m.ID)
+		if o.fetched[m.ID] && !m.Fetched {
+			return nil, fmt.Errorf("copy %d of %s was fetched before the maildrop was opened, and is not marked", m.ID, o.a.token)
+		}
 	}
 	if is := o.Stat(); is != sum {
 		return nil, fmt.Errorf("the maildrop of %s lists %+v, and says that it holds %+v", o.a.token, sum, is)
@@ -321,14 +330,22 @@ func (c *client) fetch(of int) error {
 		return err
 	}
 	var ids, fetched []store.CopyID
-	var gone []copyKey
+	var gone, stay []copyKey
 	for i, m := range messages {
-		fetched = append(fetched, m.ID)
+		read := of == 3 || c.rng.IntN(2) == 0
+		if read {
+			fetched = append(fetched, m.ID)
+		}
 		if one := c.rng.IntN(of) == 0; one == (of == 3) {
 			ids, gone = append(ids, m.ID), append(gone, keys[i])
+		} else if read {
+			stay = append(stay, keys[i])
 		}
 	}
 	c.l.ask(func() {
+		for _, k := range stay {
+			c.l.copies[k].asked = true
+		}
 		for _, k := range gone {
 			if f := c.l.copies[k]; f.fate <= acked {
 				f.fate = leaving
@@ -342,6 +359,9 @@ func (c *client) fetch(of int) error {
 		for _, k := range gone {
 			f := c.l.copies[k]
 			f.fate, f.expunge = departed, true
+		}
+		for _, k := range stay {
+			c.l.copies[k].fetched = true
 		}
 	})
 	return nil
@@ -366,10 +386,17 @@ func (c *client) readAll(md *opened) (messages []store.Message, keys []copyKey, 
 			return nil, nil, err
 		}
 		c.l.hear(func() {
-			if f := c.l.copies[k]; f.fate == tried { // whoever sent it has not heard of it, but it is there
+			f := c.l.copies[k]
+			if f.fate == tried { // whoever sent it has not heard of it, but it is there
 				f.fate, f.id = acked, m.ID
 			}
+			if f.fetched = f.fetched || m.Fetched; f.fetched && !f.asked {
+				err = fmt.Errorf("copy %s is marked as fetched, which nobody did", k)
+			}
 		})
+		if err != nil {
+			return nil, nil, err
+		}
 		keys = append(keys, k)
 	}
 	return messages, keys, nil

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -27,6 +28,72 @@ func (p *player) secret(rt *rapid.T) {
 	}
 	p.must(err)
 	delete(p.m.secrets, name)
+}
+
+// sealSome seals a password, by the right version or by another.
+func (p *player) sealSome(rt *rapid.T) {
+	a := p.anyAccount(rt)
+	p.serial++
+	sealed, version := store.Sealed(fmt.Sprint("sealed ", p.serial)), a.CredentialVersion+uint64(number(rt, "beside", 0, 3)/3)
+	err := p.s.SealPassword(p.ctx, a.ID, version, sealed)
+	if version != a.CredentialVersion || !p.m.maySeal(a) {
+		p.want(err, store.ErrConflict)
+		return
+	}
+	p.must(err)
+	a.Sealed = sealed
+}
+
+// switchOldClients lets everybody log in with old clients, or ends that.
+func (p *player) switchOldClients(*rapid.T) {
+	p.m.oldLogin = !p.m.oldLogin
+	p.oldClientLogin(p.m.oldLogin)
+	for _, a := range p.m.accounts {
+		if !p.m.maySeal(a) {
+			a.Sealed = ""
+		}
+	}
+}
+
+// noteSome notes clients of accounts, perhaps of one that was removed.
+func (p *player) noteSome(rt *rapid.T) {
+	var seen []store.Client
+	for range number(rt, "clients", 0, 3) {
+		c := p.client(p.anyAccount(rt).Account, draw(rt, "program", []string{"Eudora", "Outlook", "Pegasus"}), number(rt, "minute", 0, 200))
+		if len(p.m.removed) > 0 && number(rt, "nobody", 0, 5) == 0 {
+			c.Account = draw(rt, "removed", p.m.removed)
+		}
+		seen = append(seen, c)
+		a := p.m.byID(c.Account)
+		if a == nil {
+			continue
+		}
+		i := slices.IndexFunc(a.clients, func(k store.Client) bool { return k.Program == c.Program })
+		if i < 0 {
+			a.clients = append(a.clients, c)
+			continue
+		}
+		k := &a.clients[i]
+		if c.First.Before(k.First) {
+			k.First = c.First
+		}
+		if !c.Last.Before(k.Last) {
+			k.Last, k.Address = c.Last, c.Address
+		}
+		k.Sessions, k.Fetched, k.Deleted, k.Keeps = k.Sessions+c.Sessions, k.Fetched+c.Fetched, k.Deleted+c.Deleted, k.Keeps+c.Keeps
+	}
+	p.must(p.s.NoteClients(p.ctx, seen))
+}
+
+func (p *player) compareClients() {
+	var want []store.Client
+	for _, a := range p.m.accounts {
+		want = append(want, a.clients...)
+	}
+	slices.SortFunc(want, func(a, b store.Client) int {
+		return cmp.Or(cmp.Compare(a.Account, b.Account), b.Last.Compare(a.Last), cmp.Compare(a.Program, b.Program))
+	})
+	p.wantClients(0, 1000, want...)
 }
 
 func (p *player) advance(rt *rapid.T) {
@@ -73,6 +140,7 @@ func (p *player) compare(*rapid.T) {
 	}
 	p.compareQueue()
 	p.compareGrants()
+	p.compareClients()
 	for id, want := range p.m.trail {
 		var got []step
 		for _, e := range p.trail(id) {
@@ -141,12 +209,18 @@ func (p *player) compareMaildrop(a *modelAccount) {
 		return
 	}
 	md := p.maildrop(a.ID)
-	p.compareSnapshot(&snapshot{Maildrop: md, account: a.ID, copies: a.copies})
+	p.compareSnapshot(&snapshot{Maildrop: md, account: a.ID, copies: a.copies, settled: true})
 	p.must(md.Close())
 }
 
 func (p *player) compareSnapshot(s *snapshot) {
 	got := p.messages(s)
+	for i := range got { // what was fetched before it was listed may be marked
+		if !s.settled && i < len(s.copies) && p.m.fetched[got[i].ID] {
+			s.copies[i].Fetched = s.copies[i].Fetched || got[i].Fetched
+		}
+	}
+	s.settled = true
 	if !slices.EqualFunc(got, s.copies, func(m store.Message, c modelCopy) bool { return sameMessage(m, c.Message) }) {
 		p.t.Errorf("account %d lists %+v, want %+v", s.account, got, s.copies)
 	}

@@ -40,6 +40,7 @@ type ledger struct {
 	copies   map[copyKey]*copyFact
 	jobs     map[string]*jobFact // by token, which is the recipient's local part
 	grants   map[store.GrantID]*grantFact
+	seen     map[string]*seenFact         // by account and program
 	secrets  map[string]*register[string] // by name; "" is none
 	audit    map[string]fate              // by object
 	settings register[string]             // the help URL
@@ -53,8 +54,9 @@ type accountFact struct {
 	id          store.AccountID
 	fate        fate
 	suspended   register[bool]
-	version     uint64 // as last told
-	unsteady    bool   // its suspension or removal was ever asked for: commits may leave it out
+	sealed      register[string] // "" is nothing
+	version     uint64           // as last told
+	unsteady    bool             // its suspension or removal was ever asked for: commits may leave it out
 }
 
 type messageFact struct {
@@ -75,6 +77,14 @@ type copyFact struct {
 	id      store.CopyID // 0 until it is told or seen
 	fate    fate
 	expunge bool // its expunge was acknowledged
+	asked   bool // somebody told that he fetched it and left it there
+	fetched bool // that was acknowledged, or seen
+}
+
+// seenFact is what is known of one client of one account that is noted again and again.
+type seenFact struct {
+	account     string
+	least, most int64 // sessions
 }
 
 type jobFact struct {
@@ -95,7 +105,7 @@ type grantFact struct {
 func newLedger() *ledger {
 	return &ledger{
 		dead: func() bool { return false }, accounts: make(map[string]*accountFact), messages: make(map[string]*messageFact),
-		copies: make(map[copyKey]*copyFact), jobs: make(map[string]*jobFact), grants: make(map[store.GrantID]*grantFact),
+		copies: make(map[copyKey]*copyFact), jobs: make(map[string]*jobFact), grants: make(map[store.GrantID]*grantFact), seen: make(map[string]*seenFact),
 		secrets: make(map[string]*register[string]), audit: make(map[string]fate), settings: newRegister(""),
 		ids: make(map[string]string),
 	}

@@ -39,12 +39,18 @@ func fill(h *harness) *filled {
 	h.t.Helper()
 	x := &filled{harness: h, anna: h.account("anna"), bob: h.account("bob")}
 	h.update(x.bob.ID, func(a *store.Account) { a.Suspended = true })
+	x.anna = h.update(x.anna.ID, func(a *store.Account) {
+		a.OldClientLogin, a.POP3 = true, store.POP3Options{StatusHeader: true, Select: "max=200"}
+	})
+	h.seal(x.anna.ID, "sealed")
+	h.must(h.s.NoteClients(h.ctx, []store.Client{h.client(x.anna, "Eudora", 1), h.client(x.bob, "Outlook", 2)}))
 	h.alias("sales", x.anna.ID, x.bob.ID)
 	for _, name := range []string{"one", "two", "three"} {
 		x.copies = append(x.copies, h.send(message(name), to(x.anna)).Copies[0].ID)
 	}
 	h.expunge(x.anna.ID, x.copies[0])
 	x.copies = x.copies[1:]
+	h.fetch(x.anna.ID, x.copies[1])
 	r := h.send(message("four"), to(x.anna), away("a@elsewhere.example"), away("b@elsewhere.example"))
 	x.message, x.job, x.held = r.Message, r.Jobs[0], r.Jobs[1]
 	h.must(h.s.HoldJobs(h.ctx, "looks odd", x.held))
@@ -78,7 +84,7 @@ func (x *filled) visible() string {
 	for _, a := range accounts {
 		usage, usageErr := x.s.Usage(x.ctx, a.ID)
 		a.Created = a.Created.UTC()
-		note("account", errors.Join(err, usageErr), a, string(a.Verifier), usage)
+		note("account", errors.Join(err, usageErr), a, string(a.Verifier), string(a.Sealed), usage)
 	}
 	domain, err := x.s.DomainUsage(x.ctx)
 	note("domain", err, domain)
@@ -106,6 +112,11 @@ func (x *filled) visible() string {
 	grants, err := x.s.ListGrants(x.ctx, store.GrantFilter{}, 0, 100)
 	for _, g := range grants {
 		note("grant", err, inUTC(g))
+	}
+	clients, err := x.s.ListClients(x.ctx, 0, 100)
+	for _, c := range clients {
+		c.First, c.Last = c.First.UTC(), c.Last.UTC()
+		note("client", err, c)
 	}
 	session, err := x.s.WebSession(x.ctx, x.now, token(1))
 	session.Expires = session.Expires.UTC()
@@ -163,6 +174,9 @@ func (x *filled) mailVerbs() []verb {
 		{"ListAccounts", func(ctx context.Context) error { return second(s.ListAccounts(ctx, "", 10)) }},
 		{"AddAccount", func(ctx context.Context) error { return second(s.AddAccount(ctx, store.Account{Name: "carl"})) }},
 		{"UpdateAccount", func(ctx context.Context) error { return second(s.UpdateAccount(ctx, anna)) }},
+		{"SealPassword", func(ctx context.Context) error {
+			return s.SealPassword(ctx, x.anna.ID, x.anna.CredentialVersion, "again")
+		}},
 		{"RemoveAccount", func(ctx context.Context) error { return s.RemoveAccount(ctx, x.bob.ID) }},
 		{"ListAliases", func(ctx context.Context) error { return second(s.ListAliases(ctx, "", 10)) }},
 		{"PutAlias", func(ctx context.Context) error {
@@ -222,6 +236,10 @@ func (x *filled) recordVerbs() []verb {
 			return second(s.RevokeGrants(ctx, x.now, store.GrantRevoked, x.grant.ID))
 		}},
 		{"RevokeAllGrants", func(ctx context.Context) error { return second(s.RevokeAllGrants(ctx, x.now, store.GrantRevoked)) }},
+		{"NoteClients", func(ctx context.Context) error {
+			return s.NoteClients(ctx, []store.Client{x.client(x.anna, "other", 1)})
+		}},
+		{"ListClients", func(ctx context.Context) error { return second(s.ListClients(ctx, 0, 10)) }},
 		{"PutWebSession", func(ctx context.Context) error { return s.PutWebSession(ctx, store.WebSession{Token: token(1)}) }},
 		{"WebSession", func(ctx context.Context) error { return second(s.WebSession(ctx, x.now, token(1))) }},
 		{"RemoveWebSession", func(ctx context.Context) error { return s.RemoveWebSession(ctx, token(1)) }},
@@ -454,6 +472,7 @@ func lookAround(h *harness, id store.AccountID) error {
 		h.s.AppendAudit(h.ctx, store.AuditEntry{Time: h.now, Action: "look"}), second(h.s.ListAudit(h.ctx, 0, 10)),
 		h.s.AddStat(h.ctx, store.DayOf(h.now), "looks", 1), second(h.s.ListStats(h.ctx, 0, 99999999)),
 		second(h.s.SearchTrail(h.ctx, "sender@elsewhere.example", 10)),
+		h.s.NoteClients(h.ctx, []store.Client{h.client(a, "Eudora", 1)}), second(h.s.ListClients(h.ctx, id, 10)),
 	}
 	for _, j := range jobs {
 		if _, err := h.s.Job(h.ctx, j.ID); err != nil && !errors.Is(err, store.ErrNotFound) {

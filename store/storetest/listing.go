@@ -103,7 +103,11 @@ func TestListedLate(t *testing.T, f Factory) {
 			h.must(errors.Join(one.Close(), two.Close(), untouched.Close()))
 
 			for _, md := range []store.Maildrop{late, atOnce} {
-				if got := h.messages(md); !slices.EqualFunc(got, want, sameMessage) {
+				got := h.messages(md)
+				for i := range got { // see TestFetchedByOthers
+					got[i].Fetched = got[i].Fetched && md == atOnce
+				}
+				if !slices.EqualFunc(got, want, sameMessage) {
 					t.Errorf("listed %+v, want %+v", got, want)
 				}
 				for i, id := range ids {

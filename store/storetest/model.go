@@ -19,10 +19,12 @@ type model struct {
 	secrets  map[string]string
 	grants   []store.Grant // in order of id
 	quota    store.Quota   // of the domain
+	oldLogin bool          // of everybody
 	reserved map[store.ReservationID]modelRoom
 
 	removed     []store.AccountID
 	deleted     []store.CopyID
+	fetched     map[store.CopyID]bool // at some time
 	lastAccount store.AccountID
 	lastMessage store.MessageID
 	lastCopy    store.CopyID
@@ -32,8 +34,12 @@ type model struct {
 
 type modelAccount struct {
 	store.Account
-	copies []modelCopy
+	copies  []modelCopy
+	clients []store.Client
 }
+
+// maySeal says whether something may be sealed.
+func (m *model) maySeal(a *modelAccount) bool { return a.OldClientLogin || m.oldLogin }
 
 // modelCopy is a copy and the octets that it yields.
 type modelCopy struct {
@@ -52,7 +58,7 @@ type modelJob struct {
 func newModel(now time.Time) *model {
 	return &model{
 		now: now, accounts: map[string]*modelAccount{}, aliases: map[string][]store.AccountID{}, jobs: map[store.JobID]*modelJob{},
-		trail: map[store.MessageID][]step{}, secrets: map[string]string{}, reserved: map[store.ReservationID]modelRoom{},
+		trail: map[store.MessageID][]step{}, secrets: map[string]string{}, reserved: map[store.ReservationID]modelRoom{}, fetched: map[store.CopyID]bool{},
 	}
 }
 

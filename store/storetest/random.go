@@ -69,6 +69,9 @@ func TestRandom(t *testing.T, f Factory) {
 			"spend grant":     p.spendGrant,
 			"revoke grants":   p.revokeGrants,
 			"secret":          p.secret,
+			"seal":            p.sealSome,
+			"old clients":     p.switchOldClients,
+			"note clients":    p.noteSome,
 			"domain quota":    p.setDomainQuota,
 			"reserve":         p.reserveSome,
 			"reserve more":    p.reserveSome,
@@ -97,7 +100,8 @@ type snapshot struct {
 	store.Maildrop
 	account store.AccountID
 	copies  []modelCopy
-	late    int // how many comparisons ask for no list yet
+	late    int  // how many comparisons ask for no list yet
+	settled bool // what is marked as fetched cannot change any more
 }
 
 var (
@@ -157,7 +161,7 @@ func (p *player) updateAccount(rt *rapid.T) {
 	old := p.anyAccount(rt)
 	in := old.Account
 	secret := false
-	switch draw(rt, "change", []string{"name", "suspended", "verifier", "quota", "stale"}) {
+	switch draw(rt, "change", []string{"name", "suspended", "verifier", "quota", "stale", "old clients"}) {
 	case "name":
 		in.Name = draw(rt, "name", modelNames)
 	case "suspended":
@@ -168,6 +172,8 @@ func (p *player) updateAccount(rt *rapid.T) {
 		in.Quota = quota(rt)
 	case "stale":
 		in.Version--
+	case "old clients":
+		in.OldClientLogin, in.Sealed, in.POP3.Last = !in.OldClientLogin, "a caller's", !in.POP3.Last
 	}
 	after := p.m.names()
 	delete(after.accounts, old.Name)
@@ -186,7 +192,10 @@ func (p *player) updateAccount(rt *rapid.T) {
 	}
 	p.must(err)
 	want := in
-	want.Version, want.CredentialVersion = got.Version, got.CredentialVersion
+	want.Version, want.CredentialVersion, want.Sealed = got.Version, got.CredentialVersion, old.Sealed
+	if in.Verifier != old.Verifier || !in.OldClientLogin && !p.m.oldLogin {
+		want.Sealed = ""
+	}
 	if !sameAccount(got, want) || got.Version <= old.Version || secret != (got.CredentialVersion > old.CredentialVersion) || got.CredentialVersion < old.CredentialVersion {
 		rt.Errorf("update of %+v returned %+v", old.Account, got)
 	}
@@ -297,7 +306,7 @@ func (p *player) commit(rt *rapid.T) {
 	body := p.body(rt)
 	e := p.envelope(body, p.recipients(rt)...)
 	e.Received = p.m.now
-	e.HeaderID = fmt.Sprintf("<%d@elsewhere.example>", p.serial)
+	e.HeaderID, e.UTF8 = fmt.Sprintf("<%d@elsewhere.example>", p.serial), number(rt, "utf8", 0, 2) == 0
 	if number(rt, "settles", 0, 4) == 0 {
 		e.Settles = p.outcomes(rt, 2, false)
 	}
@@ -395,6 +404,7 @@ func (p *player) accept(rt *rapid.T, e store.Envelope, r store.Receipt, body str
 			a := m.byID(rcpt.Account)
 			a.copies = append(a.copies, modelCopy{rcpt: rcpt.Address.String(), text: text, Message: store.Message{
 				ID: copies[0].ID, Of: r.Message, UID: copies[0].UID, Size: int64(len(text)), HeaderLen: int64(len(rcpt.Prefix)) + e.HeaderLen, Received: m.now,
+				UTF8: e.UTF8,
 			}})
 			m.lastCopy, copies = copies[0].ID, copies[1:]
 		}
@@ -413,7 +423,7 @@ func (p *player) newJob(rt *rapid.T, e store.Envelope, rcpt store.Recipient, id 
 	}
 	return &modelJob{text: body, Job: store.Job{
 		ID: p.m.lastJob, Message: id, ReversePath: e.ReversePath, Recipient: rcpt.Address, Size: int64(len(body)), HeaderLen: e.HeaderLen,
-		HeaderID: e.HeaderID, Received: p.m.now, NextAttempt: stored.NextAttempt,
+		HeaderID: e.HeaderID, UTF8: e.UTF8, Received: p.m.now, NextAttempt: stored.NextAttempt,
 	}}
 }
 
@@ -479,6 +489,7 @@ func (p *player) expungeSome(rt *rapid.T) {
 		listed := slices.ContainsFunc(s.copies, func(o modelCopy) bool { return o.ID == c.ID })
 		if listed && slices.Contains(fetched, c.ID) {
 			p.m.trail[c.Of] = append(p.m.trail[c.Of], step{store.TrailFetched, c.rcpt})
+			c.Fetched, p.m.fetched[c.ID] = true, true
 		}
 		if listed && slices.Contains(deleted, c.ID) {
 			p.m.trail[c.Of] = append(p.m.trail[c.Of], step{store.TrailDeleted, c.rcpt})

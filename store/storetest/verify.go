@@ -49,6 +49,7 @@ func (v *verifier) all() {
 	v.trail()
 	v.settle()
 	v.grants()
+	v.clients()
 	v.records()
 }
 
@@ -75,6 +76,10 @@ func (v *verifier) accounts() {
 		case a.Name != f.name || !f.suspended.can(a.Suspended):
 			v.t.Errorf("account %s is %q, suspended %t, want %q and one of %t", token, a.Name, a.Suspended, f.name, f.suspended.may)
 		}
+		if a.OldClientLogin && !f.sealed.can(string(a.Sealed)) {
+			v.t.Errorf("account %s has %q sealed, want one of %q", token, string(a.Sealed), f.sealed.may)
+		}
+		f.sealed.told(string(a.Sealed))
 		found[token] = true
 		v.check(v.l.saw("account", digits(a.ID), token))
 		f.id, f.version, f.fate = a.ID, a.Version, acked
@@ -130,6 +135,10 @@ func (v *verifier) maildrop(a store.Account) {
 		if f := v.l.copies[k]; f != nil {
 			f.id = m.ID
 			v.l.messages[k.message].id = m.Of
+			if f.fetched && !m.Fetched || m.Fetched && !f.asked {
+				v.t.Errorf("copy %s is marked as fetched: %t; somebody fetched it: %t, and was told so: %t", k, m.Fetched, f.asked, f.fetched)
+			}
+			f.asked, f.fetched = m.Fetched, m.Fetched
 		} else {
 			v.t.Errorf("copy %s was never asked for", k)
 		}
@@ -342,6 +351,31 @@ func (v *verifier) grants() {
 		if f.revoked, f.kept = g.End != "", true; !there {
 			delete(v.l.grants, id)
 		}
+	}
+}
+
+// clients: each session that was noted is counted, once, of accounts that are there.
+func (v *verifier) clients() {
+	v.t.Helper()
+	list, err := v.s.ListClients(v.ctx, 0, 100_000)
+	v.must(err)
+	found := make(map[string]int64)
+	for _, c := range list {
+		a, err := v.s.Account(v.ctx, c.Account)
+		v.check(err)
+		found[a.DisplayName+" "+c.Program] += c.Sessions
+	}
+	for key, n := range found {
+		if v.l.seen[key] == nil {
+			v.t.Errorf("client %q was never noted, and has %d sessions", key, n)
+		}
+	}
+	for key, f := range v.l.seen {
+		n := found[key]
+		if gone := v.l.accounts[f.account].fate == departed; n > f.most || n < f.least && !gone {
+			v.t.Errorf("client %q has %d sessions, want %d to %d", key, n, f.least, f.most)
+		}
+		f.least, f.most = n, n
 	}
 }
 

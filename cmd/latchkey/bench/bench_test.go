@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/xml"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -357,5 +359,55 @@ func TestWire(t *testing.T) {
 	}
 	if got, err := w.multi(nil); string(got) != "a\r\n..b\r\n" || err != nil {
 		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+// TestSocket: what is written comes back, the end is one, and nobody listening is an error.
+func TestSocket(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = io.CopyN(conn, conn, 5) // or the test fails
+		_ = conn.Close()
+	}()
+	s, err := dialSocket(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(s, "hello"); err != nil {
+		t.Error(err)
+	}
+	if got, err := io.ReadAll(s); string(got) != "hello" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if err := errors.Join(s.Close(), l.Close()); err != nil {
+		t.Error(err)
+	}
+	if s, err := dialSocket(l.Addr().String()); err == nil {
+		t.Error("nobody listens", s.Close())
+	}
+}
+
+// TestSkim: lines are counted up to the dot, wherever the pieces end.
+func TestSkim(t *testing.T) {
+	for text, want := range map[string]int{".\r\n": 0, "1 a\r\n.\r\n": 1, "1 a\r\n2 b.\r\n3 .\r\n.\r\n": 3, strings.Repeat("1 abcdef\r\n", 5000) + ".\r\n": 5000} {
+		for _, size := range []int{16, 17, 1 << 16} {
+			w := &wire{r: bufio.NewReaderSize(iotest.HalfReader(strings.NewReader(text)), size)}
+			if got, err := w.skim(); got != want || err != nil {
+				t.Errorf("%.20q in %d: got %d, %v, want %d", text, size, got, err, want)
+			}
+		}
+	}
+	for _, text := range []string{"", "1 a\r\n", "1 a\r\n."} {
+		w := &wire{r: bufio.NewReader(strings.NewReader(text))}
+		if _, err := w.skim(); err == nil {
+			t.Errorf("%q was taken for whole", text)
+		}
 	}
 }

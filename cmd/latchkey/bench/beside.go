@@ -15,18 +15,17 @@ import (
 
 // result is what the load generator says at its end; fields that a load does not have are zero.
 type result struct {
-	Acked     int     `json:"acked"`
-	Seconds   float64 `json:"seconds"`
-	P99       float64 `json:"data_p99_ms"`
-	Msgs      int     `json:"msgs"`
-	MsgsS     float64 `json:"msgs_s"`
-	SessionsS float64 `json:"sessions_s"`
-	Errors    int     `json:"errors"`
-	Lost      int     `json:"lost"`
-	Dups      int     `json:"dups"`
-	Bad       int     `json:"bad"`
-	NoToken   int     `json:"no_token"`
-	Unacked   int     `json:"unacked_seen"`
+	Acked   int     `json:"acked"`
+	Seconds float64 `json:"seconds"`
+	P99     float64 `json:"data_p99_ms"`
+	Msgs    int     `json:"msgs"`
+	MsgsS   float64 `json:"msgs_s"`
+	Errors  int     `json:"errors"`
+	Lost    int     `json:"lost"`
+	Dups    int     `json:"dups"`
+	Bad     int     `json:"bad"`
+	NoToken int     `json:"no_token"`
+	Unacked int     `json:"unacked_seen"`
 }
 
 // beside measures parts a, b and d: us and peers in turns, with the same load generator.
@@ -70,7 +69,6 @@ func cells() []cell {
 const (
 	p99Title   = "p99 of the reply to the end of DATA"
 	cpuTitle   = "CPU of a message, all processes"
-	pollTitle  = "POP3 visits, %d at a time"
 	rateUnit   = "msg/s"
 	dovecot    = "Dovecot"
 	lockstep   = "drain of 4 KiB with DELE, lockstep"
@@ -110,13 +108,8 @@ func (b *beside) declare() {
 	if b.parts['d'] {
 		b.sheet.want(row{part: 'd', measure: lockstep, unit: rateUnit, against: dovecot, want: atLeast(4)})
 		b.sheet.want(row{part: 'd', measure: pipelining, unit: rateUnit, against: dovecot, want: atLeast(6)})
-		for _, conns := range visitors() {
-			b.sheet.want(row{part: 'd', measure: fmt.Sprintf(pollTitle, conns), unit: "a second", against: dovecot})
-		}
 	}
 }
-
-func visitors() []int { return []int{1, 16, 64} }
 
 // newBeside builds the tools and starts our server and the sink.
 func newBeside(ctx context.Context, r *run) (*beside, error) {
@@ -192,7 +185,7 @@ func (b *beside) ourTurn(ctx context.Context) error {
 			return err
 		}
 	}
-	return b.visits(ctx, b.ours, us)
+	return nil
 }
 
 func (b *beside) lmtpTurn(ctx context.Context) error {
@@ -207,10 +200,7 @@ func (b *beside) virtualTurn(ctx context.Context) error {
 		if err := b.deliveries(ctx, s); err != nil {
 			return err
 		}
-		if err := b.drains(ctx, s, dovecot); err != nil {
-			return err
-		}
-		return b.visits(ctx, s, dovecot)
+		return b.drains(ctx, s, dovecot)
 	})
 }
 
@@ -323,21 +313,6 @@ func (b *beside) drains(ctx context.Context, s server, name string) error {
 			return err
 		}
 		b.figure(way.title, name, got.MsgsS, rateUnit)
-	}
-	return nil
-}
-
-// visits measures logins with STAT of one server.
-func (b *beside) visits(ctx context.Context, s server, name string) error {
-	if !b.parts['d'] {
-		return nil
-	}
-	for _, conns := range visitors() {
-		got, err := b.load(ctx, s, "pop3", "-mode", "poll", "-conns", strconv.Itoa(conns), "-count", strconv.Itoa(b.scaled(3000, conns)))
-		if err != nil {
-			return err
-		}
-		b.figure(fmt.Sprintf(pollTitle, conns), name, got.SessionsS, "a second")
 	}
 	return nil
 }

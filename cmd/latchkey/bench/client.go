@@ -198,20 +198,31 @@ func (w *wire) quit() error {
 	return err
 }
 
-// drain fetches and deletes all messages of mailboxes with so many sessions at once, compares every octet, and calls seen for each
-// message, from several goroutines.
-func drain(ctx context.Context, addr string, names []string, sessions int, l *letters, seen func(seq int) error) error {
+// drainer fetches and deletes all messages of mailboxes with so many sessions at once, and compares every octet.
+type drainer struct {
+	addr     string
+	tc       *tls.Config // nil without TLS
+	names    []string
+	sessions int
+	// window is how many commands are under way (RFC 2449 §6.6); 1 waits for each answer.
+	window  int
+	letters *letters
+	// seen is called for each message, from several goroutines.
+	seen func(seq int) error
+}
+
+func (d *drainer) drain(ctx context.Context) error {
 	var next atomic.Int64
-	errs := make([]error, sessions)
+	errs := make([]error, d.sessions)
 	var wg sync.WaitGroup
-	for i := range sessions {
+	for i := range d.sessions {
 		wg.Go(func() {
 			for ctx.Err() == nil && errs[i] == nil {
 				n := int(next.Add(1)) - 1
-				if n >= len(names) {
+				if n >= len(d.names) {
 					return
 				}
-				errs[i] = drainOne(addr, names[n], l, seen)
+				errs[i] = d.one(d.names[n])
 			}
 		})
 	}
@@ -219,16 +230,15 @@ func drain(ctx context.Context, addr string, names []string, sessions int, l *le
 	return errors.Join(errors.Join(errs...), ctx.Err())
 }
 
-func drainOne(addr, name string, l *letters, seen func(seq int) error) error {
-	w, _, count, _, err := visit(addr, name, nil, 64<<10)
+func (d *drainer) one(name string) error {
+	w, _, count, _, err := visit(d.addr, name, d.tc, 64<<10)
 	if err != nil {
 		return err
 	}
 	defer w.close()
-	const window = 32 // commands under way (RFC 2449 §6.6)
 	var raw, room []byte
-	for from := 1; from <= count; from += window {
-		to := min(from+window-1, count)
+	for from := 1; from <= count; from += d.window {
+		to := min(from+d.window-1, count)
 		if err := w.pipeline("RETR", from, to); err != nil {
 			return err
 		}
@@ -240,10 +250,10 @@ func drainOne(addr, name string, l *letters, seen func(seq int) error) error {
 				return err
 			}
 			var seq int
-			if seq, room, err = l.check(raw, room); err != nil {
+			if seq, room, err = d.letters.check(raw, room); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-			if err := seen(seq); err != nil {
+			if err := d.seen(seq); err != nil {
 				return err
 			}
 		}

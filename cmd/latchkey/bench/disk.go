@@ -76,7 +76,8 @@ func (r *run) measureDisk(ctx context.Context) (err error) {
 	r.diskFigure(writtenTitle, "", float64(deviceThen-device)/float64(mail), atMost(1.3))
 	r.diskFigure(ownTitle, "", float64(ownThen-own)/float64(mail), bound{})
 	seen := newLedger(0, count)
-	if err := drain(ctx, ours.pop, mailboxNames("user", users), 16, l, seen.see); err != nil {
+	d := drainer{addr: ours.pop, names: mailboxNames("user", users), sessions: drainConns, window: drainWindow, letters: l, seen: seen.see}
+	if err := d.drain(ctx); err != nil {
 		return err
 	}
 	if err := seen.whole(); err != nil {

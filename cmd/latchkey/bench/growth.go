@@ -153,43 +153,48 @@ func sizeOf(seq int) int {
 	return smallLetter
 }
 
-// fill puts messages have to n into the store, without SMTP.
+// fill puts messages have to n into the store.
 func (g *growth) fill(ctx context.Context, have, n int) error {
 	return g.ours.inStore(ctx, func(st store.Store) error {
-		c, err := newCommitter(st)
+		return fillStore(ctx, st, append([]string{bigBox}, mailboxNames("box", boxes)...), have, n, g.letters, boxOf, sizeOf)
+	})
+}
+
+// fillStore puts messages have to n into a store, without SMTP. boxOf says which of the mailboxes gets a message.
+func fillStore(ctx context.Context, st store.Store, names []string, have, n int, l *letters, boxOf, sizeOf func(seq int) int) error {
+	c, err := newCommitter(st)
+	if err != nil {
+		return err
+	}
+	list := make([]mailbox, len(names))
+	for i, name := range names {
+		a, err := st.AccountByName(ctx, name)
 		if err != nil {
 			return err
 		}
-		list := make([]mailbox, 1+boxes)
-		for i, name := range append([]string{bigBox}, mailboxNames("box", boxes)...) {
-			a, err := st.AccountByName(ctx, name)
-			if err != nil {
-				return err
-			}
-			if list[i], err = c.mailbox(a); err != nil {
-				return err
-			}
+		if list[i], err = c.mailbox(a); err != nil {
+			return err
 		}
-		var next atomic.Int64
-		next.Store(int64(have))
-		errs := make([]error, burstConns)
-		var wg sync.WaitGroup
-		for w := range errs {
-			wg.Go(func() {
-				var body []byte
-				for errs[w] == nil && ctx.Err() == nil {
-					seq := int(next.Add(1)) - 1
-					if seq >= n {
-						return
-					}
-					body = g.letters.appendMessage(body[:0], seq, sizeOf(seq))
-					errs[w] = c.commit(ctx, list[boxOf(seq)], seq, body, headerLen(body))
+	}
+	var next atomic.Int64
+	next.Store(int64(have))
+	errs := make([]error, burstConns)
+	var wg sync.WaitGroup
+	for w := range errs {
+		wg.Go(func() {
+			var body []byte
+			for errs[w] == nil && ctx.Err() == nil {
+				seq := int(next.Add(1)) - 1
+				if seq >= n {
+					return
 				}
-			})
-		}
-		wg.Wait()
-		return errors.Join(errors.Join(errs...), ctx.Err())
-	})
+				body = l.appendMessage(body[:0], seq, sizeOf(seq))
+				errs[w] = c.commit(ctx, list[boxOf(seq)], seq, body, headerLen(body))
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errors.Join(errs...), ctx.Err())
 }
 
 // point measures everything with n messages in the store.
@@ -394,7 +399,8 @@ func (g *growth) probe(ctx context.Context, b burst, before func() error) (repli
 		return nil, 0, err
 	}
 	seen := newLedger(b.first, b.count)
-	if err := drain(ctx, g.ours.pop, mailboxNames("probe", probes), 4, g.letters, seen.see); err != nil {
+	d := drainer{addr: g.ours.pop, names: mailboxNames("probe", probes), sessions: 4, window: drainWindow, letters: g.letters, seen: seen.see}
+	if err := d.drain(ctx); err != nil {
 		return nil, 0, err
 	}
 	return replies, took, seen.whole()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,6 +21,7 @@ import (
 const (
 	engineHelper = "engine"
 	loopHelper   = "loop"
+	idleHelper   = "idle"
 )
 
 func main() {
@@ -32,6 +34,8 @@ func main() {
 				return engineMain(ctx, os.Args[2:])
 			case loopHelper:
 				return loopMain(os.Args[2:])
+			case idleHelper:
+				return idleMain(os.Args[2:])
 			}
 		}
 		return measure(ctx, os.Args[1:])
@@ -57,16 +61,16 @@ type run struct {
 	curve  string // of part e, for the documents
 }
 
-const allParts = "abcdef"
+const allParts = "abcdefg"
 
 // parse reads the command line.
 func parse(args []string) (*run, error) {
 	r := &run{parts: make(map[byte]bool), sheet: newSheet()}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	f.StringVar(&r.tools, "tools", "", "folder of the side-by-side tools; parts a to d need it")
-	parts := f.String("parts", "a b c d", "what to measure: letters of "+allParts)
-	f.IntVar(&r.rounds, "rounds", 3, "rounds of parts a to d")
-	f.Float64Var(&r.scale, "scale", 1, "share of the messages of parts a to d and f, to try things out")
+	f.StringVar(&r.tools, "tools", "", "folder of the side-by-side tools; parts a to d and g need it")
+	parts := f.String("parts", "a b c d g", "what to measure: letters of "+allParts)
+	f.IntVar(&r.rounds, "rounds", 3, "rounds of parts a to d and g")
+	f.Float64Var(&r.scale, "scale", 1, "share of the messages of parts a to d, f and g, to try things out")
 	f.IntVar(&r.most, "growth", defaultGrowth(), "messages at the end of part e (LATCHKEY_GROWTH)")
 	f.StringVar(&r.docs, "docs", "", "folder whose performance.md and growth.svg are written anew")
 	if err := f.Parse(args); err != nil {
@@ -90,9 +94,9 @@ func parse(args []string) (*run, error) {
 	case r.most < leastGrowth || r.most > 10_000_000:
 		return nil, fmt.Errorf("-growth is %d to 10000000", leastGrowth)
 	case r.tools == "" && r.needsTools():
-		return nil, errors.New("parts a to d need -tools")
-	case r.besides() && os.Getuid() != 0:
-		return nil, errors.New("parts a, b and d start Postfix and Dovecot: only root may")
+		return nil, errors.New("parts a to d and g need -tools")
+	case (r.besides() || r.parts['g']) && os.Getuid() != 0:
+		return nil, errors.New("parts a, b, d and g start Postfix and Dovecot: only root may")
 	}
 	var err error
 	if r.tools != "" {
@@ -115,7 +119,11 @@ func defaultGrowth() int {
 }
 
 func (r *run) besides() bool    { return r.parts['a'] || r.parts['b'] || r.parts['d'] }
-func (r *run) needsTools() bool { return r.besides() || r.parts['c'] }
+func (r *run) needsTools() bool { return r.besides() || r.parts['c'] || r.parts['g'] }
+
+// loadGC is how far the heap of this program may grow, in per cent of what is alive: it shares the processors with the servers, and its
+// collections are not what is measured.
+const loadGC = 1000
 
 // measure is the program.
 func measure(ctx context.Context, args []string) (err error) {
@@ -123,6 +131,7 @@ func measure(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	debug.SetGCPercent(loadGC)
 	lock, err := lockMachine()
 	if err != nil {
 		return err
@@ -163,6 +172,7 @@ func (r *run) all(ctx context.Context) error {
 	}{
 		{r.besides(), r.measureBeside},
 		{r.parts['d'], r.measureRetr},
+		{r.parts['g'], r.measureSessions},
 		{r.parts['c'], r.measureEngine},
 		{r.parts['e'], r.measureGrowth},
 		{r.parts['f'], r.measureDisk},

@@ -48,7 +48,11 @@ type latchkey struct {
 	cert, key        string
 	mx, pop, pops    string
 	// level is of the log; "" is the default.
-	level   string
+	level string
+	// connections bounds those of one door; 0 is the default.
+	connections int
+	// sniff leaves it on where it is by default: then the first greeting waits, to see whether the client begins with TLS.
+	sniff   bool
 	process *process
 }
 
@@ -102,6 +106,12 @@ func (l *latchkey) start(ctx context.Context) (time.Duration, error) {
 	}
 	if l.level != "" {
 		args = append(args, "--log-level", l.level)
+	}
+	if !l.sniff {
+		args = append(args, "--listen-sniff=")
+	}
+	if l.connections > 0 {
+		args = append(args, "--limits-connections", strconv.Itoa(l.connections))
 	}
 	begin := time.Now()
 	p, err := startProcess(l.log, l.binary, args...)

@@ -1,0 +1,130 @@
+package auth
+
+import (
+	"context"
+	"crypto/md5"
+	"crypto/subtle"
+	"crypto/tls"
+	"net/netip"
+
+	"latchkey/guard"
+	"latchkey/store"
+)
+
+// Mechanisms of challenge logins: the client shows that it has the password and does not send it.
+const (
+	APOP            = "APOP"
+	CRAMMD5         = "CRAM-MD5"
+	SCRAMSHA256     = "SCRAM-SHA-256"
+	SCRAMSHA256Plus = "SCRAM-SHA-256-PLUS"
+)
+
+// decoySealed is opened, in vain, for names that have nothing sealed. It has the length of a usual password's.
+const decoySealed = store.Sealed(sealVersion + "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
+
+// secret is what a proof is held against.
+type secret struct {
+	claimant
+	// password is the claimant's if usable, else one that nobody has.
+	password string
+	usable   bool
+}
+
+// APOP says who has this name and a password whose MD5 digest, behind the timestamp of the greeting, is the one given (RFC 1939 §7).
+// Its errors are those of a Login; a name that does not exist, an account that may not log in by challenge and one whose password was not
+// sealed yet are ErrCredentials, after the same work.
+func (a *Authenticator) APOP(ctx context.Context, at Attempt, username, timestamp string, digest [16]byte) (Identity, error) {
+	at.Mechanism = APOP
+	return a.challenged(ctx, at, username, func(s secret) bool {
+		want := md5.Sum([]byte(timestamp + s.password))
+		return subtle.ConstantTimeCompare(want[:], digest[:]) == 1
+	})
+}
+
+// challenged is Login for those who show a proof. proves says whether it is one of the secret; it is called once, in its turn, whoever
+// the client wants to be.
+func (a *Authenticator) challenged(ctx context.Context, at Attempt, username string, proves func(secret) bool) (Identity, error) {
+	id, err := a.challenge(ctx, at, username, proves)
+	a.logResult(at, id, err)
+	if err != nil {
+		return Identity{}, err
+	}
+	return id, nil
+}
+
+// challenge returns with an error what is known of the identity, for the log.
+func (a *Authenticator) challenge(ctx context.Context, at Attempt, username string, proves func(secret) bool) (Identity, error) {
+	settings, who, err := a.claim(ctx, username)
+	if err != nil {
+		return Identity{}, err
+	}
+	id := who.identity()
+	key, err := a.sealer.key(ctx)
+	if err != nil {
+		return id, err
+	}
+	s := a.secretOf(settings, who, key)
+	var result error
+	wrong := false
+	if err := a.turns.run(ctx, guard.Prefix(at.Remote), func() { wrong, result = a.judge(at.Remote, s, proves) }); err != nil {
+		return id, err
+	}
+	if wrong && a.o.Guesses != nil {
+		a.o.Guesses.Guessed(ctx, at.Remote, who.mailbox)
+	}
+	if result != nil {
+		return id, result
+	}
+	return a.admit(settings, who)
+}
+
+// secretOf opens what is sealed for the claimant. One box is opened, whoever it is.
+func (a *Authenticator) secretOf(settings store.Settings, who claimant, key []byte) secret {
+	account, sealed := who.account, who.known && mayChallenge(settings, who.account) && who.account.Sealed != ""
+	if !sealed {
+		account.Sealed = decoySealed
+	}
+	password, ok := a.open(key, account)
+	if !sealed || !ok || password == "" {
+		return secret{claimant: who, password: a.decoyPassword}
+	}
+	return secret{claimant: who, password: password, usable: true}
+}
+
+// judge decides over one proof, in its turn. wrong is set for one that was looked at.
+func (a *Authenticator) judge(remote netip.Addr, s secret, proves func(secret) bool) (wrong bool, result error) {
+	if a.o.Guard.CheckProof(a.o.Now(), remote, s.mailbox) == guard.Throttled {
+		return false, ErrThrottled
+	}
+	right := proves(s) && s.usable
+	if !right {
+		a.o.Guard.FailedProof(a.o.Now(), remote, s.mailbox)
+		return true, ErrCredentials
+	}
+	a.o.Guard.Succeeded(a.o.Now(), remote, s.mailbox)
+	return false, nil
+}
+
+// ChallengeMechanisms lists the SASL mechanisms of challenge logins that a door should offer a client, the strongest first. state is the
+// connection's, nil without TLS. At an old-client door they are all listed, SCRAM-SHA-256-PLUS where the connection can be bound to.
+// Elsewhere they are the SCRAM ones, and only if the settings let every account log in so: a program that meets a mechanism which it
+// likes best need not try another, and with most accounts this one would fail.
+func (a *Authenticator) ChallengeMechanisms(ctx context.Context, at Attempt, state *tls.ConnectionState) []string {
+	if a.sealer.store == nil {
+		return nil
+	}
+	if !at.OldDoor {
+		if s, err := a.o.Settings.Settings(ctx); err != nil || !s.OldClientLogin {
+			return nil
+		}
+	}
+	var list []string
+	if channelBinding(state).IsSupported() {
+		list = append(list, SCRAMSHA256Plus)
+	}
+	list = append(list, SCRAMSHA256)
+	if at.OldDoor {
+		list = append(list, CRAMMD5)
+	}
+	return list
+}

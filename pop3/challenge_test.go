@@ -1,0 +1,73 @@
+package pop3_test
+
+import (
+	"crypto/hmac"
+	"crypto/md5"
+	"encoding/base64"
+	"encoding/hex"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestCRAMMD5: a mechanism in which the server speaks first.
+func TestCRAMMD5(t *testing.T) {
+	b := newBackend()
+	b.Mechanisms = []string{"CRAM-MD5"}
+	c := newClient(t, dial(t, serve(t, newServer(b))))
+	c.line()
+	seen := map[string]bool{}
+	for _, tt := range []struct{ user, password, want string }{
+		{"alice", "wrong", "-ERR [AUTH]"}, {"nobody", "secret", "-ERR [AUTH]"}, {"alice", "secret", "+OK 3 messages"},
+	} {
+		line := c.cmd("AUTH CRAM-MD5")
+		challenge, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(line, "+ "))
+		if err != nil || seen[line] {
+			t.Fatalf("challenge %q: %v, seen %v", line, err, seen[line])
+		}
+		seen[line] = true
+		mac := hmac.New(md5.New, []byte(tt.password))
+		mac.Write(challenge)
+		c.want(tt.want, base64.StdEncoding.EncodeToString([]byte(tt.user+" "+hex.EncodeToString(mac.Sum(nil)))))
+	}
+}
+
+// TestLastOfEarlierSessions: LAST begins with what earlier sessions fetched (RFC 1460 §4), whatever became of their marks, and RSET makes it
+// zero for this session alone.
+func TestLastOfEarlierSessions(t *testing.T) {
+	b := newBackend()
+	b.Last = true
+	address := serve(t, newServer(b))
+	session := func(say ...string) {
+		t.Helper()
+		c := newClient(t, dial(t, address))
+		c.login()
+		for i := 0; i < len(say); i += 2 {
+			c.want(say[i+1], say[i])
+			for strings.HasPrefix(say[i], "RETR") && c.line() != "." {
+			}
+		}
+		c.want("+OK", "QUIT")
+		c.ended()
+	}
+	session("LAST", "+OK 0", "RETR 2", "+OK", "DELE 2", "+OK", "RSET", "+OK", "LAST", "+OK 0")
+	session("LAST", "+OK 2", "RETR 1", "+OK", "LAST", "+OK 2", "RETR 3", "+OK", "LAST", "+OK 3", "DELE 3", "+OK", "LAST", "+OK 3")
+	session("RETR 1", "+OK", "LAST", "+OK 2", "DELE 2", "+OK", "LAST", "+OK 2")
+	b.Deliver("alice", messageLines)
+	session("RSET", "+OK 2 messages", "LAST", "+OK 0")
+	session("LAST", "+OK 1", "RETR 2", "+OK", "LAST", "+OK 2")
+}
+
+// TestTimestamps: each greeting has another one, in the form of a msg-id (RFC 1939 §7, RFC 2449 §3).
+func TestTimestamps(t *testing.T) {
+	address := serve(t, newServer(newBackend().APOP()))
+	form := regexp.MustCompile(`^\+OK pop\.test POP3 server ready <[0-9]+\.[0-9a-f]{16}@pop\.test>$`)
+	seen := map[string]bool{}
+	for range 20 {
+		greeting := newClient(t, dial(t, address)).line()
+		if !form.MatchString(greeting) || seen[greeting] {
+			t.Fatalf("got %q, seen before: %v", greeting, seen[greeting])
+		}
+		seen[greeting] = true
+	}
+}

@@ -1,0 +1,254 @@
+package maildrop
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+
+	"latchkey/internal/refusal"
+	"latchkey/pop3"
+	"latchkey/store"
+)
+
+// maildrop is one open snapshot. Message n of the protocol is messages[n-1], and the store calls it ids[n-1]. There is neither before somebody
+// asks for the list.
+type maildrop struct {
+	snapshot store.Maildrop
+	view     view
+	hold     *hold          // the session's lock; nil without
+	messages []pop3.Message // the connection reads it too
+	ids      []store.CopyID
+	// dresses are what messages get besides their own octets, by n-1; nil if none gets anything. last is the highest number of a message that
+	// an earlier session fetched.
+	dresses []dress
+	last    int
+	// headers are the lengths of the headers of messages that came with SMTPUTF8, by n, where the client gets surrogates of them; nil if there are none.
+	headers map[int]int64
+	// fetched are the messages, by n-1, that a RETR sent to its end; nil if there are none, fetches how many.
+	fetched []bool
+	fetches int
+	// wholeTops are the messages that a TOP of more lines than topOfAll sent to their end: fetchmail fetches so when it leaves mail. deleted is how
+	// many QUIT deleted, and keeps is set if it left some that were fetched. All three are for the inventory.
+	wholeTops int
+	deleted   int
+	keeps     bool
+	log       *slog.Logger
+	account   string
+}
+
+// topOfAll is more lines than anybody asks for to see what a message is about.
+const topOfAll = 1_000_000
+
+// Stat counts the snapshot.
+func (m *maildrop) Stat() (count int, octets int64) {
+	if !m.view.plain() {
+		for i := range m.messages {
+			octets += m.messages[i].Size
+		}
+		return len(m.messages), octets
+	}
+	u := m.snapshot.Stat()
+	return int(u.Messages), u.Octets
+}
+
+// Messages lists the snapshot. Of what the store says of a message only what a session needs is kept.
+func (m *maildrop) Messages(ctx context.Context) ([]pop3.Message, error) {
+	if m.ids != nil {
+		return m.messages, nil
+	}
+	list, err := m.snapshot.Messages(ctx)
+	if err != nil {
+		return nil, storeError(err)
+	}
+	list = m.view.choose(list)
+	messages, ids, last := make([]pop3.Message, len(list)), make([]store.CopyID, len(list)), 0
+	var dresses []dress
+	var headers map[int]int64
+	for i := range list {
+		if list[i].UTF8 && m.view.surrogates {
+			if headers == nil {
+				headers = make(map[int]int64)
+			}
+			headers[i+1] = list[i].HeaderLen
+		}
+		d, err := m.view.dressOf(ctx, m.snapshot, &list[i])
+		if err != nil {
+			return nil, storeError(err)
+		}
+		if d != (dress{}) && dresses == nil {
+			dresses = make([]dress, len(list))
+		}
+		if dresses != nil {
+			dresses[i] = d
+		}
+		if list[i].Fetched {
+			last = i + 1
+		}
+		messages[i] = pop3.Message{UID: list[i].UID, Size: list[i].Size + d.octets()}
+		ids[i] = list[i].ID
+	}
+	m.messages, m.ids, m.dresses, m.last, m.headers = messages, ids, dresses, last, headers
+	return m.messages, nil
+}
+
+// lastMaildrop is one that offers LAST (RFC 1460 §5).
+type lastMaildrop struct{ *maildrop }
+
+// Last returns the highest number of a message that an earlier session fetched.
+func (m *lastMaildrop) Last(context.Context) (int, error) { return m.last, nil }
+
+// Retrieve yields message n; for no lines of its text, the header alone is opened.
+func (m *maildrop) Retrieve(ctx context.Context, n, lines int) (io.ReadCloser, error) {
+	open := m.snapshot.OpenMessage
+	if lines == 0 {
+		open = m.snapshot.OpenHeader
+	}
+	r, err := open(ctx, m.ids[n-1])
+	if err != nil {
+		return nil, storeError(err)
+	}
+	if length, international := m.headers[n]; international {
+		if r, err = surrogate(r, length); err != nil {
+			m.unreadable(n, err)
+			return nil, storeError(err)
+		}
+	}
+	var d dress
+	if m.dresses != nil {
+		d = m.dresses[n-1]
+	}
+	r = m.view.dressUp(r, d)
+	body := &body{ReadCloser: r, of: m, n: n, left: m.messages[n-1].Size, retr: lines < 0, whole: lines > topOfAll}
+	if _, ok := r.(io.WriterTo); ok && lines < 0 {
+		return &directBody{body}, nil
+	}
+	return body, nil
+}
+
+// sent notes that a RETR sent message n to its end.
+func (m *maildrop) sent(n int) {
+	if m.fetched == nil {
+		m.fetched = make([]bool, len(m.messages))
+	}
+	if !m.fetched[n-1] {
+		m.fetched[n-1] = true
+		m.fetches++
+	}
+}
+
+// unreadable notes that message n cannot be read.
+func (m *maildrop) unreadable(n int, err error) {
+	m.log.Error("stored message cannot be read", "account", m.account, "copy", uint64(m.ids[n-1]), "uid", m.messages[n-1].UID, "err", err)
+}
+
+// Update deletes, if the maildrop is still the session's, and then gives up its lock, whatever came of it (RFC 1939 §6): before the answer to QUIT,
+// as some programs come back in the moment they have that.
+func (m *maildrop) Update(ctx context.Context, deleted []int) error {
+	if !m.hold.beginUpdate() {
+		if len(deleted) == 0 {
+			return nil
+		}
+		return reply(refusal.MaildropTakenOver, nil)
+	}
+	defer m.hold.release()
+	if err := m.update(ctx, deleted); err != nil {
+		return err
+	}
+	left := m.fetches
+	for _, n := range deleted {
+		if m.fetched != nil && m.fetched[n-1] {
+			left--
+		}
+	}
+	m.deleted, m.keeps = len(deleted), left > 0 || m.wholeTops > 0 && len(deleted) == 0
+	return nil
+}
+
+// update deletes.
+func (m *maildrop) update(ctx context.Context, deleted []int) error {
+	gone := make([]store.CopyID, len(deleted))
+	for i, n := range deleted {
+		gone[i] = m.ids[n-1]
+	}
+	fetched := make([]store.CopyID, 0, m.fetches)
+	for i, is := range m.fetched {
+		if is {
+			fetched = append(fetched, m.ids[i])
+		}
+	}
+	if len(gone) == 0 && len(fetched) == 0 {
+		return nil
+	}
+	err := m.snapshot.Expunge(ctx, gone, fetched)
+	switch {
+	case err == nil:
+		return nil
+	case len(gone) == 0:
+		// Nobody asked for a change: a trail that cannot be written is no reason to refuse a QUIT.
+		m.log.Error("what was fetched could not be noted in the trail", "account", m.account, "err", err)
+		return nil
+	}
+	return storeError(err)
+}
+
+// Close gives the snapshot back.
+func (m *maildrop) Close() error { return m.snapshot.Close() }
+
+// body notes when a message was read to its end, or cannot be.
+type body struct {
+	io.ReadCloser
+	of   *maildrop
+	n    int
+	left int64 // of the whole message
+	retr bool  // and not TOP
+	// whole is set for a TOP of all lines, until it is counted.
+	whole bool
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.left -= int64(n)
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
+		b.of.unreadable(b.n, err)
+	case b.left == 0 && b.retr:
+		b.of.sent(b.n)
+	case b.left == 0 && b.whole:
+		b.of.wholeTops++
+		b.whole = false
+	}
+	return n, err
+}
+
+// directBody is the body of a message that can be written without a copy in between.
+type directBody struct{ *body }
+
+// WriteTo implements io.WriterTo.
+func (b *directBody) WriteTo(w io.Writer) (int64, error) {
+	source, _ := b.ReadCloser.(io.WriterTo)
+	to := &failingWriter{w: w}
+	n, err := source.WriteTo(to)
+	b.left -= n
+	switch {
+	case err != nil && to.err == nil:
+		b.of.unreadable(b.n, err)
+	case err == nil && b.left == 0:
+		b.of.sent(b.n)
+	}
+	return n, err
+}
+
+// failingWriter keeps the error of its writer, to tell it from one of the source.
+type failingWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (f *failingWriter) Write(p []byte) (int, error) {
+	n, err := f.w.Write(p)
+	if err != nil {
+		f.err = err
+	}
+	return n, err
+}

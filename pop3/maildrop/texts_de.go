@@ -1,0 +1,45 @@
+package maildrop
+
+import (
+	"latchkey/internal/refusal"
+	"latchkey/pop3"
+)
+
+var _ pop3.Translator = (*backend)(nil)
+
+// Translate implements pop3.Translator: the refusals of this server in German (RFC 6856 §3); any other language has them in English.
+func (*backend) Translate(tag, text string) string {
+	if tag != "de" {
+		return text
+	}
+	for i := range germanTexts {
+		if refusal.Of(germanTexts[i].name).POP3.Text == text {
+			return germanTexts[i].text
+		}
+	}
+	return text
+}
+
+// germanTexts are the refusals that a POP3 client can see after it chose a language.
+var germanTexts = [...]struct {
+	name refusal.Name
+	text string
+}{
+	{refusal.AuthWrongPassword, "prüfen Sie Postfachnamen und Passwort: eines davon ist falsch"},
+	{refusal.AuthSuspended, "fragen Sie Ihren Mailverwalter: dieses Postfach ist gesperrt"},
+	{refusal.AuthOtherIdentity, "lassen Sie die Autorisierungsidentität leer: niemand darf für einen anderen handeln"},
+	{refusal.AuthThrottled, "prüfen Sie das gespeicherte Passwort und warten Sie einige Minuten: zu viele Anmeldungen schlugen fehl"},
+	{refusal.AuthBusy, "versuchen Sie es gleich noch einmal: zu viele Anmeldungen zur selben Zeit"},
+	{refusal.AuthCleartext, "schalten Sie die Verschlüsselung (SSL/TLS oder STARTTLS) für den Posteingang ein: ohne sie wird kein Passwort angenommen"},
+	{refusal.AuthMechanism, "verwenden Sie PLAIN oder LOGIN: dieses Verfahren gibt es hier nicht"},
+	{refusal.AuthSPA, "schalten Sie die \"gesicherte Kennwortauthentifizierung (SPA)\" aus und stattdessen die Verschlüsselung (SSL/TLS) ein"},
+	{refusal.AuthMalformed, "fehlerhafte Antwort"},
+	{refusal.AuthOldClient, "verwenden Sie Port 995 mit SSL/TLS: dieses Postfach darf die Tür für alte Mailprogramme nicht benutzen"},
+	{refusal.LoginDelay, "rufen Sie seltener ab: dieses Postfach wurde eben erst geöffnet"},
+	{refusal.MaildropInUse, "schließen Sie das andere Mailprogramm, oder rufen Sie in einer Minute wieder ab: es hat dieses Postfach geöffnet"},
+	{refusal.MaildropTakenOver, "rufen Sie noch einmal ab: diese Sitzung schwieg, und eine andere von ihrer Adresse hat jetzt das Postfach; nichts wurde gelöscht"},
+	{refusal.MailboxRemoved, "fragen Sie Ihren Mailverwalter: dieses Postfach wurde entfernt"},
+	{refusal.MessageDamaged, "fragen Sie Ihren Mailverwalter: diese Nachricht ist auf dem Server beschädigt"},
+	{refusal.ServerDisk, "fragen Sie Ihren Mailverwalter: der Server kann nicht auf seine Platte schreiben"},
+	{refusal.TemporaryFailure, "versuchen Sie es später noch einmal: vorübergehender Fehler"},
+}
