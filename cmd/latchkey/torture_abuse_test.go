@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -524,7 +525,7 @@ func TestTortureStalledReaders(t *testing.T) {
 			}
 			if _, err = c.ask("RETR 1"); err == nil && i%2 == 0 {
 				err = c.conn.SetDeadline(time.Now().Add(10 * time.Minute))
-				go trickle(c.r)
+				go trickle(t.Context(), c.r)
 			}
 			return c.conn, err
 		})
@@ -565,12 +566,18 @@ func TestTortureStalledReaders(t *testing.T) {
 	v.sound()
 }
 
-// trickle reads an octet a second.
-func trickle(r io.Reader) {
+// trickle reads an octet a second, up to the end of the test.
+func trickle(ctx context.Context, r io.Reader) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
 	for {
 		if _, err := io.CopyN(io.Discard, r, 1); err != nil {
 			return
 		}
-		<-time.After(time.Second)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
