@@ -218,7 +218,7 @@ var rows = [...]Refusal{
 		Name:  AuthOldClient,
 		SMTP:  SMTP{534, [3]int{5, 7, 9}, "Use port 465 with SSL/TLS or 587 with STARTTLS: this mailbox may not use the door for old mail programs{help}"},
 		POP3:  POP3{"SYS/PERM", "use port 995 with SSL/TLS: this mailbox may not use the door for old mail programs", false},
-		Cause: "The password is right, and came over a door for old clients, which is not open for this mailbox or from this network.",
+		Cause: "The password is right, and came by TLS over a door for old clients, which is not open for this mailbox or from this network. Without TLS the words are those for a wrong password.",
 		Cure:  "Use the usual ports with encryption; or the owner of the domain switches old_client_login on for the mailbox, or names its network in old_client_networks.",
 	},
 	{
