@@ -175,4 +175,3 @@ func (a *Authenticator) CurrentDevice(ctx context.Context, id Identity, remote n
 	}
 	return d, deviceMay(d, a.o.Now(), remote, "smtp")
 }
-
