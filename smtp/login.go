@@ -133,19 +133,22 @@ func (s *session) admitOwner(mech string, identity auth.Identity) error {
 			return s.notForOldClients()
 		}
 	}
-	s.who = authenticated{identity}
+	s.who = authenticated{identity: identity}
 	s.wire.loggedIn()
-	s.noted(mech, identity.Account)
+	s.noted(mech, identity)
 	return nil
 }
 
 // noted tells the inventory of a login. Of the habits of SMTP clients it has the greeting; the name in it is the client's own affair.
-func (s *session) noted(mech string, account store.AccountID) {
+func (s *session) noted(mech string, who auth.Identity) {
 	if s.srv.opts.Inventory == nil {
 		return
 	}
 	now := s.srv.opts.Now()
-	c := store.Client{Account: account, Program: "EHLO", Door: s.srv.opts.Name, Mechanism: mech, Address: s.remote, First: now, Last: now, Sessions: 1}
+	c := store.Client{
+		Account: who.Account, Program: "EHLO", Door: s.srv.opts.Name, Mechanism: mech, Device: who.DeviceName, Address: s.remote,
+		First: now, Last: now, Sessions: 1,
+	}
 	if s.helo {
 		c.Program = "HELO"
 	}
@@ -191,6 +194,9 @@ func (e *exchange) Next(response []byte) (challenge []byte, done bool, err error
 	case errors.Is(err, auth.ErrCredentials), errors.Is(err, auth.ErrSuspended), errors.Is(err, auth.ErrThrottled),
 		errors.Is(err, auth.ErrIdentity):
 		s.authFailures++
+	case errors.Is(err, auth.ErrDeviceNetwork), errors.Is(err, auth.ErrDeviceScope), errors.Is(err, auth.ErrDeviceExpired):
+		s.authFailures++
+		err = s.notThisDevice(err)
 	case !e.asked && !errors.Is(err, errPanic), errors.Is(err, sasl.ErrUnexpectedClientResponse):
 		err = refuse(refusal.AuthMalformed).because(err)
 	}

@@ -36,6 +36,7 @@ var ErrServerClosed = errors.New("smtp: server closed")
 // Store is what the service needs of the store.
 type Store interface {
 	Account(ctx context.Context, id store.AccountID) (store.Account, error)
+	Device(ctx context.Context, account store.AccountID, id store.DeviceID) (store.Device, error)
 	Resolve(ctx context.Context, addr mailaddr.Address) (store.Route, error)
 	LentTo(ctx context.Context, addr mailaddr.Address) ([]store.AccountID, error)
 	Reserve(ctx context.Context, account store.AccountID, octets int64) (store.ReservationID, error)
@@ -50,6 +51,7 @@ type Authenticator interface {
 	Login(ctx context.Context, a auth.Attempt, username, password string) (auth.Identity, error)
 	CleartextAllowed(ctx context.Context, remote netip.Addr) bool
 	Current(ctx context.Context, id auth.Identity) error
+	CurrentDevice(ctx context.Context, id auth.Identity, remote netip.Addr) (store.Device, error)
 }
 
 // Grants is what the service needs of POP before SMTP: *guard.Grants.
@@ -67,6 +69,8 @@ type Sending interface {
 	RefundMailbox(ctx context.Context, account store.AccountID, n, perDay int) error
 	Address(ctx context.Context, remote netip.Addr, n, perHour int) (ok bool, retryAfter time.Duration, err error)
 	RefundAddress(ctx context.Context, remote netip.Addr, n, perHour int) error
+	Device(ctx context.Context, device store.DeviceID, n, perDay int) (ok bool, retryAfter time.Duration, err error)
+	RefundDevice(ctx context.Context, device store.DeviceID, n, perDay int) error
 }
 
 // Hosts is what the service needs to know of addresses: *guard.Hosts.
