@@ -51,6 +51,7 @@ func replies() []replyCase {
 		{auth.ErrSuspended, "535 5.7.13"},
 		{auth.ErrThrottled, "454 4.7.0"},
 		{auth.ErrCleartext, "538 5.7.11"},
+		{auth.ErrBinding, "501 5.5.2"},
 		{auth.ErrDeviceNetwork, "535 5.7.1"},
 		{auth.ErrDeviceScope, "535 5.7.1"},
 		{auth.ErrDeviceExpired, "535 5.7.8"},

@@ -107,10 +107,10 @@ func (o *opener) mail(side smtp.Door) func(doorKind, net.Listener) server {
 			Door: side, Store: o.store, Auth: o.auth, Sending: o.sending, Grants: o.grants, Hosts: o.hosts, Loopback: onLoopback(l),
 			Hostname: o.process.hostname, TLSConfig: o.tls, ImplicitTLS: k.implicit, Sniff: o.config.Listen.Sniffs(k.name),
 			Logger: o.process.log, Now: o.now, Connections: o.connections(), Inventory: o.clients, Name: k.name,
+			Challenges: &challenges{auth: o.auth, hostname: o.process.hostname},
 		}
 		if k.old {
 			options.TLSConfig, options.OldClients = o.old, guard.NewOldClients(o.store, o.hosts, onLoopback(l))
-			options.Challenges = &challenges{auth: o.auth, hostname: o.process.hostname}
 		}
 		return smtp.New(options)
 	}
