@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/emersion/go-sasl"
 	"github.com/xdg-go/scram"
@@ -288,9 +287,6 @@ func deriveSCRAM(hash scram.HashGeneratorFcn, password string, factors scram.Key
 // Deviation: RFC 5802 §2.2 has no passwords that cannot be prepared. One that cannot, with a character that Unicode 3.2 lacks or as no UTF-8, is
 // taken as it is, as the programs do that let one be typed.
 func prepared(password string) string {
-	if !utf8.ValidString(password) {
-		return password
-	}
 	if made, err := stringprep.SASLprep.Prepare(password); err == nil && made != "" {
 		return made
 	}
