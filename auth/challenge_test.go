@@ -377,6 +377,30 @@ func TestSpellings(t *testing.T) {
 	}
 }
 
+// TestNames: by whatever mechanism, a name has the canonical form of mailboxes, NFC without regard to case, and none of SASLprep: of what that
+// would map or join, one name is not the other (RFC 5802 §5.1, RFC 5034 §4).
+func TestNames(t *testing.T) {
+	f := patientFixture(t)
+	f.settings(func(s *store.Settings) { s.OldClientLogin = true })
+	f.add("j\u00fcrgen", "open sesame")
+	f.try(over(office), "j\u00fcrgen", "open sesame", nil)
+	for _, tt := range []struct {
+		typed string
+		want  error
+	}{
+		{"j\u00fcrgen", nil}, {"J\u00dcRGEN", nil}, {"ju\u0308rgen@example.com", nil}, {"jurgen", ErrCredentials},
+		{"j\u00fcrgen\u00ad", ErrCredentials}, {"\uff4a\u00fcrgen", ErrCredentials}, {"j\u00fcr\u200bgen", ErrCredentials},
+		{"j\u00fcr\tgen", ErrCredentials}, {"j\xfcrgen", ErrCredentials},
+	} {
+		f.try(over(office), tt.typed, "open sesame", tt.want)
+		for _, c := range challenges {
+			if _, err := c.try(f, office, tt.typed, "open sesame"); !errors.Is(err, tt.want) {
+				t.Errorf("%s: %+q: got %v, want %v", c.name, tt.typed, err, tt.want)
+			}
+		}
+	}
+}
+
 // TestChallengesStayOutOfTheLog looks for all that is secret, and for names as they were typed. Each challenge login leaves one event.
 func TestChallengesStayOutOfTheLog(t *testing.T) {
 	f := newFixture(t)
