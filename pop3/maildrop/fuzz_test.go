@@ -186,7 +186,7 @@ func fuzzDomain(t *testing.T, which uint8) (*fixture, *Server, *bytes.Buffer) {
 
 func fuzzDoor(t *testing.T, input []byte, which uint8) {
 	f, s, log := fuzzDomain(t, which)
-	l := pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+	l := newPipes()
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	ours, theirs := net.Pipe()
