@@ -274,7 +274,7 @@ func TestChallengeGuessesCount(t *testing.T) {
 	}
 	f.answer("alice", "open sesame", nil)
 	for i := range limit - 1 {
-		if _, err := challenges[i%len(challenges)].try(f, office, "alice", "the same"); !errors.Is(err, ErrCredentials) {
+		if _, err := challenges[i%3].try(f, office, "alice", "the same"); !errors.Is(err, ErrCredentials) {
 			t.Fatalf("guess %d after the right one: %v", i, err)
 		}
 	}
