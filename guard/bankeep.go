@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"time"
 	"unicode/utf8"
@@ -142,4 +143,42 @@ func (g *Logins) restore(now time.Time, list []Ban) {
 			g.bans.rules = append(g.bans.rules, b)
 		}
 	}
+}
+
+// BanDesk is where bans are seen, made and lifted by people. Logins and Keeper must be set; Strangers is nil where no doors are open.
+type BanDesk struct {
+	Logins    *Logins
+	Keeper    *BanKeeper
+	Strangers *Strangers
+}
+
+// List returns all that count now, those from port 25 too.
+func (d *BanDesk) List(now time.Time) []Ban {
+	list := d.Logins.Bans(now)
+	if d.Strangers != nil {
+		list = append(list, d.Strangers.Blocks(now)...)
+	}
+	slices.SortFunc(list, compareBans)
+	return list
+}
+
+// Add makes a ban as [Logins.AddBan], and writes it down. With an error of the store it counts, but not over a restart.
+func (d *BanDesk) Add(ctx context.Context, now time.Time, b Ban) error {
+	if err := d.Logins.AddBan(now, b); err != nil {
+		return err
+	}
+	return d.Keeper.Save(ctx)
+}
+
+// Lift ends bans as [Logins.LiftBans], and without a mailbox also those from port 25, and writes it down. What it returns beside an error of the store
+// was ended, but may count again after a restart.
+func (d *BanDesk) Lift(ctx context.Context, now time.Time, network netip.Prefix, mailbox string) ([]Ban, error) {
+	lifted, err := d.Logins.LiftBans(now, network, mailbox)
+	if err != nil {
+		return nil, err
+	}
+	if d.Strangers != nil && mailbox == "" {
+		lifted = append(lifted, d.Strangers.Lift(now, network)...)
+	}
+	return lifted, d.Keeper.Save(ctx)
 }
