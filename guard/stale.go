@@ -22,7 +22,7 @@ const (
 	MaxStaleNoticesInAll = 200
 	// MaxStaleDevices bounds the devices (a mailbox, and a client as in [Prefix]) that are remembered; beyond it the one that came longest ago is
 	// forgotten.
-	MaxStaleDevices = 10_000
+	MaxStaleDevices = 5000
 	// staleQueue is how many notices may wait to be written.
 	staleQueue = 64
 )
