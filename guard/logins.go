@@ -88,7 +88,7 @@ func (l LoginLimits) withDefaults() LoginLimits {
 type Logins struct {
 	limits LoginLimits
 	key    [32]byte
-	waits  waits
+	waits  *waits
 
 	mu sync.Mutex // protects the tables
 	// known are the pairs with a success, pairs the others.

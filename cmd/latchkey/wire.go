@@ -29,6 +29,7 @@ type process struct {
 	runner      *relay.Runner
 	expirer     *maildrop.Expirer
 	clients     *maildrop.Inventory
+	logins      *guard.Logins
 	stale       *guard.StaleDevices
 	bans        *guard.BanKeeper
 	api         *webmanager.API
@@ -60,6 +61,7 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	hosts := guard.NewHosts(guard.HostsOptions{Proxies: c.Proxies, Now: now, Logger: log})
 	grants := guard.NewGrants(guard.GrantOptions{Grants: st, Accounts: st, Settings: st, Hosts: hosts, Now: now, Logger: log})
 	logins := guard.NewLogins(guard.LoginLimits{})
+	p.logins = logins
 	p.stale = guard.NewStaleDevices(func(ctx context.Context, d guard.StaleDevice) error {
 		return webmanager.TellStale(ctx, st, d, now())
 	}, log)
