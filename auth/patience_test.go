@@ -212,6 +212,39 @@ func TestChallengesWait(t *testing.T) {
 	})
 }
 
+// TestKnownClientLogsInFirst: of those who wait for the hash that runs, one from where somebody logged in before is looked at before strangers who came
+// before it; so with proofs.
+func TestKnownClientLogsInFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := realTime(t)
+		home := netip.MustParseAddr("192.0.2.1")
+		f.try(over(home), "alice", "open sesame", nil)
+		var order []string
+		release := make(chan struct{})
+		f.matches = func(_ verifier, password string) bool {
+			if password == "the first" {
+				<-release
+			}
+			order = append(order, password)
+			return false
+		}
+		var wg sync.WaitGroup
+		login := func(from netip.Addr, password string) {
+			wg.Go(func() { f.try(over(from), "bob", password, ErrCredentials) })
+			synctest.Wait()
+		}
+		login(office, "the first")
+		login(netip.MustParseAddr("203.0.113.1"), "stranger")
+		login(netip.MustParseAddr("203.0.113.2"), "another")
+		login(home, "known")
+		close(release)
+		wg.Wait()
+		if want := []string{"the first", "known", "stranger", "another"}; !slices.Equal(order, want) {
+			t.Errorf("looked at in the order %q, want %q", order, want)
+		}
+	})
+}
+
 // TestBanIsTold: the error of a ban says how long it lasts, and the log has it once, without a name that is nobody's.
 func TestBanIsTold(t *testing.T) {
 	f := newFixture(t)

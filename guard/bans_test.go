@@ -204,6 +204,9 @@ func TestBansAreKept(t *testing.T) {
 		}
 		check(t, again, first.Until.Add(-1), cafe, "alice", Banned)
 		check(t, again, first.Until, cafe, "alice", Proceed)
+		if b := banned(t, again, first.Until, cafe, "alice"); b.Times != 2 {
+			t.Errorf("the next one does not know of the first: %+v", b)
+		}
 
 		for i := range 2000 {
 			again.mu.Lock()
