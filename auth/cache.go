@@ -23,7 +23,8 @@ const (
 )
 
 // cache remembers that a password was right, so that a client that polls every minute does not cost an Argon2id run every minute.
-// It also knows by that which passwords were right before a change. It holds keyed hashes only, and the key dies with the process. The credential's version is part of what is hashed: after a change
+// It also knows by that which passwords were right before a change. It holds keyed hashes only, and the key dies with the process. The
+// credential's version is part of what is hashed: after a change
 // nothing that was remembered can match.
 type cache struct {
 	key [32]byte

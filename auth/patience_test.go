@@ -212,7 +212,8 @@ func TestChallengesWait(t *testing.T) {
 	})
 }
 
-// TestKnownClientLogsInFirst: of those who wait for the hash that runs, one from where somebody logged in before is looked at before strangers who came
+// TestKnownClientLogsInFirst: of those who wait for the hash that runs, one from where somebody logged in before is looked at before strangers who
+// came
 // before it; so with proofs.
 func TestKnownClientLogsInFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -170,7 +170,8 @@ func (d *BanDesk) Add(ctx context.Context, now time.Time, b Ban) error {
 	return d.Keeper.Save(ctx)
 }
 
-// Lift ends bans as [Logins.LiftBans], and without a mailbox also those from port 25, and writes it down. What it returns beside an error of the store
+// Lift ends bans as [Logins.LiftBans], and without a mailbox also those from port 25, and writes it down. What it returns beside an error of the
+// store
 // was ended, but may count again after a restart.
 func (d *BanDesk) Lift(ctx context.Context, now time.Time, network netip.Prefix, mailbox string) ([]Ban, error) {
 	lifted, err := d.Logins.LiftBans(now, network, mailbox)

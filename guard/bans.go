@@ -156,7 +156,8 @@ func compareBans(a, b Ban) int {
 		strings.Compare(a.Door, b.Door), a.Until.Compare(b.Until))
 }
 
-// AddBan makes a ban from logins, in place of one for the same network and mailbox that somebody made before. It counts at once, also for those who are
+// AddBan makes a ban from logins, in place of one for the same network and mailbox that somebody made before. It counts at once, also for those
+// who are
 // known there; sessions that are open go on. ErrInvalid (of store) says what is wrong with it, ErrBound that there are MaxBanRules.
 func (g *Logins) AddBan(now time.Time, b Ban) error {
 	b.Door, b.Since = BanLogin, now
@@ -179,8 +180,10 @@ func (g *Logins) AddBan(now time.Time, b Ban) error {
 // errLiftNothing: LiftBans was not told what to lift.
 var errLiftNothing = errors.New("guard: say which bans, by network or by mailbox")
 
-// LiftBans ends the bans from logins whose network overlaps with the one given and whose mailbox is the one given; the zero Prefix is every network and
-// "" every mailbox, but not both. It returns those that it ended, and forgets the wrong passwords that were counted for these clients and mailboxes, so
+// LiftBans ends the bans from logins whose network overlaps with the one given and whose mailbox is the one given; the zero Prefix is every
+// network and
+// "" every mailbox, but not both. It returns those that it ended, and forgets the wrong passwords that were counted for these clients and
+// mailboxes, so
 // that the next login there begins anew.
 func (g *Logins) LiftBans(now time.Time, network netip.Prefix, mailbox string) ([]Ban, error) {
 	if !network.IsValid() && mailbox == "" {

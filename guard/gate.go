@@ -20,7 +20,8 @@ type Gate struct {
 	prefixes map[netip.Prefix]int
 }
 
-// NewGate returns a gate for the listeners that get it by ListenerOptions.Gate. Of the limits it has Total, PerPrefix and Reserve; known says for whom the
+// NewGate returns a gate for the listeners that get it by ListenerOptions.Gate. Of the limits it has Total, PerPrefix and Reserve; known says for
+// whom the
 // reserve is (see [ListenerOptions]), nil is nobody.
 func NewGate(limits ConnLimits, known func(netip.Addr) bool) *Gate {
 	return &Gate{limits: limits.withDefaults(), known: known, prefixes: map[netip.Prefix]int{}}

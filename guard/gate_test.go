@@ -8,7 +8,8 @@ import (
 	"testing/synctest"
 )
 
-// TestGateCountsDoorsTogether: a client has its number at all doors together, one door three of four, and known clients have the reserve at every door.
+// TestGateCountsDoorsTogether: a client has its number at all doors together, one door three of four, and known clients have the reserve at every
+// door.
 func TestGateCountsDoorsTogether(t *testing.T) {
 	limits := ConnLimits{Total: 16, PerPrefix: 3, Reserve: 2}
 	g := NewGate(limits, friends("192.0.2.1"))

@@ -28,7 +28,8 @@ type StrangerLimits struct {
 	AsksAtOnce, Asks store.Limit
 }
 
-// DefaultStrangerLimits returns the limits that fit one domain. A mail server that sends many letters to a list that has grown old meets none of them,
+// DefaultStrangerLimits returns the limits that fit one domain. A mail server that sends many letters to a list that has grown old meets none of
+// them,
 // as each message that is accepted gives some asks back.
 func DefaultStrangerLimits() StrangerLimits {
 	return StrangerLimits{
@@ -64,7 +65,8 @@ type stranger struct {
 	since, until       time.Time // of the block
 }
 
-// NewStrangers returns counters with nothing in them. known reports whether somebody logged in from an address lately: such clients are counted and never
+// NewStrangers returns counters with nothing in them. known reports whether somebody logged in from an address lately: such clients are counted
+// and never
 // blocked, as a program without a login may sit beside one that has one. nil knows nobody.
 func NewStrangers(limits StrangerLimits, known func(netip.Addr) bool) *Strangers {
 	def := DefaultStrangerLimits()

@@ -31,7 +31,8 @@ func (p *pipes) tries(f *fixture, from, want string) {
 	f.wait()
 }
 
-// TestRelayTriesBlockPort25: the third try ends the connection, whether it is the same one or not, and the client is kept from the door for half an hour,
+// TestRelayTriesBlockPort25: the third try ends the connection, whether it is the same one or not, and the client is kept from the door for half
+// an hour,
 // with the cure; others and known ones are not, and mail for the domain is taken afterwards.
 func TestRelayTriesBlockPort25(t *testing.T) {
 	onPipes(t, MX, func(t *testing.T, f *fixture, p *pipes) {

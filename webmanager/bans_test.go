@@ -162,9 +162,13 @@ func TestTellStale(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = drop.Close() }()
-	messages, err := drop.Messages(t.Context())
-	if err != nil || len(messages) != 1 {
-		t.Fatalf("%d messages (%v)", len(messages), err)
+	all, err := drop.Messages(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages := slices.Collect(all)
+	if len(messages) != 1 {
+		t.Fatalf("%d messages", len(messages))
 	}
 	r, err := drop.OpenMessage(t.Context(), messages[0].ID)
 	if err != nil {

@@ -13,7 +13,8 @@ import (
 	"latchkey/store"
 )
 
-// TellStale puts a notice into the maildrop of a mailbox's owner: a device comes again and again with a password that is wrong. An error says that it is
+// TellStale puts a notice into the maildrop of a mailbox's owner: a device comes again and again with a password that is wrong. An error says that
+// it is
 // not there: the maildrop is full, or the mailbox suspended or gone.
 func TellStale(ctx context.Context, s Store, d guard.StaleDevice, now time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, noticeTime)

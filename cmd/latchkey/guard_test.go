@@ -93,7 +93,8 @@ func (s *testServer) eventually(user, password string, n int) (letters []string)
 	return letters
 }
 
-// TestRememberClients: of the inventory every address is known at the start with the mailbox that was used from there, as long as it was not too long ago.
+// TestRememberClients: of the inventory every address is known at the start with the mailbox that was used from there, as long as it was not too
+// long ago.
 func TestRememberClients(t *testing.T) {
 	s := newTestServer(t, "example.com")
 	st, err := openStore(t.Context(), s.dir)

@@ -11,7 +11,8 @@ import (
 // rememberPage is how many records are read at once.
 const rememberPage = 1000
 
-// remember tells the login counters what is known from before the start: the bans, and from where mailboxes were used. What cannot be read is missed, and
+// remember tells the login counters what is known from before the start: the bans, and from where mailboxes were used. What cannot be read is
+// missed, and
 // no reason not to start.
 func remember(ctx context.Context, st store.Store, logins *guard.Logins, bans *guard.BanKeeper, log *slog.Logger) {
 	if err := bans.Load(ctx); err != nil {
