@@ -46,8 +46,7 @@ func scramKindOf(mechanism string) scramKind {
 	return scramKind{SCRAMSHA256, scram.SHA256, sha256.Size}
 }
 
-// scramServer is the server side of SCRAM-SHA-256, SCRAM-SHA-1 and their -PLUS (RFC 5802, RFC 7677). The name arrives in the first message, but
-// nothing is
+// scramServer is the server side of SCRAM-SHA-256, SCRAM-SHA-1 and their -PLUS (RFC 5802, RFC 7677). The name arrives in the first message, but nothing is
 // asked of the store about it before the proof is there: the first reply tells of no name whether it exists.
 type scramServer struct {
 	auth    *Authenticator
