@@ -589,11 +589,7 @@ func TestHandle(t *testing.T) {
 }
 
 // open is how many connections count.
-func (l *Listener) open() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.own
-}
+func (l *Listener) open() int { return l.o.Gate.Open() }
 
 // TestAcceptorsEnd: goroutines that accepted wait for the next connection, but no more of them than maxWaiting.
 func TestAcceptorsEnd(t *testing.T) {
