@@ -180,10 +180,10 @@ func TestRow4DeviceIsNotLockedOut(t *testing.T) {
 		f.try(over(office), "alice", fmt.Sprint("guess ", i), ErrCredentials)
 		f.try(over(office), "alice", password, nil)
 	}
-	f.try(over(office), "alice", "one more", ErrThrottled)
+	f.try(over(office), "alice", "one more", ErrBanned)
 	f.try(over(office), "alice", password, nil)
-	f.try(over(office), "alice", "and another", ErrThrottled)
-	if f.o.Guard.Check(f.clock, office, "alice", 1, "x") != guard.Throttled || !f.Known(office) {
+	f.try(over(office), "alice", "and another", ErrBanned)
+	if f.o.Guard.Check(f.clock, office, "alice", 1, "x") != guard.Banned || !f.Known(office) {
 		t.Error("the device took guesses out of the count, or is not known from there")
 	}
 }

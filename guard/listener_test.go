@@ -400,9 +400,9 @@ func TestHandshakeTimeout(t *testing.T) {
 }
 
 func (l *Listener) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.total
+	l.o.Gate.mu.Lock()
+	defer l.o.Gate.mu.Unlock()
+	return l.own
 }
 
 func selfSigned(t *testing.T, dir string) *Certificate {
@@ -589,11 +589,7 @@ func TestHandle(t *testing.T) {
 }
 
 // open is how many connections count.
-func (l *Listener) open() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.total
-}
+func (l *Listener) open() int { return l.o.Gate.Open() }
 
 // TestAcceptorsEnd: goroutines that accepted wait for the next connection, but no more of them than maxWaiting.
 func TestAcceptorsEnd(t *testing.T) {

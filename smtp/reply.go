@@ -86,6 +86,7 @@ func outcomes() []outcome {
 		{auth.ErrSuspended, false, refusal.AuthSuspended},
 		{auth.ErrIdentity, false, refusal.AuthOtherIdentity},
 		{auth.ErrThrottled, false, refusal.AuthThrottled},
+		{auth.ErrBanned, false, refusal.AuthBanned},
 		{auth.ErrBinding, false, refusal.AuthMalformed},
 		{auth.ErrDeviceNetwork, false, refusal.AuthDeviceNetwork},
 		{auth.ErrDeviceScope, false, refusal.AuthDeviceScope},

@@ -58,6 +58,8 @@ type Hasher interface {
 type Options struct {
 	Store  Store
 	Hasher Hasher
+	// Bans keeps who may not log in; nil: nobody can be asked.
+	Bans Bans
 	// Logger gets causes that no client sees; nil discards them.
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
@@ -70,6 +72,7 @@ type Options struct {
 type API struct {
 	store   Store
 	hasher  Hasher
+	bans    Bans
 	log     *slog.Logger
 	now     func() time.Time
 	version Version
@@ -82,7 +85,7 @@ type API struct {
 // New returns an API.
 func New(o Options) *API {
 	a := &API{
-		store: o.Store, hasher: o.Hasher, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux(),
+		store: o.Store, hasher: o.Hasher, bans: o.Bans, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux(),
 		maxManifest: MaxManifestSize, backupStall: backupStall,
 	}
 	if a.log == nil {
@@ -133,6 +136,9 @@ func (a *API) routes() map[string]func(*http.Request) (any, error) {
 		"POST /v1/compact":                            a.compact,
 		"GET /v1/metrics":                             a.showMetrics,
 		"GET /v1/audit":                               a.listAudit,
+		"GET /v1/bans":                                a.listBans,
+		"POST /v1/bans":                               a.addBan,
+		"POST /v1/bans/lift":                          a.liftBans,
 		"/": func(*http.Request) (any, error) {
 			return nil, &Error{Code: CodeNotFound, Message: "there is no such path, or not with this method"}
 		},
