@@ -402,7 +402,7 @@ func (l *Listener) prepare(c *countedConn) net.Conn {
 	if config == nil && l.o.Sniff {
 		config = l.sniff(c)
 	}
-	if c.early && l.o.Early != "" && !(l.o.Known != nil && l.o.Known(RemoteAddr(c))) {
+	if c.early && l.o.Early != "" && (l.o.Known == nil || !l.o.Known(RemoteAddr(c))) {
 		l.say(c, l.o.Early)
 		_ = ready.Close() // and whatever was put around it
 		return nil

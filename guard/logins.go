@@ -191,7 +191,7 @@ func (g *Logins) verdict(now time.Time, remote netip.Addr, scopes []scope, mailb
 	}
 	for _, s := range scopes {
 		m := g.prefixes.peek(s.prefix)
-		if m != nil && !(has(m.burst, now, s.limit(g.limits.Burst)) && has(m.day, now, s.limit(g.limits.Prefix))) {
+		if m != nil && (!has(m.burst, now, s.limit(g.limits.Burst)) || !has(m.day, now, s.limit(g.limits.Prefix))) {
 			return Throttled
 		}
 	}
