@@ -21,8 +21,7 @@ type Gate struct {
 }
 
 // NewGate returns a gate for the listeners that get it by ListenerOptions.Gate. Of the limits it has Total, PerPrefix and Reserve; known says for
-// whom the
-// reserve is (see [ListenerOptions]), nil is nobody.
+// whom the reserve is, and who comes in at a door that has its share (see [ListenerOptions]); nil is nobody.
 func NewGate(limits ConnLimits, known func(netip.Addr) bool) *Gate {
 	return &Gate{limits: limits.withDefaults(), known: known, prefixes: map[netip.Prefix]int{}}
 }
@@ -46,9 +45,9 @@ func (g *Gate) share() int {
 func (g *Gate) enter(remote netip.Addr, scopes []scope, own *int) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	over := g.total >= g.limits.Total || *own >= g.share()
-	if g.known != nil && g.total >= g.limits.Total-g.limits.Reserve {
-		over = over || !g.known(remote)
+	over := g.total >= g.limits.Total
+	if *own >= g.share() || g.known != nil && g.total >= g.limits.Total-g.limits.Reserve {
+		over = over || g.known == nil || !g.known(remote)
 	}
 	for _, s := range scopes {
 		over = over || g.prefixes[s.prefix] >= g.limits.PerPrefix*s.times
