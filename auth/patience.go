@@ -84,10 +84,10 @@ func (a *Authenticator) wasRight(now time.Time, who claimant, password string) b
 
 // staleDevice tells of a program whose password is out of date.
 func (a *Authenticator) staleDevice(now time.Time, at Attempt, who claimant, previous bool) {
-	if a.o.Devices == nil || !who.known {
+	if a.o.Stale == nil || !who.known {
 		return
 	}
-	a.o.Devices.Seen(now, guard.StaleDevice{
+	a.o.Stale.Seen(now, guard.StaleDevice{
 		Account: who.account.ID, Mailbox: who.mailbox, Remote: at.Remote, Door: at.Service, Mechanism: at.Mechanism, Previous: previous,
 	})
 }

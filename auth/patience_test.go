@@ -285,7 +285,7 @@ func (s *seen) Seen(_ time.Time, d guard.StaleDevice) {
 func TestStaleDevices(t *testing.T) {
 	f := newFixture(t)
 	s := &seen{}
-	f.o.Devices = s
+	f.o.Stale = s
 	change := func(password string) {
 		f.update(func(a *store.Account) {
 			var err error

@@ -87,6 +87,10 @@ func outcomes() []outcome {
 		{auth.ErrIdentity, false, refusal.AuthOtherIdentity},
 		{auth.ErrThrottled, false, refusal.AuthThrottled},
 		{auth.ErrBanned, false, refusal.AuthBanned},
+		{auth.ErrBinding, false, refusal.AuthMalformed},
+		{auth.ErrDeviceNetwork, false, refusal.AuthDeviceNetwork},
+		{auth.ErrDeviceScope, false, refusal.AuthDeviceScope},
+		{auth.ErrDeviceExpired, false, refusal.AuthDeviceExpired},
 		{auth.ErrBusy, true, refusal.AuthBusy},
 		{auth.ErrCleartext, false, refusal.AuthCleartext},
 

@@ -111,10 +111,10 @@ func (o *opener) mail(side smtp.Door) func(doorKind, net.Listener) server {
 			Hostname: o.process.hostname, TLSConfig: o.tls, ImplicitTLS: k.implicit, Sniff: o.config.Listen.Sniffs(k.name),
 			Logger: o.process.log, Now: o.now, Connections: connections(o.config), Gate: o.gate, Known: o.auth.Known, Strangers: o.strangers,
 			Inventory: o.clients, Name: k.name,
+			Challenges: &challenges{auth: o.auth, hostname: o.process.hostname},
 		}
 		if k.old {
 			options.TLSConfig, options.OldClients = o.old, guard.NewOldClients(o.store, o.hosts, onLoopback(l))
-			options.Challenges = &challenges{auth: o.auth, hostname: o.process.hostname}
 		}
 		return smtp.New(options)
 	}

@@ -59,7 +59,7 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	}
 	p := &process{log: log, domain: settings.Domain, hostname: hostname(c, settings.Domain), clients: maildrop.NewInventory(st, log)}
 	hosts := guard.NewHosts(guard.HostsOptions{Proxies: c.Proxies, Now: now, Logger: log})
-	grants := guard.NewGrants(guard.GrantOptions{Grants: st, Accounts: st, Settings: st, Hosts: hosts, Now: now, Logger: log})
+	grants := guard.NewGrants(guard.GrantOptions{Grants: st, Accounts: st, Settings: st, Hosts: hosts, Devices: st, Now: now, Logger: log})
 	logins := guard.NewLogins(guard.LoginLimits{})
 	p.logins = logins
 	p.stale = guard.NewStaleDevices(func(ctx context.Context, d guard.StaleDevice) error {
@@ -99,12 +99,12 @@ func (p *process) release() {
 	}
 }
 
-// newAuthenticator makes the one place where passwords are checked; guesses and devices are nil where nobody logs in.
+// newAuthenticator makes the one place where passwords are checked; guesses and stale are nil where nobody logs in.
 func newAuthenticator(
-	st store.Store, logins *guard.Logins, guesses auth.Guesses, devices auth.Devices, log *slog.Logger, now func() time.Time,
+	st store.Store, logins *guard.Logins, guesses auth.Guesses, stale auth.Stale, log *slog.Logger, now func() time.Time,
 ) *auth.Authenticator {
 	return auth.New(auth.Options{
-		Accounts: st, Settings: st, Sealing: st, Guard: logins, Guesses: guesses, Devices: devices, Logger: log, Now: now,
+		Accounts: st, Settings: st, Sealing: st, Guard: logins, Guesses: guesses, Devices: st, Stale: stale, Logger: log, Now: now,
 	})
 }
 

@@ -167,7 +167,7 @@ func (s *session) Open(ctx context.Context) (pop3.Maildrop, error) {
 	}
 	if s.grants != nil {
 		place := guard.Place{Remote: guard.Unmap(s.conn.RemoteAddr()), Loopback: s.loopback}
-		s.grants.LoggedIn(ctx, place, s.who.Account, s.who.Name, s.who.CredentialVersion)
+		s.grants.LoggedIn(ctx, place, s.who.Account, s.who.Name, s.who.CredentialVersion, s.who.Device)
 	}
 	return m, nil
 }
