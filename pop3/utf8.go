@@ -77,6 +77,9 @@ func misspelling(arg []byte) text {
 	case !utf8.Valid(arg):
 		return textNotUTF8
 	case bytes.ContainsFunc(arg, func(r rune) bool {
+		if r < unicode.MaxASCII { // as in nearly every name
+			return r < ' '
+		}
 		return unicode.In(r, unicode.Cc, unicode.Co, unicode.Noncharacter_Code_Point, prohibited)
 	}):
 		return textProhibited
