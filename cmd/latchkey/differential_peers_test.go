@@ -37,8 +37,7 @@ func newLatchkeyPeer(t *testing.T, messages []string) *latchkeyPeer {
 	t.Helper()
 	p := &latchkeyPeer{s: newTestServer(t, differentialDomain), accounts: make([]store.AccountID, differentialSequences), ids: map[store.MessageID]int{}}
 	p.s.wrap = func(st store.Store) store.Store { p.store = st; return st }
-	loginLimits.Delays = []time.Duration{0}
-	t.Cleanup(func() { loginLimits.Delays = nil })
+	withoutWaits(t)
 	p.s.start()
 	recipients := make([]store.Recipient, differentialSequences)
 	var adding sync.WaitGroup

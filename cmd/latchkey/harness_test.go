@@ -515,3 +515,11 @@ func (b *logBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.text.String()
 }
+
+// withoutWaits has servers that start now look at every password, and answer a wrong one at once, until the test ends.
+func withoutWaits(t *testing.T) {
+	t.Helper()
+	many := store.Limit{N: 1_000_000, Window: time.Hour}
+	loginLimits = guard.LoginLimits{Pair: many, Burst: many, Prefix: many, Mailbox: many, Delays: []time.Duration{0}}
+	t.Cleanup(func() { loginLimits = guard.LoginLimits{} })
+}
