@@ -17,22 +17,22 @@ type held struct {
 	over bool
 }
 
-// write holds p back, or writes it behind what is held.
+// write holds p back, or writes it behind what is held. A reader does not wait for a write that is stuck.
 func (h *held) write(to net.Conn, p []byte) (int, error) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	if !h.over && len(h.octets)+len(p) <= maxHeld {
 		h.octets = append(h.octets, p...)
+		h.mu.Unlock()
 		return len(p), nil
 	}
-	before := len(h.octets)
-	if before == 0 {
+	before := h.octets
+	h.octets = nil
+	h.mu.Unlock()
+	if len(before) == 0 {
 		return to.Write(p)
 	}
-	both := append(h.octets, p...)
-	h.octets = nil
-	n, err := to.Write(both)
-	return max(n-before, 0), err
+	n, err := to.Write(append(before, p...))
+	return max(n-len(before), 0), err
 }
 
 // flush writes what is held.

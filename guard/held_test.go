@@ -113,6 +113,31 @@ func TestHeldFails(t *testing.T) {
 	}
 }
 
+// TestHeldBesideWrite: who reads does not wait for a write that is stuck.
+func TestHeldBesideWrite(t *testing.T) {
+	h := new(held)
+	_, _ = h.write(nil, []byte("ticket"))
+	h.end()
+	server, client := net.Pipe()
+	written := make(chan error, 1)
+	go func() {
+		_, err := h.write(server, []byte("+OK\r\n"))
+		written <- err
+	}()
+	if _, err := client.Read(make([]byte, 1)); err != nil { // the write has begun, and waits for the rest to be read
+		t.Fatal(err)
+	}
+	if err := h.flush(server); err != nil {
+		t.Error(err)
+	}
+	if err := client.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-written; err == nil {
+		t.Error("it was not stuck")
+	}
+}
+
 // recording is a listener whose connections are recorded.
 type recording struct {
 	net.Listener

@@ -76,20 +76,19 @@ func TestStaleDeviceIsTold(t *testing.T) {
 	if got := s.popFrom("127.0.0.9", "anna", "this years secret"); !strings.HasPrefix(got, "+OK") {
 		t.Errorf("the new password: got %q", got)
 	}
-	letters := s.eventually("anna", "this years secret", 1)
+	letters := s.letters("anna", "this years secret", 1)
 	if len(letters) != 1 || !strings.Contains(letters[0], "Subject: A device with an old password") || !strings.Contains(letters[0], "address: 127.0.0.9") {
 		t.Errorf("letters: %q", letters)
 	}
 }
 
-// eventually fetches mail until there are so many messages.
-func (s *testServer) eventually(user, password string, n int) (letters []string) {
+// letters fetches mail until there are so many messages.
+func (s *testServer) letters(user, password string, n int) (letters []string) {
 	s.t.Helper()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if letters = s.fetch(user, password); len(letters) >= n {
-			break
-		}
-	}
+	eventually(s.t, fmt.Sprintf("%d messages for %s", n, user), func() bool {
+		letters = s.fetch(user, password)
+		return len(letters) >= n
+	})
 	return letters
 }
 
