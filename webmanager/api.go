@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"latchkey/guard"
 	"latchkey/store"
 )
 
@@ -38,6 +39,8 @@ type Store interface {
 	store.Grants
 	store.Clients
 	store.Spool
+	store.Habits
+	store.Counters
 	Usage(ctx context.Context, account store.AccountID) (store.Usage, error)
 	DomainUsage(ctx context.Context) (store.Usage, error)
 	Job(ctx context.Context, id store.JobID) (store.Job, error)
@@ -57,6 +60,8 @@ type Hasher interface {
 type Options struct {
 	Store  Store
 	Hasher Hasher
+	// Conduct is that of the running server; nil: there is none.
+	Conduct *guard.Conduct
 	// Logger gets causes that no client sees; nil discards them.
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
@@ -71,6 +76,7 @@ type API struct {
 	hasher  Hasher
 	log     *slog.Logger
 	now     func() time.Time
+	conduct *guard.Conduct
 	version Version
 	mux     *http.ServeMux
 	// Bounds of backups, smaller in tests.
@@ -82,7 +88,7 @@ type API struct {
 func New(o Options) *API {
 	a := &API{
 		store: o.Store, hasher: o.Hasher, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux(),
-		maxManifest: MaxManifestSize, backupStall: backupStall,
+		maxManifest: MaxManifestSize, backupStall: backupStall, conduct: newConduct(o),
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -110,6 +116,9 @@ func (a *API) routes() map[string]func(*http.Request) (any, error) {
 		"PATCH /v1/accounts/{name}":        a.changeAccount,
 		"PUT /v1/accounts/{name}/password": a.setPassword,
 		"DELETE /v1/accounts/{name}":       a.removeAccount,
+		"POST /v1/accounts/{name}/release": a.releaseSender,
+		"POST /v1/accounts/{name}/purge":   a.purgeAccount,
+		"GET /v1/holds":                    a.listHolds,
 		"GET /v1/usage":                    a.showUsage,
 		"GET /v1/aliases":                  a.listAliases,
 		"PUT /v1/aliases/{name}":           a.putAlias,

@@ -167,7 +167,7 @@ func openOffline(ctx context.Context, dir string) (*webmanager.API, io.Closer, e
 		return nil, nil, err
 	}
 	log := slog.New(slog.DiscardHandler) // the command reports; the audit log remembers
-	return newAPI(st, newAuthenticator(st, nil, log, time.Now), log, time.Now), st, nil
+	return newAPI(st, newAuthenticator(st, nil, log, time.Now), nil, log, time.Now), st, nil
 }
 
 // buildVersion is what the linker was told, or else what the build information knows.

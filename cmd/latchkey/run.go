@@ -116,6 +116,7 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 	})
 	running.Go(func() { p.expirer.Run(ending) })
 	running.Go(func() { p.clients.Run(ending) })
+	running.Go(func() { p.conduct.Run(ending) })
 	err := ready()
 	if err == nil {
 		select {
@@ -132,6 +133,7 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 	p.shutdown(drain)
 	running.Wait()
 	p.clients.Close()
+	p.conduct.Close()
 	p.log.Info("stopped")
 	return err
 }

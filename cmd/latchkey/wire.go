@@ -29,6 +29,7 @@ type process struct {
 	runner      *relay.Runner
 	expirer     *maildrop.Expirer
 	clients     *maildrop.Inventory
+	conduct     *guard.Conduct
 	api         *webmanager.API
 	control     *webmanager.Control
 }
@@ -56,7 +57,12 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	}
 	p := &process{log: log, domain: settings.Domain, hostname: hostname(c, settings.Domain), clients: maildrop.NewInventory(st, log)}
 	hosts := guard.NewHosts(guard.HostsOptions{Proxies: c.Proxies, Now: now, Logger: log})
-	grants := guard.NewGrants(guard.GrantOptions{Grants: st, Accounts: st, Settings: st, Hosts: hosts, Now: now, Logger: log})
+	p.conduct = guard.NewConduct(guard.ConductOptions{
+		Store: st, Notices: &webmanager.Notices{Store: st, Now: now, Logger: log}, Now: now, Logger: log,
+	})
+	grants := guard.NewGrants(guard.GrantOptions{
+		Grants: st, Accounts: st, Settings: st, Hosts: hosts, Conduct: p.conduct, Now: now, Logger: log,
+	})
 	authenticator := newAuthenticator(st, grants, log, now)
 	o := &opener{config: c, store: st, process: p, hosts: hosts, grants: grants, sending: guard.NewSending(st, now), auth: authenticator,
 		delays: new(maildrop.Delays), locks: new(maildrop.Locks), clients: p.clients, now: now}
@@ -72,7 +78,7 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 		return nil, err
 	}
 	p.expirer = &maildrop.Expirer{Store: st, Now: now, Logger: log}
-	p.api = newAPI(st, authenticator, log, now)
+	p.api = newAPI(st, authenticator, p.conduct, log, now)
 	if p.control, err = webmanager.ListenControl(c.Data, p.api, log); err != nil {
 		p.release()
 		return nil, fmt.Errorf("management socket: %w", err)
@@ -94,9 +100,11 @@ func newAuthenticator(st store.Store, guesses auth.Guesses, log *slog.Logger, no
 	})
 }
 
-func newAPI(st store.Store, authenticator *auth.Authenticator, log *slog.Logger, now func() time.Time) *webmanager.API {
+func newAPI(
+	st store.Store, authenticator *auth.Authenticator, conduct *guard.Conduct, log *slog.Logger, now func() time.Time,
+) *webmanager.API {
 	return webmanager.New(webmanager.Options{
-		Store: st, Hasher: authenticator, Logger: log, Now: now, Version: buildVersion(), Go: runtime.Version(),
+		Store: st, Hasher: authenticator, Conduct: conduct, Logger: log, Now: now, Version: buildVersion(), Go: runtime.Version(),
 	})
 }
 

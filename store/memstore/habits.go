@@ -36,8 +36,11 @@ func (s *Store) NoteHabits(ctx context.Context, seen []store.Habit) error {
 		}
 		a.habits[key] = h
 	}
+	done := map[store.Habit]bool{}
 	for _, h := range seen {
-		if a := s.d.accounts[h.Account]; a != nil && len(a.habits) > store.MaxHabits(h.Kind) {
+		group := store.Habit{Account: h.Account, Kind: h.Kind}
+		if a := s.d.accounts[h.Account]; a != nil && !done[group] {
+			done[group] = true
 			for _, gone := range store.Surplus(a.habitsOf(h.Kind)) {
 				delete(a.habits, habitKey{gone.Kind, gone.Name})
 			}
