@@ -53,6 +53,7 @@ type Grants struct {
 	o       GrantOptions
 	crowds  *crowds
 	guesses *guesses
+	waits   *waits
 }
 
 // NewGrants starts nothing.
@@ -63,7 +64,7 @@ func NewGrants(o GrantOptions) *Grants {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Grants{o: o, crowds: newCrowds(), guesses: newGuesses()}
+	return &Grants{o: o, crowds: newCrowds(), guesses: newGuesses(), waits: newWaits()}
 }
 
 // terms are what decides whether a client has, or may get, a grant. They are read anew for every question.
@@ -152,6 +153,7 @@ func (g *Grants) LoggedIn(ctx context.Context, p Place, account store.AccountID,
 		}
 		attrs = append(attrs, "grant", grant.ID.String(), "network", grant.Network.String(), "expires", grant.Expires, "left", grant.Left)
 		g.o.Logger.Info(event, attrs...)
+		g.waits.wake(grant)
 		if first {
 			g.tellOwner(ctx, grant)
 		}

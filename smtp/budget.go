@@ -28,8 +28,8 @@ const (
 
 // reserve takes n recipients outside the domain from the budgets of the sender, for this transaction. A refusal takes nothing.
 func (s *session) reserve(tx *transaction, n int) error {
-	if n == 0 {
-		return nil
+	if _, waits := tx.who.(waiting); n == 0 || waits {
+		return nil // who waits has nothing to spend yet
 	}
 	if err := s.spend(tx, n); err != nil {
 		return err

@@ -59,6 +59,7 @@ type Grants interface {
 	Why(ctx context.Context, p guard.Place, account store.AccountID) (guard.NoGrant, error)
 	Spend(ctx context.Context, id store.GrantID, n int) (ok bool, err error)
 	Refund(ctx context.Context, id store.GrantID, n int) error
+	Await(ctx context.Context, p guard.Place, account store.AccountID, mailbox string, present func() bool) (store.Grant, bool, error)
 }
 
 // Sending is what the service needs of the budgets: *guard.Sending.

@@ -151,7 +151,7 @@ func (s *session) mail(from string, opts *gosmtp.MailOptions) error {
 			return err
 		}
 	}
-	who, err := s.decide(reversePath, settings)
+	who, err := s.decide(reversePath, opts.Size, settings)
 	if err != nil {
 		return err
 	}
@@ -187,6 +187,9 @@ func (s *session) rcpt(to string, opts *gosmtp.RcptOptions) error {
 	case tx == nil:
 		return refuse(refusal.TransactionMissing)
 	case len(tx.addresses) >= tx.settings.Recipients:
+		return tooManyRecipients()
+	}
+	if _, ok := tx.who.(waiting); ok && len(tx.addresses) >= maxWaitRecipients {
 		return tooManyRecipients()
 	}
 	addr, err := parsePath(to, tx.utf8, refusal.RecipientSyntax)
@@ -363,6 +366,12 @@ func (s *session) take(r io.Reader) (store.MessageID, error) {
 		return 0, refuse(refusal.TransactionEmpty)
 	}
 	s.wire.beginTransfer()
+	if who, ok := tx.who.(waiting); ok {
+		var err error
+		if r, err = s.await(tx, who, r); err != nil {
+			return 0, err
+		}
+	}
 	return s.receive(tx, r)
 }
 

@@ -17,6 +17,7 @@ const (
 	RelayOtherFamily    Name = "relay-other-family"
 	RelayShared         Name = "relay-shared-address"
 	RelayUnknownSender  Name = "relay-unknown-sender"
+	RelayCheckFirst     Name = "relay-check-first"
 	RelayMailboxLimit   Name = "relay-mailbox-limit"
 	RelayMailboxHour    Name = "relay-mailbox-hourly-limit"
 	RelayOctets         Name = "relay-mailbox-octets"

@@ -88,6 +88,12 @@ var rows = [...]Refusal{
 		Cure:  "Set the device's sender to an existing address of this domain, or turn on its SMTP login.",
 	},
 	{
+		Name:  RelayCheckFirst,
+		SMTP:  SMTP{450, [3]int{4, 7, 1}, `Relaying denied for {remote}: check mail for {mailbox}, then send again, or turn on "My server requires authentication"{help}`},
+		Cause: "A message came without a login, and its mailbox's mail was not fetched from the same network address within two minutes (send_then_check).",
+		Cure:  `Send again, now that mail was fetched; better, turn on "My server requires authentication".`,
+	},
+	{
 		Name:  RelayMailboxLimit,
 		SMTP:  SMTP{450, [3]int{4, 7, 1}, "Try again in {wait}: this mailbox has named as many recipients as it may in a day{help}"},
 		Cause: "The mailbox sent to as many recipients outside the domain as daily_recipients allows.",
