@@ -209,6 +209,12 @@ func (c *Conduct) home(ctx context.Context, now time.Time, id store.AccountID, r
 	return len(known) > 0 && !now.Before(known[0].First.Add(KnownAfter)), err
 }
 
+// ownNetwork reports whether an address is in a network that a mailbox has long been used from, young or not.
+func (c *Conduct) ownNetwork(ctx context.Context, id store.AccountID, remote netip.Addr) bool {
+	known, err := c.known(ctx, id, store.HabitNetwork, HabitNetwork(remote).String())
+	return err == nil && len(known) > 0 && !c.o.Now().Before(known[0].First.Add(KnownAfter))
+}
+
 // strangers are the names of the recipients to whom a mailbox has not written.
 func (c *Conduct) strangers(ctx context.Context, id store.AccountID, recipients []mailaddr.Address) ([]string, error) {
 	names := make([]string, len(recipients))

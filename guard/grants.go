@@ -197,10 +197,14 @@ func (g *Grants) give(ctx context.Context, p Place, account store.AccountID, ver
 	if a.ID != account || a.Suspended || a.CredentialVersion != version {
 		return store.Grant{}, withheldChanged, nil
 	}
-	grant, err = g.o.Grants.OpenGrant(ctx, t.now, store.GrantRequest{
+	request := store.GrantRequest{
 		Account: account, Network: t.network, CredentialVersion: version,
 		Window: GrantWindow, Longest: GrantLongest, Recipients: GrantRecipients, MostLive: MaxLiveGrants,
-	})
+	}
+	grant, err = g.o.Grants.OpenGrant(ctx, t.now, request)
+	if errors.Is(err, store.ErrBound) && g.displace(ctx, t, account) {
+		grant, err = g.o.Grants.OpenGrant(ctx, t.now, request)
+	}
 	switch {
 	case errors.Is(err, store.ErrBound):
 		return store.Grant{}, withheldMany, nil
@@ -208,6 +212,32 @@ func (g *Grants) give(ctx context.Context, p Place, account store.AccountID, ver
 		return store.Grant{}, withheldChanged, nil
 	}
 	return grant, "", err
+}
+
+// displace ends one live grant of a mailbox that is for a network which is not its own, for a login from one that is: who farms grants with a
+// stolen password must not keep the owner from sending. It reports whether there was one.
+func (g *Grants) displace(ctx context.Context, t terms, account store.AccountID) bool {
+	if g.o.Conduct == nil || !g.o.Conduct.ownNetwork(ctx, account, t.remote) {
+		return false
+	}
+	done := false
+	err := g.each(ctx, store.GrantFilter{Account: account, LiveAt: t.now}, func(page []store.Grant) error {
+		for _, grant := range page {
+			if done || g.o.Conduct.ownNetwork(ctx, account, grant.Network.Addr()) {
+				continue
+			}
+			revoked, err := g.o.Grants.RevokeGrants(ctx, t.now, store.GrantDisplaced, grant.ID)
+			if err != nil {
+				return err
+			}
+			done = len(revoked) > 0
+		}
+		return nil
+	})
+	if err != nil {
+		g.o.Logger.Error("no grant made room for the owner's", "id", uint64(account), "err", err)
+	}
+	return done
 }
 
 // Live returns the grants of some accounts that are good for a client now, in order of id: POP before SMTP and outgoing mail are on,

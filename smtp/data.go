@@ -14,6 +14,7 @@ import (
 
 	gosmtp "github.com/emersion/go-smtp"
 
+	"latchkey/guard"
 	"latchkey/internal/mailaddr"
 	"latchkey/internal/message"
 	"latchkey/internal/refusal"
@@ -127,7 +128,8 @@ func (s *session) count(tx *transaction) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), refundTime)
 	defer cancel()
 	day, way := store.DayOf(s.srv.opts.Now()), tx.who.way()
-	figures := []string{store.SentFromAddress(way, s.remote)}
+	// One client of IPv6 has many addresses, and a day a bounded number of figures.
+	figures := []string{store.SentFromAddress(way, guard.Prefix(s.remote).Addr())}
 	if id := tx.who.account(); id != 0 {
 		figures = append(figures, store.SentByMailbox(way, id))
 	}

@@ -117,7 +117,7 @@ const (
 )
 
 // SentByMailbox names the daily figure of messages that a mailbox sent out of the domain in a way; SentFromAddress that of the client's
-// address. Both are counted for each message that was accepted and has a recipient outside.
+// address, of IPv6 that of its /64. Both are counted for each message that was accepted and has a recipient outside.
 func SentByMailbox(way SentWay, id AccountID) string {
 	return fmt.Sprintf("sent/%s/mailbox/%d", way, id)
 }
