@@ -138,6 +138,8 @@ const (
 	// FigureFailed: deliveries that were given up. FigureRefused: recipients that were refused because they do not exist.
 	FigureFailed  SendingFigure = "failed"
 	FigureRefused SendingFigure = "refused"
+	// FigureComplaints: what others complained of, as somebody noted.
+	FigureComplaints SendingFigure = "complaints"
 	// FigureForgiven: failed and refused ones that were looked at when mail was released, and count no more against the mailbox.
 	FigureForgiven SendingFigure = "forgiven"
 )
