@@ -269,8 +269,8 @@ type accused struct {
 	named, failed, complaints, weight int64
 }
 
-// weigh is how much speaks against a mailbox: a complaint is worth many recipients, a failure some.
-func weigh(named, failed, complaints int64) int64 { return named + 5*failed + 50*complaints }
+// Against is how much speaks against a mailbox: a complaint is worth many recipients, a failure some.
+func Against(named, failed, complaints int64) int64 { return named + 5*failed + 50*complaints }
 
 // suspect finds the mailbox with most of what speaks against any, if it has the greater part of it. The zero value is nobody.
 func (r *Reputation) suspect(ctx context.Context, now time.Time) (accused, error) {
@@ -322,7 +322,7 @@ func (r *Reputation) against(ctx context.Context, now time.Time, a store.Account
 			*f.sum += f.sign * n
 		}
 	}
-	s.weight = weigh(s.named, s.failed, s.complaints)
+	s.weight = Against(s.named, s.failed, s.complaints)
 	return s, nil
 }
 

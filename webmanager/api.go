@@ -62,6 +62,8 @@ type Options struct {
 	Hasher Hasher
 	// Conduct is that of the running server; nil: there is none.
 	Conduct *guard.Conduct
+	// Reputation is that of the running server; nil: there is none.
+	Reputation Reputation
 	// Logger gets causes that no client sees; nil discards them.
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
@@ -77,8 +79,10 @@ type API struct {
 	log     *slog.Logger
 	now     func() time.Time
 	conduct *guard.Conduct
-	version Version
-	mux     *http.ServeMux
+	// reputation is nil where no server runs.
+	reputation Reputation
+	version    Version
+	mux        *http.ServeMux
 	// Bounds of backups, smaller in tests.
 	maxManifest int64
 	backupStall time.Duration
@@ -88,7 +92,7 @@ type API struct {
 func New(o Options) *API {
 	a := &API{
 		store: o.Store, hasher: o.Hasher, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux(),
-		maxManifest: MaxManifestSize, backupStall: backupStall, conduct: newConduct(o),
+		maxManifest: MaxManifestSize, backupStall: backupStall, conduct: newConduct(o), reputation: o.Reputation,
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -109,33 +113,35 @@ func New(o Options) *API {
 // routes is the table of paths.
 func (a *API) routes() map[string]func(*http.Request) (any, error) {
 	return map[string]func(*http.Request) (any, error){
-		"GET /v1/version":                  a.showVersion,
-		"GET /v1/accounts":                 a.listAccounts,
-		"POST /v1/accounts":                a.addAccount,
-		"GET /v1/accounts/{name}":          a.showAccount,
-		"PATCH /v1/accounts/{name}":        a.changeAccount,
-		"PUT /v1/accounts/{name}/password": a.setPassword,
-		"DELETE /v1/accounts/{name}":       a.removeAccount,
-		"POST /v1/accounts/{name}/release": a.releaseSender,
-		"POST /v1/accounts/{name}/purge":   a.purgeAccount,
-		"GET /v1/holds":                    a.listHolds,
-		"GET /v1/usage":                    a.showUsage,
-		"GET /v1/aliases":                  a.listAliases,
-		"PUT /v1/aliases/{name}":           a.putAlias,
-		"DELETE /v1/aliases/{name}":        a.removeAlias,
-		"GET /v1/settings":                 a.showSettings,
-		"PATCH /v1/settings":               a.changeSettings,
-		"POST /v1/settings/preview":        a.previewSettings,
-		"GET /v1/grants":                   a.listGrants,
-		"POST /v1/grants/revoke":           a.revokeGrants,
-		"GET /v1/clients":                  a.listClients,
-		"GET /v1/queue":                    a.listQueue,
-		"GET /v1/queue/{id}":               a.showJob,
-		"GET /v1/trail":                    a.trail,
-		"GET /v1/check":                    a.check,
-		"POST /v1/compact":                 a.compact,
-		"GET /v1/metrics":                  a.showMetrics,
-		"GET /v1/audit":                    a.listAudit,
+		"GET /v1/version":                     a.showVersion,
+		"GET /v1/accounts":                    a.listAccounts,
+		"POST /v1/accounts":                   a.addAccount,
+		"GET /v1/accounts/{name}":             a.showAccount,
+		"PATCH /v1/accounts/{name}":           a.changeAccount,
+		"PUT /v1/accounts/{name}/password":    a.setPassword,
+		"DELETE /v1/accounts/{name}":          a.removeAccount,
+		"POST /v1/accounts/{name}/release":    a.releaseSender,
+		"POST /v1/accounts/{name}/purge":      a.purgeAccount,
+		"GET /v1/holds":                       a.listHolds,
+		"GET /v1/reputation":                  a.showReputation,
+		"POST /v1/accounts/{name}/complaints": a.noteComplaint,
+		"GET /v1/usage":                       a.showUsage,
+		"GET /v1/aliases":                     a.listAliases,
+		"PUT /v1/aliases/{name}":              a.putAlias,
+		"DELETE /v1/aliases/{name}":           a.removeAlias,
+		"GET /v1/settings":                    a.showSettings,
+		"PATCH /v1/settings":                  a.changeSettings,
+		"POST /v1/settings/preview":           a.previewSettings,
+		"GET /v1/grants":                      a.listGrants,
+		"POST /v1/grants/revoke":              a.revokeGrants,
+		"GET /v1/clients":                     a.listClients,
+		"GET /v1/queue":                       a.listQueue,
+		"GET /v1/queue/{id}":                  a.showJob,
+		"GET /v1/trail":                       a.trail,
+		"GET /v1/check":                       a.check,
+		"POST /v1/compact":                    a.compact,
+		"GET /v1/metrics":                     a.showMetrics,
+		"GET /v1/audit":                       a.listAudit,
 		"/": func(*http.Request) (any, error) {
 			return nil, &Error{Code: CodeNotFound, Message: "there is no such path, or not with this method"}
 		},

@@ -117,6 +117,7 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 	running.Go(func() { p.expirer.Run(ending) })
 	running.Go(func() { p.clients.Run(ending) })
 	running.Go(func() { p.conduct.Run(ending) })
+	running.Go(func() { p.reputation.Run(ending) })
 	err := ready()
 	if err == nil {
 		select {

@@ -13,6 +13,7 @@ import (
 	"latchkey/config"
 	"latchkey/guard"
 	"latchkey/internal/mailaddr"
+	"latchkey/internal/resolver"
 	"latchkey/pop3/maildrop"
 	"latchkey/relay"
 	"latchkey/store"
@@ -30,6 +31,7 @@ type process struct {
 	expirer     *maildrop.Expirer
 	clients     *maildrop.Inventory
 	conduct     *guard.Conduct
+	reputation  *guard.Reputation
 	api         *webmanager.API
 	control     *webmanager.Control
 }
@@ -73,12 +75,19 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 		p.release()
 		return nil, err
 	}
-	if p.runner, err = newRunner(c, st, p, log, now); err != nil {
+	names, err := resolver.New(resolver.Options{Servers: c.Relay.Nameservers, Now: now, Logger: log})
+	if err == nil {
+		p.runner, err = newRunner(c, st, names, p, log, now)
+	} else {
+		err = fmt.Errorf("relay.nameservers: %w", err)
+	}
+	if err != nil {
 		p.release()
 		return nil, err
 	}
+	p.reputation = newReputation(c, st, names, p.conduct, log, now)
 	p.expirer = &maildrop.Expirer{Store: st, Now: now, Logger: log}
-	p.api = newAPI(st, authenticator, p.conduct, log, now)
+	p.api = newAPI(st, authenticator, p, log, now)
 	if p.control, err = webmanager.ListenControl(c.Data, p.api, log); err != nil {
 		p.release()
 		return nil, fmt.Errorf("management socket: %w", err)
@@ -100,12 +109,15 @@ func newAuthenticator(st store.Store, guesses auth.Guesses, log *slog.Logger, no
 	})
 }
 
-func newAPI(
-	st store.Store, authenticator *auth.Authenticator, conduct *guard.Conduct, log *slog.Logger, now func() time.Time,
-) *webmanager.API {
-	return webmanager.New(webmanager.Options{
-		Store: st, Hasher: authenticator, Conduct: conduct, Logger: log, Now: now, Version: buildVersion(), Go: runtime.Version(),
-	})
+// newAPI makes the API of a process, or of a command while none runs (nil).
+func newAPI(st store.Store, authenticator *auth.Authenticator, p *process, log *slog.Logger, now func() time.Time) *webmanager.API {
+	o := webmanager.Options{
+		Store: st, Hasher: authenticator, Logger: log, Now: now, Version: buildVersion(), Go: runtime.Version(),
+	}
+	if p != nil {
+		o.Conduct, o.Reputation = p.conduct, p.reputation
+	}
+	return webmanager.New(o)
 }
 
 // hostname is the configured name, else the machine's, else the domain's.
