@@ -210,8 +210,9 @@ func TestHoldAndLift(t *testing.T) {
 			t.Errorf("from %s: held for %q, want %q", tt.from, hold, tt.want)
 		}
 	}
-	if first := l.c.Seen(t.Context(), l.id, bot); !first {
-		t.Error("a network on hold became one of the mailbox's")
+	l.c.Seen(t.Context(), l.id, bot)
+	if known, err := l.c.known(t.Context(), l.id, store.HabitNetwork, HabitNetwork(bot).String()); err != nil || len(known) != 0 {
+		t.Errorf("a network on hold became one of the mailbox's: %+v, %v", known, err)
 	}
 	networks, err := l.c.Lift(t.Context(), l.id)
 	l.must(err)
