@@ -120,6 +120,8 @@ type Outgoing struct {
 	Recipients []mailaddr.Address
 	// NewRecipients is how many recipients may be new to the mailbox a day.
 	NewRecipients int
+	// Free mail is held only if somebody said so, whatever it is like. What it shows of the mailbox's habits is kept all the same.
+	Free bool
 }
 
 // Opinion is what Judge thinks of a message. Exactly one of Took and GaveUp is to be called on it.
@@ -173,6 +175,10 @@ func (c *Conduct) facts(ctx context.Context, o *Opinion) (f JumpFacts, err error
 	f.Held = slices.ContainsFunc(held, func(h store.Habit) bool { return h.Name == network || h.Name == everywhere })
 	if o.strangers, err = c.strangers(ctx, id, o.m.Recipients); err != nil {
 		return f, err
+	}
+	if o.m.Free {
+		f.Known = true
+		return f, nil
 	}
 	if f.Named, f.Failed, err = c.recent(ctx, now, id); err != nil {
 		return f, err

@@ -275,6 +275,27 @@ func TestRow7Failures(t *testing.T) {
 	}
 }
 
+// TestFree: where the owner of the domain wants no holds, nothing is held but what somebody put on hold.
+func TestFree(t *testing.T) {
+	l := newLab(t)
+	free := func(n int) HoldReason {
+		o, err := l.c.Judge(t.Context(), Outgoing{Account: l.id, Remote: bot, Recipients: people("x", n), NewRecipients: 1, Free: true})
+		l.must(err)
+		o.Took(t.Context())
+		return o.Hold
+	}
+	for range 100 {
+		l.c.Failed(t.Context(), l.id)
+	}
+	if hold := free(500); hold != "" {
+		t.Errorf("held for %q", hold)
+	}
+	l.must(l.c.HoldAll(t.Context(), l.id, HoldByOperator))
+	if hold := free(1); hold != HoldNetwork {
+		t.Errorf("on hold: held for %q", hold)
+	}
+}
+
 // TestJudgeTakesNothing: of what is held or given up, nothing counts as sent to anybody.
 func TestJudgeTakesNothing(t *testing.T) {
 	l := newLab(t)

@@ -170,6 +170,7 @@ func (s *session) judged(tx *transaction) (*guard.Opinion, error) {
 	}
 	return s.srv.opts.Conduct.Judge(s.ctx, guard.Outgoing{
 		Account: tx.who.account(), Remote: s.remote, Recipients: slices.Collect(maps.Keys(tx.remotes)), NewRecipients: tx.settings.NewRecipients,
+		Free: !tx.settings.HoldJumps,
 	})
 }
 

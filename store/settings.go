@@ -90,6 +90,9 @@ type Settings struct {
 	// NewRecipients is how many recipients outside the domain to whom it has not written before one mailbox may name a day; mail beyond is put
 	// on hold.
 	NewRecipients int `json:"new_recipients"`
+	// HoldJumps puts mail of a mailbox that sends otherwise than usual on hold, NewRecipients among the signs. Off, only what somebody put on hold
+	// stays so.
+	HoldJumps bool `json:"hold_jumps"`
 	// DailyOctets is how much one mailbox may send out of the domain a day, in octets, a message counted for each recipient; 0 is no bound.
 	DailyOctets int64 `json:"daily_octets"`
 	// GrantNotices tells the owner of a mailbox of grants from networks that are new to it.
@@ -108,7 +111,7 @@ func DefaultSettings(domain string) Settings {
 		Domain: domain, MessageSize: 50 << 20, Recipients: 1000, AuthOnMX: true, OutgoingMail: true,
 		RequireAuth: true, TrustedRecipients: 100, POPBeforeSMTP: true, GrantIPv6Bits: 64, DailyRecipients: 2000,
 		HourlyRecipients: 500, DomainDailyRecipients: 20_000, DomainHourlyRecipients: 5000, NewRecipients: 200, DailyOctets: 4 << 30,
-		GrantNotices: true,
+		HoldJumps: true, GrantNotices: true,
 	}
 }
 

@@ -25,6 +25,7 @@ func loosensBudgets(before, after store.Settings) bool {
 	return after.DailyRecipients > before.DailyRecipients ||
 		after.HourlyRecipients > before.HourlyRecipients ||
 		after.NewRecipients > before.NewRecipients ||
+		before.HoldJumps && !after.HoldJumps ||
 		after.DomainDailyRecipients > before.DomainDailyRecipients ||
 		after.DomainHourlyRecipients > before.DomainHourlyRecipients ||
 		before.DailyOctets > 0 && (after.DailyOctets == 0 || after.DailyOctets > before.DailyOctets)

@@ -78,6 +78,7 @@ func TestLoosens(t *testing.T) {
 		{"budget of a mailbox", nothing, func(s *store.Settings) { s.DailyRecipients++ }, true, false},
 		{"hour of a mailbox", nothing, func(s *store.Settings) { s.HourlyRecipients++ }, true, false},
 		{"new recipients", nothing, func(s *store.Settings) { s.NewRecipients++ }, true, false},
+		{"no holds", nothing, func(s *store.Settings) { s.HoldJumps = false }, true, false},
 		{"day of the domain", nothing, func(s *store.Settings) { s.DomainDailyRecipients++ }, true, false},
 		{"hour of the domain", nothing, func(s *store.Settings) { s.DomainHourlyRecipients++ }, true, false},
 		{"octets", nothing, func(s *store.Settings) { s.DailyOctets++ }, true, false},

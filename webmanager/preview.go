@@ -321,6 +321,12 @@ func (t *teller) budgets() {
 			t.say(b.text, count(int64(b.is), "recipient", "recipients"), b.was)
 		}
 	}
+	switch {
+	case t.before.HoldJumps && !t.after.HoldJumps:
+		t.say("whoever has a mailbox's password can send from anywhere to anybody, as far as its budgets go; mail that is on hold stays so")
+	case !t.before.HoldJumps && t.after.HoldJumps:
+		t.say("mail of a mailbox that sends otherwise than usual is put on hold, and its owner is told")
+	}
 	switch was, is := t.before.DailyOctets, t.after.DailyOctets; {
 	case was == is:
 	case is == 0:

@@ -76,6 +76,8 @@ func Settings() []Setting {
 			func(s *store.Settings, n int64) { s.HourlyRecipients = int(n) }, func(s store.Settings) int64 { return int64(s.HourlyRecipients) }),
 		numberSetting("new_recipients", "most recipients that a mailbox has not written to before, a day; mail to more is put on hold",
 			func(s *store.Settings, n int64) { s.NewRecipients = int(n) }, func(s store.Settings) int64 { return int64(s.NewRecipients) }),
+		boolSetting("hold_jumps", "put mail of a mailbox on hold when it sends otherwise than usual: from new networks, to many new recipients, or to many that fail",
+			func(s *store.Settings) *bool { return &s.HoldJumps }),
 		numberSetting("daily_octets", "most octets that one mailbox sends to other domains, a day, counted for each recipient; 0: no bound",
 			func(s *store.Settings, n int64) { s.DailyOctets = n }, func(s store.Settings) int64 { return s.DailyOctets }),
 		numberSetting("domain_daily_recipients", "most recipients at other domains of all senders together, a day",
