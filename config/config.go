@@ -18,6 +18,8 @@ type Config struct {
 	// Proxies are what connections come through that hide their clients.
 	Proxies []netip.Prefix
 	Relay   Relay
+	// Reputation watches over the addresses from which mail leaves.
+	Reputation Reputation
 }
 
 // Listen holds the addresses of each door; a door without addresses stays shut.

@@ -57,7 +57,7 @@ func (k Key) Env() string { return EnvPrefix + strings.ToUpper(strings.ReplaceAl
 
 // Keys returns the table of everything that can be configured.
 func Keys() []Key {
-	return append(serverKeys(), outgoingKeys()...)
+	return append(append(serverKeys(), outgoingKeys()...), reputationKeys()...)
 }
 
 func serverKeys() []Key {

@@ -28,7 +28,7 @@ func (s *session) facts(reversePath mailaddr.Address, settings store.Settings) r
 
 // decide says who the sender of a transaction is. Kinds are asked in the order authenticated (which is final: who has logged in is
 // nobody else), granted, trusted, anonymous; the first one that may use the reverse-path is it.
-func (s *session) decide(reversePath mailaddr.Address, settings store.Settings) (sender, error) {
+func (s *session) decide(reversePath mailaddr.Address, size int64, settings store.Settings) (sender, error) {
 	if who, ok := s.who.(authenticated); ok {
 		if err := s.current(who); err != nil {
 			return nil, err
@@ -54,7 +54,7 @@ func (s *session) decide(reversePath mailaddr.Address, settings store.Settings) 
 	if r == nil {
 		return anonymous{}, nil
 	}
-	return nil, s.unproved(r, reversePath, settings, stands)
+	return s.unproved(r, reversePath, size, settings, stands)
 }
 
 // may is authorizeSender with the facts of the refusal.
@@ -159,18 +159,20 @@ func (s *session) trustedAs(reversePath mailaddr.Address, settings store.Setting
 }
 
 // unproved completes the refusal of an anonymous sender who uses our own domain: with the cure, which depends on what is known of the
-// client's address. An address that does not exist is answered like one that nobody fetched mail for.
-func (s *session) unproved(r *refused, reversePath mailaddr.Address, settings store.Settings, inTrusted bool) error {
+// client's address; or lets it wait for a grant. An address that does not exist is answered like one that nobody fetched mail for.
+func (s *session) unproved(
+	r *refused, reversePath mailaddr.Address, size int64, settings store.Settings, inTrusted bool,
+) (sender, error) {
 	f := s.facts(reversePath, settings)
 	switch {
 	case reversePath.Domain() != settings.Domain || s.srv.opts.Grants == nil && !inTrusted:
-		return r.with(f)
+		return nil, r.with(f)
 	case inTrusted:
-		return refuse(refusal.RelayUnknownSender).with(f)
+		return nil, refuse(refusal.RelayUnknownSender).with(f)
 	}
 	route, err := s.ownRoute(s.ctx, reversePath, settings.Domain)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var account store.AccountID
 	if len(route.Local) == 1 && len(route.Remote) == 0 {
@@ -178,9 +180,12 @@ func (s *session) unproved(r *refused, reversePath mailaddr.Address, settings st
 	}
 	why, err := s.srv.opts.Grants.Why(s.ctx, s.place(), account)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return refuse(withoutGrant(why, s.srv.opts.Door)).with(f)
+	if mayWait(why, size, settings) {
+		return waiting{address: reversePath, owner: account}, nil
+	}
+	return nil, refuse(withoutGrant(why, s.srv.opts.Door)).with(f)
 }
 
 // moment is when a sender is asked again.
@@ -206,6 +211,10 @@ func (s *session) still(tx *transaction, when moment) error {
 			return err
 		}
 		return refuse(withoutGrant(why, s.srv.opts.Door)).with(s.facts(tx.reversePath, tx.settings))
+	case waiting:
+		if when == atCommit { // it has not become granted
+			return refuse(refusal.RelayCheckFirst).with(s.facts(tx.reversePath, tx.settings))
+		}
 	case trusted:
 		settings, err := s.srv.opts.Store.Settings(s.ctx)
 		if err != nil {

@@ -61,16 +61,13 @@ type Grants interface {
 	Why(ctx context.Context, p guard.Place, account store.AccountID) (guard.NoGrant, error)
 	Spend(ctx context.Context, id store.GrantID, n int) (ok bool, err error)
 	Refund(ctx context.Context, id store.GrantID, n int) error
+	Await(ctx context.Context, p guard.Place, account store.AccountID, mailbox string, present func() bool) (store.Grant, bool, error)
 }
 
 // Sending is what the service needs of the budgets: *guard.Sending.
 type Sending interface {
-	Mailbox(ctx context.Context, account store.AccountID, n, perDay int) (ok bool, retryAfter time.Duration, err error)
-	RefundMailbox(ctx context.Context, account store.AccountID, n, perDay int) error
-	Address(ctx context.Context, remote netip.Addr, n, perHour int) (ok bool, retryAfter time.Duration, err error)
-	RefundAddress(ctx context.Context, remote netip.Addr, n, perHour int) error
-	Device(ctx context.Context, device store.DeviceID, n, perDay int) (ok bool, retryAfter time.Duration, err error)
-	RefundDevice(ctx context.Context, device store.DeviceID, n, perDay int) error
+	Take(ctx context.Context, b guard.Budget, n int64) (ok bool, retryAfter time.Duration, err error)
+	Give(ctx context.Context, b guard.Budget, n int64) error
 }
 
 // Strangers counts over all connections what clients without a login do: *guard.Strangers.
@@ -79,6 +76,12 @@ type Strangers interface {
 	Asked(now time.Time, remote netip.Addr) guard.Ask
 	Accepted(now time.Time, remote netip.Addr, n int)
 	Blocked(now time.Time, remote netip.Addr) (until time.Time, blocked bool)
+}
+
+// Conduct is what the service needs to know of how a mailbox usually sends: *guard.Conduct.
+type Conduct interface {
+	Judge(ctx context.Context, m guard.Outgoing) (*guard.Opinion, error)
+	Refused(ctx context.Context, account store.AccountID)
 }
 
 // Hosts is what the service needs to know of addresses: *guard.Hosts.
@@ -119,6 +122,8 @@ type Options struct {
 	Auth        Authenticator
 	// Sending counts recipients outside the domain; nil: nobody sends there.
 	Sending Sending
+	// Conduct puts mail on hold; nil: none is.
+	Conduct Conduct
 	// Grants are those of POP before SMTP; nil: there are none.
 	Grants Grants
 	// Hosts knows which addresses are a client's own; nil: none, so that no network is trusted.

@@ -153,7 +153,7 @@ func (s *session) mail(from string, opts *gosmtp.MailOptions) error {
 			return err
 		}
 	}
-	who, err := s.decide(reversePath, settings)
+	who, err := s.decide(reversePath, opts.Size, settings)
 	if err != nil {
 		return err
 	}
@@ -190,6 +190,9 @@ func (s *session) rcpt(to string, opts *gosmtp.RcptOptions) error {
 	case tx == nil:
 		return refuse(refusal.TransactionMissing)
 	case len(tx.addresses) >= tx.settings.Recipients:
+		return tooManyRecipients()
+	}
+	if _, ok := tx.who.(waiting); ok && len(tx.addresses) >= maxWaitRecipients {
 		return tooManyRecipients()
 	}
 	addr, err := parsePath(to, tx.utf8, refusal.RecipientSyntax)
@@ -238,6 +241,9 @@ func (s *session) authorizeRcpt(tx *transaction, addr mailaddr.Address, route st
 // near one, in a trusted network, is a stranger here.
 func (s *session) unknownRecipient(tx *transaction, cause error) error {
 	if way := tx.who.way(); way == store.SentAuth || way == store.SentGrant {
+		if s.srv.opts.Conduct != nil {
+			s.srv.opts.Conduct.Refused(s.ctx, tx.who.account())
+		}
 		return cause
 	}
 	s.unknown++
@@ -371,6 +377,12 @@ func (s *session) take(r io.Reader) (store.MessageID, error) {
 		return 0, refuse(refusal.TransactionEmpty)
 	}
 	s.wire.beginTransfer()
+	if who, ok := tx.who.(waiting); ok {
+		var err error
+		if r, err = s.await(tx, who, r); err != nil {
+			return 0, err
+		}
+	}
 	return s.receive(tx, r)
 }
 

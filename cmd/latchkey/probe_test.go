@@ -126,7 +126,9 @@ func (s *testServer) setAll(n int) store.Settings {
 	}
 	s.do("PATCH", "/v1/settings", map[string]any{
 		"require_auth": on(0), "pop_before_smtp": on(1), "outgoing_mail": on(2), "auth_on_mx": !on(3), "trusted_networks": networks,
-		"trusted_recipients": store.MaxRecipientBudget, "daily_recipients": store.MaxRecipientBudget, "confirm": s.domain,
+		"trusted_recipients": store.MaxRecipientBudget, "daily_recipients": store.MaxRecipientBudget, "hold_jumps": false,
+		"hourly_recipients": store.MaxRecipientBudget, "domain_hourly_recipients": store.MaxRecipientBudget,
+		"domain_daily_recipients": store.MaxRecipientBudget, "confirm": s.domain,
 	}, nil)
 	var settings store.Settings
 	s.do("GET", "/v1/settings", nil, &settings)

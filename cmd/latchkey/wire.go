@@ -13,6 +13,7 @@ import (
 	"latchkey/config"
 	"latchkey/guard"
 	"latchkey/internal/mailaddr"
+	"latchkey/internal/resolver"
 	"latchkey/pop3/maildrop"
 	"latchkey/relay"
 	"latchkey/store"
@@ -32,6 +33,8 @@ type process struct {
 	logins      *guard.Logins
 	stale       *guard.StaleDevices
 	bans        *guard.BanKeeper
+	conduct     *guard.Conduct
+	reputation  *guard.Reputation
 	api         *webmanager.API
 	control     *webmanager.Control
 }
@@ -59,7 +62,12 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	}
 	p := &process{log: log, domain: settings.Domain, hostname: hostname(c, settings.Domain), clients: maildrop.NewInventory(st, log)}
 	hosts := guard.NewHosts(guard.HostsOptions{Proxies: c.Proxies, Now: now, Logger: log})
-	grants := guard.NewGrants(guard.GrantOptions{Grants: st, Accounts: st, Settings: st, Hosts: hosts, Devices: st, Now: now, Logger: log})
+	p.conduct = guard.NewConduct(guard.ConductOptions{
+		Store: st, Notices: &webmanager.Notices{Store: st, Now: now, Logger: log}, Now: now, Logger: log,
+	})
+	grants := guard.NewGrants(guard.GrantOptions{
+		Grants: st, Accounts: st, Settings: st, Hosts: hosts, Devices: st, Conduct: p.conduct, Now: now, Logger: log,
+	})
 	logins := guard.NewLogins(guard.LoginLimits{})
 	p.logins = logins
 	p.stale = guard.NewStaleDevices(func(ctx context.Context, d guard.StaleDevice) error {
@@ -79,12 +87,19 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 		p.release()
 		return nil, err
 	}
-	if p.runner, err = newRunner(c, st, p, log, now); err != nil {
+	names, err := resolver.New(resolver.Options{Servers: c.Relay.Nameservers, Now: now, Logger: log})
+	if err == nil {
+		p.runner, err = newRunner(c, st, names, p, log, now)
+	} else {
+		err = fmt.Errorf("relay.nameservers: %w", err)
+	}
+	if err != nil {
 		p.release()
 		return nil, err
 	}
+	p.reputation = newReputation(c, st, names, p.conduct, log, now)
 	p.expirer = &maildrop.Expirer{Store: st, Now: now, Logger: log}
-	p.api = newAPI(st, authenticator, &guard.BanDesk{Logins: logins, Keeper: p.bans, Strangers: strangers}, log, now)
+	p.api = newAPI(st, authenticator, &guard.BanDesk{Logins: logins, Keeper: p.bans, Strangers: strangers}, p, log, now)
 	if p.control, err = webmanager.ListenControl(c.Data, p.api, log); err != nil {
 		p.release()
 		return nil, fmt.Errorf("management socket: %w", err)
@@ -108,13 +123,17 @@ func newAuthenticator(
 	})
 }
 
-// newAPI makes the management API; bans is nil where they cannot be read.
+// newAPI makes the management API of a process, or of a command while none runs (nil); bans is nil where they cannot be read.
 func newAPI(
-	st store.Store, authenticator *auth.Authenticator, bans webmanager.Bans, log *slog.Logger, now func() time.Time,
+	st store.Store, authenticator *auth.Authenticator, bans webmanager.Bans, p *process, log *slog.Logger, now func() time.Time,
 ) *webmanager.API {
-	return webmanager.New(webmanager.Options{
+	o := webmanager.Options{
 		Store: st, Hasher: authenticator, Bans: bans, Logger: log, Now: now, Version: buildVersion(), Go: runtime.Version(),
-	})
+	}
+	if p != nil {
+		o.Conduct, o.Reputation = p.conduct, p.reputation
+	}
+	return webmanager.New(o)
 }
 
 // hostname is the configured name, else the machine's, else the domain's.
