@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"latchkey/internal/relayprobe"
 	"latchkey/store"
 )
 
@@ -61,6 +62,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// RelayProof runs the relay proof on demand; nil: it cannot be asked for.
+	RelayProof func(context.Context) (relayprobe.Report, error)
 	// Version and Go are told to whoever asks.
 	Version, Go string
 }
@@ -73,6 +76,8 @@ type API struct {
 	now     func() time.Time
 	version Version
 	mux     *http.ServeMux
+	// relayProof is Options.RelayProof.
+	relayProof func(context.Context) (relayprobe.Report, error)
 	// Bounds of backups, smaller in tests.
 	maxManifest int64
 	backupStall time.Duration
@@ -82,7 +87,7 @@ type API struct {
 func New(o Options) *API {
 	a := &API{
 		store: o.Store, hasher: o.Hasher, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux(),
-		maxManifest: MaxManifestSize, backupStall: backupStall,
+		relayProof: o.RelayProof, maxManifest: MaxManifestSize, backupStall: backupStall,
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -120,6 +125,7 @@ func (a *API) routes() map[string]func(*http.Request) (any, error) {
 		"GET /v1/grants":                   a.listGrants,
 		"POST /v1/grants/revoke":           a.revokeGrants,
 		"GET /v1/clients":                  a.listClients,
+		"POST /v1/relay-proof":             a.proveRelay,
 		"GET /v1/queue":                    a.listQueue,
 		"GET /v1/queue/{id}":               a.showJob,
 		"GET /v1/trail":                    a.trail,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -9,9 +10,11 @@ import (
 	"latchkey/auth"
 	"latchkey/config"
 	"latchkey/guard"
+	"latchkey/internal/relayprobe"
 	"latchkey/pop3/maildrop"
 	"latchkey/smtp"
 	"latchkey/store"
+	"latchkey/webmanager"
 )
 
 // opener takes the listening addresses of a process and makes their servers.
@@ -52,6 +55,33 @@ func (o *opener) kinds() []doorKind {
 		{"old_pop3s", c.OldPOP3S, true, true, o.pop},
 		{"old_submission", c.OldSubmission, false, true, o.mail(smtp.Submission)},
 		{"old_smtps", c.OldSMTPS, true, true, o.mail(smtp.Submission)},
+	}
+}
+
+// servesMail reports whether there is a door at which mail is taken.
+func (o *opener) servesMail() bool {
+	c := o.config.Listen
+	return len(c.MX)+len(c.Submission)+len(c.SMTPS)+len(c.OldSubmission)+len(c.OldSMTPS) > 0
+}
+
+// shutMail shuts every door of SMTP for good, because the relay proof failed, and tells postmaster. Mail is still fetched, and what waits in
+// the queue is still sent.
+func (p *process) shutMail(ctx context.Context, st store.Store, report relayprobe.Report, now time.Time) {
+	if p.relays.Swap(true) {
+		return
+	}
+	for _, d := range p.doors {
+		if mail, ok := d.server.(*smtp.Server); ok {
+			p.log.Error("door shut: the relay proof failed", "door", d.name, "address", d.listener.Addr().String(), "fault", report.Fault)
+			if err := mail.Close(); err != nil {
+				p.log.Warn("closing a door", "door", d.name, "err", err)
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	if err := webmanager.TellRelay(ctx, st, report, now); err != nil {
+		p.log.Error("postmaster was not told that the relay proof failed", "err", err)
 	}
 }
 

@@ -167,7 +167,12 @@ func openOffline(ctx context.Context, dir string) (*webmanager.API, io.Closer, e
 		return nil, nil, err
 	}
 	log := slog.New(slog.DiscardHandler) // the command reports; the audit log remembers
-	return newAPI(st, newAuthenticator(st, nil, log, time.Now), log, time.Now), st, nil
+	settings, err := st.Settings(ctx)
+	if err != nil {
+		return nil, nil, errors.Join(err, st.Close())
+	}
+	name := hostname(config.Config{}, settings.Domain)
+	return newAPI(st, newAuthenticator(st, nil, log, time.Now), newProver(st, name, log, time.Now), log, time.Now), st, nil
 }
 
 // buildVersion is what the linker was told, or else what the build information knows.

@@ -7,12 +7,14 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"latchkey/auth"
 	"latchkey/config"
 	"latchkey/guard"
 	"latchkey/internal/mailaddr"
+	"latchkey/internal/relayprobe"
 	"latchkey/pop3/maildrop"
 	"latchkey/relay"
 	"latchkey/store"
@@ -31,6 +33,9 @@ type process struct {
 	clients     *maildrop.Inventory
 	api         *webmanager.API
 	control     *webmanager.Control
+	prover      *prover
+	// relays is set when the relay proof failed: the doors of SMTP are shut then, and stay so.
+	relays atomic.Bool
 }
 
 // door is one listening address with its server.
@@ -63,6 +68,13 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	if err := o.loadCertificate(); err != nil {
 		return nil, err
 	}
+	p.prover = newProver(st, p.hostname, log, now)
+	p.prover.failed = func(ctx context.Context, report relayprobe.Report) { p.shutMail(ctx, st, report, now()) }
+	if o.servesMail() {
+		if err := p.prover.atStart(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := o.open(); err != nil {
 		p.release()
 		return nil, err
@@ -72,7 +84,7 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 		return nil, err
 	}
 	p.expirer = &maildrop.Expirer{Store: st, Now: now, Logger: log}
-	p.api = newAPI(st, authenticator, log, now)
+	p.api = newAPI(st, authenticator, p.prover, log, now)
 	if p.control, err = webmanager.ListenControl(c.Data, p.api, log); err != nil {
 		p.release()
 		return nil, fmt.Errorf("management socket: %w", err)
@@ -94,9 +106,10 @@ func newAuthenticator(st store.Store, guesses auth.Guesses, log *slog.Logger, no
 	})
 }
 
-func newAPI(st store.Store, authenticator *auth.Authenticator, log *slog.Logger, now func() time.Time) *webmanager.API {
+func newAPI(st store.Store, authenticator *auth.Authenticator, prove *prover, log *slog.Logger, now func() time.Time) *webmanager.API {
 	return webmanager.New(webmanager.Options{
 		Store: st, Hasher: authenticator, Logger: log, Now: now, Version: buildVersion(), Go: runtime.Version(),
+		RelayProof: prove.Report,
 	})
 }
 
