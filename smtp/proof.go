@@ -13,7 +13,7 @@ import (
 
 // place is where the client stands.
 func (s *session) place() guard.Place {
-	return guard.Place{Remote: s.remote, Loopback: s.srv.opts.Loopback}
+	return s.at
 }
 
 // facts are what a refusal may say.

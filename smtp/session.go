@@ -38,6 +38,8 @@ type session struct {
 	ctx    context.Context
 	log    *slog.Logger
 	remote netip.Addr
+	// at is where the client stands.
+	at guard.Place
 	// tls is nil in the clear; helo is set when the client greeted with HELO.
 	tls  *tls.ConnectionState
 	helo bool
@@ -88,6 +90,7 @@ func (s *Server) newSession(c *gosmtp.Conn) (gosmtp.Session, error) {
 		return nil, replyFor(errors.New("smtp: connection without a wire"))
 	}
 	n := &session{srv: s, conn: c, wire: w, ctx: w.ctx, remote: guard.RemoteAddr(c.Conn()), who: anonymous{}}
+	n.at = guard.PlaceOf(c.Conn().RemoteAddr(), s.opts.Loopback)
 	n.log = s.log.With(slog.Uint64("conn", s.conns.Add(1)), slog.String("remote", n.remote.String()))
 	if guard.EarlyTalker(w) {
 		n.log = n.log.With(slog.Bool("early_talker", true))

@@ -3,8 +3,12 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
+	"strings"
 	"time"
 
 	"latchkey/auth"
@@ -109,7 +113,7 @@ func (o *opener) loadCertificate() error {
 func (o *opener) open() error {
 	for _, k := range o.kinds() {
 		for _, address := range k.addresses {
-			listener, err := net.Listen("tcp", address)
+			listener, err := listenAt(address)
 			if err != nil {
 				return fmt.Errorf("listen.%s: %w", k.name, err)
 			}
@@ -119,10 +123,44 @@ func (o *opener) open() error {
 	return nil
 }
 
+// socketMode lets the group of the server's user in: the proxy runs as another user.
+const socketMode = 0o660
+
+// listenAt takes an address: host:port, or unix: and the path of a socket. A socket that nobody listens on was left behind, and is replaced.
+func listenAt(address string) (net.Listener, error) {
+	path, unix := strings.CutPrefix(address, config.UnixPrefix)
+	if !unix {
+		return net.Listen("tcp", address)
+	}
+	switch info, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, err
+	case info.Mode().Type() != fs.ModeSocket:
+		return nil, fmt.Errorf("%s is in the way and is no socket", path)
+	default:
+		if conn, err := net.Dial("unix", path); err == nil {
+			_ = conn.Close() // it was only to see whether somebody answers
+			return nil, fmt.Errorf("%s is in use by another process", path)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, socketMode); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
 func (o *opener) pop(k doorKind, l net.Listener) server {
 	options := maildrop.Options{
 		Store: o.store, Auth: o.auth, Grants: o.grants, Loopback: onLoopback(l), Hostname: o.process.hostname, TLSConfig: o.tls,
-		ImplicitTLS: k.implicit, Sniff: o.config.Listen.Sniffs(k.name), Logger: o.process.log, Connections: o.connections(),
+		ImplicitTLS: k.implicit, Sniff: o.config.Listen.Sniffs(k.name), Logger: o.process.log, Connections: o.connections(), Proxies: o.config.Proxies,
 		Implementation: "Latchkey", Delays: o.delays, Locks: o.locks, Now: o.now, Inventory: o.clients, Door: k.name,
 	}
 	if k.old {
@@ -136,7 +174,7 @@ func (o *opener) mail(side smtp.Door) func(doorKind, net.Listener) server {
 		options := smtp.Options{
 			Door: side, Store: o.store, Auth: o.auth, Sending: o.sending, Grants: o.grants, Hosts: o.hosts, Loopback: onLoopback(l),
 			Hostname: o.process.hostname, TLSConfig: o.tls, ImplicitTLS: k.implicit, Sniff: o.config.Listen.Sniffs(k.name),
-			Logger: o.process.log, Now: o.now, Connections: o.connections(), Inventory: o.clients, Name: k.name,
+			Logger: o.process.log, Now: o.now, Connections: o.connections(), Proxies: o.config.Proxies, Inventory: o.clients, Name: k.name,
 		}
 		if k.old {
 			options.TLSConfig, options.OldClients = o.old, guard.NewOldClients(o.store, o.hosts, onLoopback(l))

@@ -186,8 +186,8 @@ func (p *prover) Run(ctx context.Context) {
 			next = p.night(ctx, now)
 		}
 		wait := min(proofLook, max(next.Sub(p.now()), time.Second))
-		if pause(ctx, wait, changed) {
-			pause(ctx, proofPause, nil)
+		if restFor(ctx, wait, changed) {
+			restFor(ctx, proofPause, nil)
 		}
 	}
 }
@@ -208,8 +208,8 @@ func (p *prover) night(ctx context.Context, now time.Time) time.Time {
 	return at
 }
 
-// pause waits, and reports whether it was for something that happened.
-func pause(ctx context.Context, d time.Duration, happens <-chan struct{}) bool {
+// restFor waits, and reports whether it was for something that happened.
+func restFor(ctx context.Context, d time.Duration, happens <-chan struct{}) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"latchkey/auth"
@@ -49,6 +50,8 @@ type Options struct {
 	ImplicitTLS bool
 	// Sniff serves a client that begins with TLS on a door that starts in the clear as ImplicitTLS would; see [guard.ListenerOptions].
 	Sniff bool
+	// Proxies are addresses from which clients come through a proxy; see [guard.ListenerOptions].
+	Proxies []netip.Prefix
 	// OldClients makes this a door for old clients: it takes passwords in the clear, and has the mailbox asked for after each login. nil for
 	// every other door. What TLS such a door speaks, TLSConfig says.
 	OldClients OldClients
@@ -108,7 +111,7 @@ func New(o Options) *Server {
 func (s *Server) Serve(l net.Listener) error {
 	options := guard.ListenerOptions{
 		Limits: s.o.Connections, Logger: s.o.Logger, Refusal: refusal.Of(refusal.ConnectionsFull).POP3.Line() + "\r\n",
-		Plaintext: refusal.Of(refusal.ConnectionClear).POP3.Line() + "\r\n", Sniff: s.o.Sniff, SniffTLS: s.o.TLSConfig,
+		Plaintext: refusal.Of(refusal.ConnectionClear).POP3.Line() + "\r\n", Sniff: s.o.Sniff, SniffTLS: s.o.TLSConfig, Proxies: s.o.Proxies,
 		Known: s.o.Auth.Known, Handle: s.pop3.ServeConn,
 	}
 	if s.o.ImplicitTLS {

@@ -166,7 +166,7 @@ func (s *session) Open(ctx context.Context) (pop3.Maildrop, error) {
 		return nil, err
 	}
 	if s.grants != nil {
-		place := guard.Place{Remote: guard.Unmap(s.conn.RemoteAddr()), Loopback: s.loopback}
+		place := guard.PlaceOf(s.conn.RemoteAddr(), s.loopback)
 		s.grants.LoggedIn(ctx, place, s.who.Account, s.who.Name, s.who.CredentialVersion)
 	}
 	return m, nil
