@@ -110,8 +110,8 @@ func New(o Options) *Server {
 // listener.
 func (s *Server) Serve(l net.Listener) error {
 	options := guard.ListenerOptions{
-		Limits: s.o.Connections, Logger: s.o.Logger, Refusal: refusal.Of(refusal.ConnectionsFull).POP3.Line() + "\r\n",
-		Plaintext: refusal.Of(refusal.ConnectionClear).POP3.Line() + "\r\n", Sniff: s.o.Sniff, SniffTLS: s.o.TLSConfig, Proxies: s.o.Proxies,
+		Limits: s.o.Connections, Logger: s.o.Logger, Refusal: refusal.Of(refusal.ConnectionsFull).POP3Line() + "\r\n",
+		Plaintext: refusal.Of(refusal.ConnectionClear).POP3Line() + "\r\n", Sniff: s.o.Sniff, SniffTLS: s.o.TLSConfig, Proxies: s.o.Proxies,
 		Known: s.o.Auth.Known, Handle: s.pop3.ServeConn,
 	}
 	if s.o.ImplicitTLS {

@@ -12,9 +12,10 @@ func (*backend) Translate(tag, text string) string {
 	if tag != "de" {
 		return text
 	}
+	plain, mark := refusal.Unmarked(text)
 	for i := range germanTexts {
-		if refusal.Of(germanTexts[i].name).POP3.Text == text {
-			return germanTexts[i].text
+		if refusal.Of(germanTexts[i].name).POP3.Text == plain {
+			return germanTexts[i].text + mark
 		}
 	}
 	return text
