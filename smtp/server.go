@@ -130,6 +130,8 @@ type Options struct {
 	OldClients OldClients
 	// Challenges are SASL mechanisms beside PLAIN and LOGIN; nil: there are none.
 	Challenges Challenges
+	// Refusals remembers what was refused lately; nil: nobody does.
+	Refusals *refusal.Recent
 	// Inventory is told of logins, and Name is what the door is called there; nil: nobody is told.
 	Inventory Inventory
 	Name      string

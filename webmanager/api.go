@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"latchkey/internal/refusal"
 	"latchkey/internal/relayprobe"
 	"latchkey/store"
 )
@@ -64,6 +65,8 @@ type Options struct {
 	Now func() time.Time
 	// RelayProof runs the relay proof on demand; nil: it cannot be asked for.
 	RelayProof func(context.Context) (relayprobe.Report, error)
+	// Refusals are those that were made lately; nil: nobody remembers them.
+	Refusals *refusal.Recent
 	// Version and Go are told to whoever asks.
 	Version, Go string
 }
@@ -76,6 +79,8 @@ type API struct {
 	now     func() time.Time
 	version Version
 	mux     *http.ServeMux
+	// refusals is Options.Refusals.
+	refusals *refusal.Recent
 	// relayProof is Options.RelayProof.
 	relayProof func(context.Context) (relayprobe.Report, error)
 	// Bounds of backups, smaller in tests.
@@ -87,7 +92,7 @@ type API struct {
 func New(o Options) *API {
 	a := &API{
 		store: o.Store, hasher: o.Hasher, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux(),
-		relayProof: o.RelayProof, maxManifest: MaxManifestSize, backupStall: backupStall,
+		relayProof: o.RelayProof, refusals: o.Refusals, maxManifest: MaxManifestSize, backupStall: backupStall,
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -125,6 +130,7 @@ func (a *API) routes() map[string]func(*http.Request) (any, error) {
 		"GET /v1/grants":                   a.listGrants,
 		"POST /v1/grants/revoke":           a.revokeGrants,
 		"GET /v1/clients":                  a.listClients,
+		"GET /v1/refusals/{code}":          a.explainRefusal,
 		"POST /v1/relay-proof":             a.proveRelay,
 		"GET /v1/queue":                    a.listQueue,
 		"GET /v1/queue/{id}":               a.showJob,

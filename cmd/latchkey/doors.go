@@ -14,6 +14,7 @@ import (
 	"latchkey/auth"
 	"latchkey/config"
 	"latchkey/guard"
+	"latchkey/internal/refusal"
 	"latchkey/internal/relayprobe"
 	"latchkey/pop3/maildrop"
 	"latchkey/smtp"
@@ -33,7 +34,9 @@ type opener struct {
 	delays  *maildrop.Delays
 	locks   *maildrop.Locks
 	clients *maildrop.Inventory
-	now     func() time.Time
+	// refusals remembers those of all doors.
+	refusals *refusal.Recent
+	now      func() time.Time
 	// tls is for every door but those for old clients, which have old; both are nil without a certificate.
 	tls, old *tls.Config
 }
@@ -161,7 +164,7 @@ func (o *opener) pop(k doorKind, l net.Listener) server {
 	options := maildrop.Options{
 		Store: o.store, Auth: o.auth, Grants: o.grants, Loopback: onLoopback(l), Hostname: o.process.hostname, TLSConfig: o.tls,
 		ImplicitTLS: k.implicit, Sniff: o.config.Listen.Sniffs(k.name), Logger: o.process.log, Connections: o.connections(), Proxies: o.config.Proxies,
-		Implementation: "Latchkey", Delays: o.delays, Locks: o.locks, Now: o.now, Inventory: o.clients, Door: k.name,
+		Implementation: "Latchkey", Delays: o.delays, Locks: o.locks, Now: o.now, Inventory: o.clients, Door: k.name, Refusals: o.refusals,
 	}
 	if k.old {
 		options.TLSConfig, options.OldClients = o.old, guard.NewOldClients(o.store, o.hosts, onLoopback(l))
@@ -174,7 +177,7 @@ func (o *opener) mail(side smtp.Door) func(doorKind, net.Listener) server {
 		options := smtp.Options{
 			Door: side, Store: o.store, Auth: o.auth, Sending: o.sending, Grants: o.grants, Hosts: o.hosts, Loopback: onLoopback(l),
 			Hostname: o.process.hostname, TLSConfig: o.tls, ImplicitTLS: k.implicit, Sniff: o.config.Listen.Sniffs(k.name),
-			Logger: o.process.log, Now: o.now, Connections: o.connections(), Proxies: o.config.Proxies, Inventory: o.clients, Name: k.name,
+			Logger: o.process.log, Now: o.now, Connections: o.connections(), Proxies: o.config.Proxies, Inventory: o.clients, Name: k.name, Refusals: o.refusals,
 		}
 		if k.old {
 			options.TLSConfig, options.OldClients = o.old, guard.NewOldClients(o.store, o.hosts, onLoopback(l))

@@ -172,7 +172,7 @@ func openOffline(ctx context.Context, dir string) (*webmanager.API, io.Closer, e
 		return nil, nil, errors.Join(err, st.Close())
 	}
 	name := hostname(config.Config{}, settings.Domain)
-	return newAPI(st, newAuthenticator(st, nil, log, time.Now), newProver(st, name, log, time.Now), log, time.Now), st, nil
+	return newAPI(st, newAuthenticator(st, nil, log, time.Now), newProver(st, name, log, time.Now), nil, log, time.Now), st, nil
 }
 
 // buildVersion is what the linker was told, or else what the build information knows.

@@ -14,6 +14,7 @@ import (
 	"latchkey/config"
 	"latchkey/guard"
 	"latchkey/internal/mailaddr"
+	"latchkey/internal/refusal"
 	"latchkey/internal/relayprobe"
 	"latchkey/pop3/maildrop"
 	"latchkey/relay"
@@ -64,7 +65,7 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	grants := guard.NewGrants(guard.GrantOptions{Grants: st, Accounts: st, Settings: st, Hosts: hosts, Now: now, Logger: log})
 	authenticator := newAuthenticator(st, grants, log, now)
 	o := &opener{config: c, store: st, process: p, hosts: hosts, grants: grants, sending: guard.NewSending(st, now), auth: authenticator,
-		delays: new(maildrop.Delays), locks: new(maildrop.Locks), clients: p.clients, now: now}
+		delays: new(maildrop.Delays), locks: new(maildrop.Locks), clients: p.clients, refusals: new(refusal.Recent), now: now}
 	if err := o.loadCertificate(); err != nil {
 		return nil, err
 	}
@@ -84,7 +85,7 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 		return nil, err
 	}
 	p.expirer = &maildrop.Expirer{Store: st, Now: now, Logger: log}
-	p.api = newAPI(st, authenticator, p.prover, log, now)
+	p.api = newAPI(st, authenticator, p.prover, o.refusals, log, now)
 	if p.control, err = webmanager.ListenControl(c.Data, p.api, log); err != nil {
 		p.release()
 		return nil, fmt.Errorf("management socket: %w", err)
@@ -106,10 +107,10 @@ func newAuthenticator(st store.Store, guesses auth.Guesses, log *slog.Logger, no
 	})
 }
 
-func newAPI(st store.Store, authenticator *auth.Authenticator, prove *prover, log *slog.Logger, now func() time.Time) *webmanager.API {
+func newAPI(st store.Store, authenticator *auth.Authenticator, prove *prover, refusals *refusal.Recent, log *slog.Logger, now func() time.Time) *webmanager.API {
 	return webmanager.New(webmanager.Options{
 		Store: st, Hasher: authenticator, Logger: log, Now: now, Version: buildVersion(), Go: runtime.Version(),
-		RelayProof: prove.Report,
+		RelayProof: prove.Report, Refusals: refusals,
 	})
 }
 

@@ -25,13 +25,12 @@ Each text ends with its code. ` + "`latchkey explain CODE`" + ` says what is sai
 |---|---|---|---|---|---|
 `)
 	for _, r := range rows {
-		smtp, pop3 := "", ""
-		if r.SMTP.Code != 0 {
-			s := r.SMTP.Status
-			smtp = fmt.Sprintf("`%d %d.%d.%d %s`", r.SMTP.Code, s[0], s[1], s[2], r.SMTP.Text+r.Name.mark())
+		smtp, pop3 := r.Replies()
+		if smtp != "" {
+			smtp = "`" + smtp + "`"
 		}
-		if r.POP3.Text != "" {
-			pop3 = "`" + r.POP3Line() + "`"
+		if pop3 != "" {
+			pop3 = "`" + pop3 + "`"
 		}
 		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s | %s | %s |\n", r.Name, r.Name.Code(), smtp, pop3, r.Cause, r.Cure)
 	}

@@ -97,6 +97,17 @@ func (r Refusal) POP3Line() string {
 	return "-ERR [" + r.POP3.Code + "] " + r.POP3Text()
 }
 
+// Replies are what SMTP and POP3 say, with the placeholders of the facts; "" for one that does not refuse so.
+func (r Refusal) Replies() (smtp, pop3 string) {
+	if s := r.SMTP.Status; r.SMTP.Code != 0 {
+		smtp = fmt.Sprintf("%d %d.%d.%d %s", r.SMTP.Code, s[0], s[1], s[2], r.SMTP.Text+r.Name.mark())
+	}
+	if r.POP3.Text != "" {
+		pop3 = r.POP3Line()
+	}
+	return smtp, pop3
+}
+
 // Find finds a row by its name or its code, as somebody typed it.
 func Find(text string) (r Refusal, ok bool) {
 	text = strings.Trim(strings.TrimSpace(text), "()[].")

@@ -62,6 +62,8 @@ type Options struct {
 	// Inventory is told of each session that is over, and Door is what the door is called there; nil is nobody. All doors of a process share one.
 	Inventory *Inventory
 	Door      string
+	// Refusals remembers what was refused lately; nil is nobody.
+	Refusals *refusal.Recent
 	// Now is the clock of what is decided by time; nil means time.Now.
 	Now func() time.Time
 	// Connections and Times are the door's limits.
@@ -96,7 +98,7 @@ func New(o Options) *Server {
 	s := &Server{o: o, pop3: &pop3.Server{
 		Backend: &backend{
 			store: o.Store, auth: o.Auth, grants: o.Grants, loopback: o.Loopback, old: o.OldClients, hostname: o.Hostname, delays: o.Delays,
-			locks: o.Locks, now: o.Now, inventory: o.Inventory, door: o.Door, log: o.Logger.With("service", "pop3"),
+			locks: o.Locks, now: o.Now, inventory: o.Inventory, door: o.Door, refusals: o.Refusals, log: o.Logger.With("service", "pop3"),
 		},
 		Hostname: o.Hostname, Implementation: o.Implementation, Limits: o.Times, Logger: o.Logger,
 	}}
