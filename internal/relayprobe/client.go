@@ -92,7 +92,7 @@ func (c *Client) reply() string {
 
 // Transact sends a whole message from one address to another and returns the reply to RCPT and the last one.
 func (c *Client) Transact(from, to string) (rcpt, last string) {
-	last = c.Say("MAIL FROM:<" + from + ">\r\n")
+	c.Say("MAIL FROM:<" + from + ">\r\n")
 	if rcpt = c.Say("RCPT TO:<" + to + ">\r\n"); !Accepted(rcpt) {
 		return rcpt, rcpt
 	}
