@@ -23,6 +23,8 @@ const (
 	proofPatience = 10 * time.Second
 	// maxUnclear is the probe without a clear answer that ends a proof: it has failed, and more of them would only take time.
 	maxUnclear = 3
+	// maxProofConns is no bound: a proof has one connection at a time, and those that are being counted out.
+	maxProofConns = 1 << 20
 )
 
 // RelayProof shows that nobody who has not proved himself can send out of the domain, by trying it: every probe of package relayprobe goes
@@ -57,7 +59,7 @@ func (p RelayProof) Run(ctx context.Context) (relayprobe.Report, error) {
 		return relayprobe.Report{}, err
 	}
 	for _, door := range []Door{MX, Submission} {
-		if err := r.at(ctx, door); errors.Is(err, errUnclear) {
+		if err := r.at(ctx, door); errors.Is(err, errUnclear) && ctx.Err() == nil {
 			break
 		} else if err != nil {
 			return relayprobe.Report{}, fmt.Errorf("smtp: relay proof: %w", err)
@@ -236,6 +238,8 @@ func (r *proofRun) at(ctx context.Context, door Door) error {
 	})
 	o := Options{
 		Door: door, Store: r.store, Auth: r.auth, Sending: proofSending{}, Grants: r.grants, Hosts: r.hosts, Hostname: r.Hostname, Now: r.Now,
+		// One client comes after the other, faster than the last one is counted out.
+		Connections: guard.ConnLimits{Total: maxProofConns, PerPrefix: maxProofConns},
 	}
 	if r.alter != nil {
 		r.alter(&o)
@@ -245,6 +249,9 @@ func (r *proofRun) at(ctx context.Context, door Door) error {
 	go func() { served <- srv.Serve(lines) }()
 	p := &proofDoor{run: r, door: door, lines: lines, controls: relayprobe.Control{Door: string(door), What: "mail to " + r.control + ", between the probes"}}
 	err := p.all(ctx, senders)
+	if ctx.Err() == nil {
+		r.report.Controls = append(r.report.Controls, p.controls)
+	}
 	err = errors.Join(err, srv.Close())
 	if end := <-served; !errors.Is(end, ErrServerClosed) {
 		err = errors.Join(err, end)
@@ -283,7 +290,6 @@ func (p *proofDoor) all(ctx context.Context, senders []proofSender) error {
 			}
 		}
 	}
-	p.run.report.Controls = append(p.run.report.Controls, p.controls)
 	return nil
 }
 
@@ -312,9 +318,15 @@ func (p *proofDoor) try(ctx context.Context, s proofSender, probe relayprobe.Pro
 	}
 	p.run.report.Results = append(p.run.report.Results, result)
 	if result.Verdict == relayprobe.VerdictUnclear {
-		if p.unclear++; p.unclear == maxUnclear {
-			return errUnclear
-		}
+		return p.unsaid(ctx)
+	}
+	return ctx.Err()
+}
+
+// unsaid counts what got no answer.
+func (p *proofDoor) unsaid(ctx context.Context) error {
+	if p.unclear++; p.unclear == maxUnclear {
+		return errors.Join(ctx.Err(), errUnclear)
 	}
 	return ctx.Err()
 }
@@ -323,7 +335,9 @@ func (p *proofDoor) try(ctx context.Context, s proofSender, probe relayprobe.Pro
 func (p *proofDoor) control(ctx context.Context, remote netip.Addr) error {
 	c, err := p.lines.dial(ctx, remote)
 	if err != nil {
-		return err
+		p.controls.Tried++
+		p.controls.Reply = err.Error()
+		return p.unsaid(ctx)
 	}
 	defer func() { _ = c.Close() }() // nothing more is wanted of it
 	c.Say("EHLO client.example\r\n")
