@@ -22,7 +22,8 @@ type Config struct {
 
 // Listen holds the addresses of each door; a door without addresses stays shut.
 type Listen struct {
-	// Each address is host:port, or UnixPrefix and a path. POP3 is the POP3 door that starts in the clear and offers STLS, POP3S the one that starts with TLS (RFC 8314 §3.3).
+	// Each address is host:port, or UnixPrefix and a path. POP3 is the POP3 door that starts in the clear and offers STLS, POP3S the one that
+	// starts with TLS (RFC 8314 §3.3).
 	POP3, POP3S []string
 	// MX takes mail from other servers, and submission after AUTH for clients that know no other port.
 	MX []string

@@ -47,7 +47,8 @@ func outgoingKeys() []Key {
 	return []Key{
 		{
 			Name: "proxies", kind: addresses,
-			Help: "addresses or networks of proxies in front: each connection from one must begin with a PROXY header, version 1 or 2, and is one of the client that it names",
+			Help: "addresses or networks of proxies in front: each connection from one must begin with a PROXY header, version 1 or 2, " +
+				"and is one of the client that it names",
 			set:  setNetworks(func(c *Config) *[]netip.Prefix { return &c.Proxies }),
 		},
 		{

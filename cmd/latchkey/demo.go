@@ -58,8 +58,9 @@ func demo(stop, abort context.Context, env cli.Env, d cli.Demo) (err error) {
 		return err
 	}
 	log := newLogger(env.Stderr, config.Log{})
+	api := newAPI(st, newAuthenticator(st, nil, log, time.Now), newProver(st, domain, log, time.Now), nil, log, time.Now)
 	for _, u := range users {
-		if err := u.ensure(stop, newAPI(st, newAuthenticator(st, nil, log, time.Now), newProver(st, domain, log, time.Now), nil, log, time.Now)); err != nil {
+		if err := u.ensure(stop, api); err != nil {
 			return err
 		}
 	}

@@ -177,7 +177,8 @@ func (o *opener) mail(side smtp.Door) func(doorKind, net.Listener) server {
 		options := smtp.Options{
 			Door: side, Store: o.store, Auth: o.auth, Sending: o.sending, Grants: o.grants, Hosts: o.hosts, Loopback: onLoopback(l),
 			Hostname: o.process.hostname, TLSConfig: o.tls, ImplicitTLS: k.implicit, Sniff: o.config.Listen.Sniffs(k.name),
-			Logger: o.process.log, Now: o.now, Connections: o.connections(), Proxies: o.config.Proxies, Inventory: o.clients, Name: k.name, Refusals: o.refusals,
+			Logger: o.process.log, Now: o.now, Connections: o.connections(), Proxies: o.config.Proxies,
+			Inventory: o.clients, Name: k.name, Refusals: o.refusals,
 		}
 		if k.old {
 			options.TLSConfig, options.OldClients = o.old, guard.NewOldClients(o.store, o.hosts, onLoopback(l))

@@ -107,7 +107,9 @@ func newAuthenticator(st store.Store, guesses auth.Guesses, log *slog.Logger, no
 	})
 }
 
-func newAPI(st store.Store, authenticator *auth.Authenticator, prove *prover, refusals *refusal.Recent, log *slog.Logger, now func() time.Time) *webmanager.API {
+func newAPI(
+	st store.Store, authenticator *auth.Authenticator, prove *prover, refusals *refusal.Recent, log *slog.Logger, now func() time.Time,
+) *webmanager.API {
 	return webmanager.New(webmanager.Options{
 		Store: st, Hasher: authenticator, Logger: log, Now: now, Version: buildVersion(), Go: runtime.Version(),
 		RelayProof: prove.Report, Refusals: refusals,
