@@ -49,7 +49,7 @@ func outgoingKeys() []Key {
 			Name: "proxies", kind: addresses,
 			Help: "addresses or networks of proxies in front: each connection from one must begin with a PROXY header, version 1 or 2, " +
 				"and is one of the client that it names",
-			set:  setNetworks(func(c *Config) *[]netip.Prefix { return &c.Proxies }),
+			set: setNetworks(func(c *Config) *[]netip.Prefix { return &c.Proxies }),
 		},
 		{
 			Name: "relay.smarthost", kind: text,
