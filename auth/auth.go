@@ -31,6 +31,10 @@ type Identity struct {
 	Address mailaddr.Address
 	// CredentialVersion is the one that was proved; when the account's differs, the password was changed or the account suspended.
 	CredentialVersion uint64
+	// Device is the device credential that was proved, and DeviceName its name; 0 and empty for the main password. A device does not end with
+	// the main password, so CredentialVersion counts for nothing then but for grants.
+	Device     store.DeviceID
+	DeviceName string
 }
 
 // Why a login is refused. The reply to the client must be the same for ErrCredentials whatever the cause.
@@ -45,6 +49,11 @@ var (
 	ErrCleartext = errors.New("auth: TLS needed before a password")
 	// ErrBinding: SCRAM is not bound to the connection that it came over, or was talked out of it on its way (RFC 5802 §6).
 	ErrBinding = errors.New("auth: SCRAM is not bound to this connection")
+	// ErrDeviceExpired, ErrDeviceNetwork, ErrDeviceScope: the password of a device is right, and it has ended by itself, may not be used from
+	// there, or not for this.
+	ErrDeviceExpired = errors.New("auth: device credential expired")
+	ErrDeviceNetwork = errors.New("auth: device credential not from there")
+	ErrDeviceScope   = errors.New("auth: device credential not for this")
 	// ErrBusy: too many logins wait for their turn; try again.
 	ErrBusy = errors.New("auth: too many logins at once")
 )

@@ -31,6 +31,8 @@ type Options struct {
 	Guard    *guard.Logins
 	// Guesses is told of wrong passwords; nil is nobody.
 	Guesses Guesses
+	// Devices are the device credentials; nil: there are none.
+	Devices Devices
 	// Sealing keeps passwords for challenge logins; with nil there are none.
 	Sealing Sealing
 	// Logger gets one event a login; nil discards them.
@@ -97,6 +99,13 @@ func (a *Authenticator) login(ctx context.Context, at Attempt, username, passwor
 	settings, who, err := a.claim(ctx, username)
 	if err != nil {
 		return Identity{}, err
+	}
+	device, err := a.device(ctx, at, who, password)
+	if err != nil {
+		return who.identity(), err
+	}
+	if device != nil {
+		return a.admitDevice(settings, at, who, *device)
 	}
 	if err := a.prove(ctx, at.Remote, who, password); err != nil {
 		return who.identity(), err
@@ -232,7 +241,7 @@ func (a *Authenticator) CleartextAllowed(ctx context.Context, remote netip.Addr)
 }
 
 // Current returns nil while the credential that was proved is still the account's: ErrCredentials after a password change or removal,
-// ErrSuspended while suspended.
+// ErrSuspended while suspended. Of a device it says no more than that the account is there and open: see [Authenticator.CurrentDevice].
 func (a *Authenticator) Current(ctx context.Context, id Identity) error {
 	account, err := a.o.Accounts.Account(ctx, id.Account)
 	switch {
@@ -242,7 +251,7 @@ func (a *Authenticator) Current(ctx context.Context, id Identity) error {
 		return fmt.Errorf("auth: account: %w", err)
 	case account.Suspended:
 		return ErrSuspended
-	case account.CredentialVersion != id.CredentialVersion:
+	case id.Device == 0 && account.CredentialVersion != id.CredentialVersion:
 		return ErrCredentials
 	}
 	return nil
@@ -270,6 +279,9 @@ func (a *Authenticator) logResult(at Attempt, id Identity, err error) {
 	attrs := []any{
 		"service", at.Service, "mechanism", at.Mechanism, "remote", at.Remote.String(), "tls", at.TLS, "account", id.Name, "result", outcome,
 	}
+	if id.Device != 0 {
+		attrs = append(attrs, "device", id.DeviceName)
+	}
 	switch outcome {
 	case "ok":
 		a.o.Logger.Info("login", attrs...)
@@ -286,7 +298,8 @@ func result(err error) string {
 	case err == nil:
 		return "ok"
 	case errors.Is(err, ErrCredentials), errors.Is(err, ErrSuspended), errors.Is(err, ErrThrottled), errors.Is(err, ErrCleartext),
-		errors.Is(err, ErrBinding), errors.Is(err, ErrBusy):
+		errors.Is(err, ErrBinding), errors.Is(err, ErrBusy), errors.Is(err, ErrDeviceExpired), errors.Is(err, ErrDeviceNetwork),
+		errors.Is(err, ErrDeviceScope):
 		return "refused"
 	case errors.Is(err, context.Canceled):
 		return "cancelled" // the client went away, or the server stops

@@ -213,16 +213,21 @@ func newAccountChange(env *Env) *cobra.Command {
 
 func newAccountPassword(env *Env) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "set-password NAME", Short: "Set the password of a mailbox, for POP3 and SMTP at once",
+		Use: "set-password NAME", Short: "Set the password of a mailbox, for POP3 and SMTP at once; its devices keep theirs",
 		Args: wants(1, 1), ValidArgsFunction: env.completeAccounts,
 	}
 	password := addPasswordFlags(cmd)
+	devices := cmd.Flags().String("devices", "keep", "device credentials of the mailbox: keep, or too, which revokes them")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *devices != "keep" && *devices != "too" {
+			return usagef("--devices is keep or too, not %q", *devices)
+		}
 		text, made, err := password.read(env)
 		if err != nil {
 			return err
 		}
-		if err := env.do(cmd, http.MethodPut, webmanager.Path("accounts", args[0], "password"), webmanager.Password{Password: text}, nil); err != nil {
+		body := webmanager.Password{Password: text, Devices: *devices == "too"}
+		if err := env.do(cmd, http.MethodPut, webmanager.Path("accounts", args[0], "password"), body, nil); err != nil {
 			return err
 		}
 		env.say("password of %s set", printable(args[0]))

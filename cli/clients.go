@@ -83,14 +83,14 @@ func (env *Env) clientPrinter(old, asJSON bool) (show func([]webmanager.MailClie
 func clientRow(c webmanager.MailClient) []string {
 	return []string{
 		c.Door, c.Mechanism, orDash(c.TLS), c.From.String(), timestamp(c.First), timestamp(c.Last),
-		strconv.FormatInt(c.Sessions, 10), clientMail(c), c.Program,
+		strconv.FormatInt(c.Sessions, 10), clientMail(c), ofDevice(c.Program, c.Device),
 	}
 }
 
 func oldClientRow(c webmanager.MailClient) []string {
 	return []string{
 		c.Address.String(), timestamp(c.First), timestamp(c.Last), strconv.FormatInt(c.Sessions, 10), c.Door, c.From.String(),
-		orDash(strings.Join(c.Old, ", ")), c.Program,
+		orDash(strings.Join(c.Old, ", ")), ofDevice(c.Program, c.Device),
 	}
 }
 

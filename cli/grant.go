@@ -63,7 +63,7 @@ func newGrantList(env *Env) *cobra.Command {
 			rows := make([][]string, len(grants))
 			for i, g := range grants {
 				rows[i] = []string{
-					g.ID.String(), g.Address.String(), g.Network.String(), timestamp(g.Created), timestamp(g.LastLogin), grantEnd(g), fmt.Sprintf("%d of %d", g.Left, g.Recipients),
+					g.ID.String(), ofDevice(g.Address.String(), g.Device), g.Network.String(), timestamp(g.Created), timestamp(g.LastLogin), grantEnd(g), fmt.Sprintf("%d of %d", g.Left, g.Recipients),
 				}
 			}
 			return table.print(rows)

@@ -39,6 +39,8 @@ type GrantOptions struct {
 	Accounts Accounts
 	Settings store.SettingsStore
 	Hosts    *Hosts
+	// Devices are the device credentials; nil: there are none, and what they opened is void.
+	Devices Devices
 	// Logger gets one event for each grant that is opened, renewed, withheld or revoked; nil discards them.
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
@@ -130,11 +132,11 @@ func (g *Grants) account(ctx context.Context, id store.AccountID) (store.Account
 }
 
 // LoggedIn opens a grant for a mailbox that has logged in by POP3, or renews the one that it has there; version is the credential
-// version that was proved. It is called before the client learns of its success, because some send mail at once. It never fails: a
+// version that was proved, device the device whose password it was, 0 for the main one. It is called before the client learns of its success, because some send mail at once. It never fails: a
 // client that gets no grant has its mail all the same, and the log says why.
-func (g *Grants) LoggedIn(ctx context.Context, p Place, account store.AccountID, name string, version uint64) {
+func (g *Grants) LoggedIn(ctx context.Context, p Place, account store.AccountID, name string, version uint64, device store.DeviceID) {
 	attrs := []any{"account", name, "id", uint64(account), "remote", p.address().String()}
-	grant, withheld, err := g.give(ctx, p, account, version)
+	grant, withheld, err := g.give(ctx, p, account, version, device)
 	switch {
 	case err != nil:
 		g.o.Logger.Error("grant not given", append(attrs, "err", err)...)
@@ -160,7 +162,9 @@ const (
 )
 
 // give makes or renews a grant, or says why not.
-func (g *Grants) give(ctx context.Context, p Place, account store.AccountID, version uint64) (grant store.Grant, withheld string, err error) {
+func (g *Grants) give(
+	ctx context.Context, p Place, account store.AccountID, version uint64, device store.DeviceID,
+) (grant store.Grant, withheld string, err error) {
 	t, err := g.terms(ctx, p)
 	if err != nil {
 		return store.Grant{}, "", err
@@ -181,8 +185,11 @@ func (g *Grants) give(ctx context.Context, p Place, account store.AccountID, ver
 	if a.ID != account || a.Suspended || a.CredentialVersion != version {
 		return store.Grant{}, withheldChanged, nil
 	}
+	if gives, err := g.gives(ctx, t, account, device); err != nil || !gives {
+		return store.Grant{}, withheldDevice, err
+	}
 	grant, err = g.o.Grants.OpenGrant(ctx, t.now, store.GrantRequest{
-		Account: account, Network: t.network, CredentialVersion: version,
+		Account: account, Network: t.network, Device: device, CredentialVersion: version,
 		Window: GrantWindow, Longest: GrantLongest, Recipients: GrantRecipients, MostLive: MaxLiveGrants,
 	})
 	switch {
@@ -213,7 +220,11 @@ func (g *Grants) Live(ctx context.Context, p Place, accounts []store.AccountID) 
 				if err != nil {
 					return err
 				}
-				if grant.Live(t.now) && t.covers(grant) && valid(grant, a) {
+				good, err := g.good(ctx, t, grant, a)
+				if err != nil {
+					return err
+				}
+				if good {
 					live = append(live, grant)
 				}
 			}
@@ -260,7 +271,10 @@ func (g *Grants) Current(ctx context.Context, p Place, grant store.Grant) (bool,
 		return false, fmt.Errorf("guard: grants: %w", err)
 	}
 	a, err := g.account(ctx, now.Account)
-	return now.Live(t.now) && now.Account == grant.Account && t.covers(now) && valid(now, a), err
+	if err != nil || now.Account != grant.Account {
+		return false, err
+	}
+	return g.good(ctx, t, now, a)
 }
 
 // Spend takes n recipients from a grant; ok is false, and nothing is taken, if it is not live or has not as many left.

@@ -50,7 +50,7 @@ func newDomain(t *testing.T) *domain {
 // over makes Grants that keep theirs elsewhere.
 func (d *domain) over(grants store.Grants) *Grants {
 	return NewGrants(GrantOptions{
-		Grants: grants, Accounts: d.store, Settings: d.store, Hosts: testHosts(d.now), Now: d.now,
+		Grants: grants, Accounts: d.store, Settings: d.store, Hosts: testHosts(d.now), Devices: d.store, Now: d.now,
 		Logger: slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 }
@@ -104,7 +104,7 @@ func place(text string) Place { return Place{Remote: netip.MustParseAddr(text)} 
 func (d *domain) login(p Place, a store.Account) string {
 	d.t.Helper()
 	d.log.Reset()
-	d.g.LoggedIn(d.t.Context(), p, a.ID, a.Name, a.CredentialVersion)
+	d.g.LoggedIn(d.t.Context(), p, a.ID, a.Name, a.CredentialVersion, 0)
 	return d.log.String()
 }
 
@@ -667,7 +667,7 @@ func TestGrantsAtOnce(t *testing.T) {
 	for i := range 8 {
 		work.Go(func() {
 			for j := range 50 {
-				d.g.LoggedIn(t.Context(), p, d.alice.ID, "alice", d.alice.CredentialVersion)
+				d.g.LoggedIn(t.Context(), p, d.alice.ID, "alice", d.alice.CredentialVersion, 0)
 				d.g.Guessed(t.Context(), cafe, fmt.Sprint("mailbox", i*j))
 				if _, err := d.g.Live(t.Context(), p, everybody()); err != nil {
 					t.Error(err)

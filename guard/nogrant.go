@@ -67,6 +67,9 @@ func (g *Grants) Why(ctx context.Context, p Place, account store.AccountID) (NoG
 			grants = append(grants, page...) // at most store.MaxAccountGrants
 			return nil
 		})
+		if err == nil {
+			grants, err = g.voided(ctx, t, grants)
+		}
 		if err != nil {
 			return NoGrant{}, err
 		}

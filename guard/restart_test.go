@@ -54,8 +54,8 @@ func TestGrantsSurviveRestart(t *testing.T) {
 				t.Fatal(err)
 			}
 			at, lost := Place{Remote: home}, Place{Remote: cafe}
-			g.LoggedIn(t.Context(), at, alice.ID, "alice", 1)
-			g.LoggedIn(t.Context(), lost, alice.ID, "alice", 1)
+			g.LoggedIn(t.Context(), at, alice.ID, "alice", 1, 0)
+			g.LoggedIn(t.Context(), lost, alice.ID, "alice", 1, 0)
 			for range GuessBurst {
 				g.Guessed(t.Context(), cafe, "alice")
 			}

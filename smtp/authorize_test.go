@@ -31,7 +31,7 @@ var (
 func kinds() map[string]sender {
 	return map[string]sender{
 		"anonymous":     anonymous{},
-		"authenticated": authenticated{auth.Identity{Account: 1}},
+		"authenticated": authenticated{identity: auth.Identity{Account: 1}},
 		"granted":       granted{grant: store.Grant{ID: 17, Account: 1}, address: address("alice@example.com")},
 		"trusted":       trusted{network: namedNetwork, address: address("alice@example.com")},
 		"once trusted":  trusted{network: unnamedNetwork, address: address("alice@example.com")},

@@ -101,6 +101,7 @@ func (s *session) spent(who granted, facts refusal.Facts) error {
 
 // refund gives n recipients back. What cannot be given back is lost to the sender, and the log says so.
 func (s *session) refund(tx *transaction, n int) {
+	s.unspendDevice(tx, -1)
 	if n == 0 {
 		return
 	}

@@ -85,6 +85,9 @@ func (s *session) commit(tx *transaction, draft store.Draft, e store.Envelope) (
 	defer s.srv.opts.Store.Unreserve(rooms...) // the commit did, unless it panicked
 	e.Reserved = rooms
 	receipt, err := draft.Commit(s.ctx, e)
+	if err == nil {
+		tx.keepDevice()
+	}
 	if n, _ := tx.settle(sealed); err != nil {
 		s.refund(tx, n)
 	}
@@ -173,7 +176,8 @@ type lineReader interface {
 // begin puts a message under in.buf. Bare CR and LF are refused in mail from others, and mended in mail of our own users, whose programs
 // know no better.
 func (in *intake) begin(tx *transaction, r io.Reader) lineReader {
-	in.size = sizeReader{r: r, left: tx.settings.MessageSize}
+	in.size = sizeReader{r: r}
+	in.size.left, in.size.over = sizeLimit(tx.who, tx.settings)
 	if !submits(tx.who) {
 		in.strict.Reset(&in.size)
 		in.buf.Reset(&in.strict)
@@ -191,12 +195,13 @@ func (in *intake) begin(tx *transaction, r io.Reader) lineReader {
 type sizeReader struct {
 	r    io.Reader
 	left int64
+	over error
 }
 
 func (s *sizeReader) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
 	if s.left -= int64(n); s.left < 0 {
-		return 0, errTooLarge
+		return 0, s.over
 	}
 	return n, err
 }
@@ -234,13 +239,20 @@ func (s *session) received(tx *transaction) []string {
 	return append(parts, s.srv.opts.Now().Format(dateForm))
 }
 
-// proofComment names what stood in for AUTH: the keyword does not (RFC 3848 wants ESMTPA for AUTH only).
+// proofComment names what stood in for AUTH, as the keyword does not (RFC 3848 wants ESMTPA for AUTH only), and the device, if it was one.
 func proofComment(who sender) string {
 	switch who := who.(type) {
+	case authenticated:
+		if who.device != nil {
+			return "(" + deviceComment(who.device) + ")"
+		}
 	case granted:
 		of := ""
 		if a := who.address.String(); who.address.IsASCII() && !strings.ContainsAny(a, `"()\\`) {
 			of = " of " + a
+		}
+		if who.device != nil {
+			of += " by " + deviceComment(who.device)
 		}
 		return "(POP-before-SMTP grant " + who.grant.ID.String() + of + ")"
 	case trusted:

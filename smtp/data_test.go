@@ -461,7 +461,7 @@ func TestReceivedForOneOnly(t *testing.T) {
 
 func TestSizeReader(t *testing.T) {
 	for n, ok := range map[int]bool{9: true, 10: true, 11: false} {
-		got, err := io.ReadAll(&sizeReader{r: strings.NewReader(strings.Repeat("x", n)), left: 10})
+		got, err := io.ReadAll(&sizeReader{r: strings.NewReader(strings.Repeat("x", n)), left: 10, over: errTooLarge})
 		if (err == nil) != ok || ok && len(got) != n {
 			t.Errorf("%d octets: got %d, %v", n, len(got), err)
 		}

@@ -83,6 +83,10 @@ func (a *fakeAuth) Current(ctx context.Context, id auth.Identity) error {
 	return nil
 }
 
+func (a *fakeAuth) CurrentDevice(ctx context.Context, id auth.Identity, _ netip.Addr) (store.Device, error) {
+	return a.store.Device(ctx, id.Account, id.Device)
+}
+
 // fixture is a server with a domain behind it.
 type fixture struct {
 	t     testing.TB

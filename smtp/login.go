@@ -13,42 +13,50 @@ import (
 	"latchkey/store"
 )
 
-// AuthMechanisms lists what the connection may use as it is now. On a connection in the clear that may not carry a password there is
-// none, so EHLO does not offer AUTH (RFC 4954 §4).
+// AuthMechanisms lists what the connection may use as it is now: PLAIN and LOGIN where it may carry a password, and behind them the challenges. Where
+// there is none, EHLO does not offer AUTH (RFC 4954 §4).
 func (s *session) AuthMechanisms() []string {
-	if s.authPossible() != nil {
+	if s.authHere() != nil {
 		return nil
 	}
-	var further []string
-	if s.srv.opts.Challenges != nil {
-		further = s.srv.opts.Challenges.Mechanisms()
+	var names []string
+	if s.passwordAllowed() {
+		names = []string{"PLAIN", "LOGIN"}
 	}
-	if s.srv.opts.OldClients == nil {
-		return append([]string{"PLAIN", "LOGIN"}, further...)
+	if names = append(names, s.challenges()...); s.srv.opts.OldClients == nil {
+		return names
 	}
 	// Deviation: Outlook Express 4 and the client of Exchange 5.0 look for AUTH=, as drafts of RFC 2554 had it. go-smtp makes lines of a reply
 	// at LF, so the last name brings a line of its own.
-	names := append([]string{"LOGIN", "PLAIN"}, further...)
+	names[0], names[1] = "LOGIN", "PLAIN"
 	all := strings.Join(names, " ")
 	names[len(names)-1] += "\nAUTH=" + all
 	return names
 }
 
-// authPossible says why AUTH is not possible here and now, or nil.
-func (s *session) authPossible() error {
-	if s.srv.opts.Door == MX {
-		settings, err := s.srv.opts.Store.Settings(s.ctx)
-		if err != nil {
-			return err
-		}
-		if !settings.AuthOnMX {
-			return refuse(refusal.AuthNotHere)
-		}
+// authHere says why AUTH is not possible at this door, or nil.
+func (s *session) authHere() error {
+	if s.srv.opts.Door != MX {
+		return nil
 	}
-	if s.tls == nil && s.srv.opts.OldClients == nil && !s.srv.opts.Auth.CleartextAllowed(s.ctx, s.remote) {
-		return auth.ErrCleartext
+	settings, err := s.srv.opts.Store.Settings(s.ctx)
+	if err == nil && !settings.AuthOnMX {
+		err = refuse(refusal.AuthNotHere)
 	}
-	return nil
+	return err
+}
+
+// passwordAllowed reports whether a password may come over the connection as it is now.
+func (s *session) passwordAllowed() bool {
+	return s.tls != nil || s.srv.opts.OldClients != nil || s.srv.opts.Auth.CleartextAllowed(s.ctx, s.remote)
+}
+
+// challenges lists the mechanisms that carry no password.
+func (s *session) challenges() []string {
+	if s.srv.opts.Challenges == nil {
+		return nil
+	}
+	return s.srv.opts.Challenges.Mechanisms(s.ctx, s.attempt(""), s.tls)
 }
 
 // Auth begins an exchange.
@@ -72,7 +80,7 @@ func (s *session) beginAuth(mech string) (sasl.Server, error) {
 	case s.authAttempts > s.srv.limits.AuthAttempts:
 		return nil, tooManyLogins()
 	}
-	if err := s.authPossible(); err != nil {
+	if err := s.authHere(); err != nil {
 		return nil, err
 	}
 	e := &exchange{session: s}
@@ -80,27 +88,27 @@ func (s *session) beginAuth(mech string) (sasl.Server, error) {
 		e.asked = true
 		return s.login(mech, username, password)
 	}
-	switch mech {
-	case "PLAIN":
-		e.server = auth.NewPlainServer(login)
-		return e, nil
-	case "LOGIN":
-		e.server = auth.NewLoginServer(login)
-		return e, nil
-	case "NTLM", "GSSAPI":
+	switch {
+	case mech == "NTLM", mech == "GSSAPI":
 		return nil, refuse(refusal.AuthSPA)
-	}
-	return s.beginChallenge(e, mech)
-}
-
-// beginChallenge begins an exchange of a mechanism beside PLAIN and LOGIN. Its server says itself which errors are of form.
-func (s *session) beginChallenge(e *exchange, mech string) (sasl.Server, error) {
-	c := s.srv.opts.Challenges
-	if c == nil || !slices.Contains(c.Mechanisms(), mech) {
+	case slices.Contains(s.challenges(), mech):
+		return s.beginChallenge(e, mech)
+	case !s.passwordAllowed():
+		return nil, auth.ErrCleartext
+	case mech == "PLAIN":
+		e.server = auth.NewPlainServer(login)
+	case mech == "LOGIN":
+		e.server = auth.NewLoginServer(login)
+	default:
 		return nil, refuse(refusal.AuthMechanism)
 	}
+	return e, nil
+}
+
+// beginChallenge begins an exchange of a mechanism that carries no password. Its server says itself which errors are of form.
+func (s *session) beginChallenge(e *exchange, mech string) (sasl.Server, error) {
 	admit := func(identity auth.Identity) error { return s.admitOwner(mech, identity) }
-	server, err := c.Begin(s.ctx, s.attempt(mech), mech, admit)
+	server, err := s.srv.opts.Challenges.Begin(s.ctx, s.attempt(mech), s.tls, admit)
 	if err != nil {
 		return nil, err
 	}
@@ -133,19 +141,22 @@ func (s *session) admitOwner(mech string, identity auth.Identity) error {
 			return s.notForOldClients()
 		}
 	}
-	s.who = authenticated{identity}
+	s.who = authenticated{identity: identity}
 	s.wire.loggedIn()
-	s.noted(mech, identity.Account)
+	s.noted(mech, identity)
 	return nil
 }
 
 // noted tells the inventory of a login. Of the habits of SMTP clients it has the greeting; the name in it is the client's own affair.
-func (s *session) noted(mech string, account store.AccountID) {
+func (s *session) noted(mech string, who auth.Identity) {
 	if s.srv.opts.Inventory == nil {
 		return
 	}
 	now := s.srv.opts.Now()
-	c := store.Client{Account: account, Program: "EHLO", Door: s.srv.opts.Name, Mechanism: mech, Address: s.remote, First: now, Last: now, Sessions: 1}
+	c := store.Client{
+		Account: who.Account, Program: "EHLO", Door: s.srv.opts.Name, Mechanism: mech, Device: who.DeviceName, Address: s.remote,
+		First: now, Last: now, Sessions: 1,
+	}
 	if s.helo {
 		c.Program = "HELO"
 	}
@@ -191,6 +202,9 @@ func (e *exchange) Next(response []byte) (challenge []byte, done bool, err error
 	case errors.Is(err, auth.ErrCredentials), errors.Is(err, auth.ErrSuspended), errors.Is(err, auth.ErrThrottled),
 		errors.Is(err, auth.ErrIdentity):
 		s.authFailures++
+	case errors.Is(err, auth.ErrDeviceNetwork), errors.Is(err, auth.ErrDeviceScope), errors.Is(err, auth.ErrDeviceExpired):
+		s.authFailures++
+		err = s.notThisDevice(err)
 	case !e.asked && !errors.Is(err, errPanic), errors.Is(err, sasl.ErrUnexpectedClientResponse):
 		err = refuse(refusal.AuthMalformed).because(err)
 	}

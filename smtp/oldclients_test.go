@@ -46,10 +46,12 @@ type cramMD5 struct {
 	answer error // of an exchange, instead of a look at the digest
 }
 
-func (c *cramMD5) Mechanisms() []string { return []string{"CRAM-MD5"} }
+func (c *cramMD5) Mechanisms(context.Context, auth.Attempt, *tls.ConnectionState) []string {
+	return []string{"CRAM-MD5"}
+}
 
-func (c *cramMD5) Begin(ctx context.Context, at auth.Attempt, mechanism string, proved func(auth.Identity) error) (sasl.Server, error) {
-	if mechanism != "CRAM-MD5" || at.Mechanism != mechanism || at.Service != "smtp" || !at.Remote.IsLoopback() {
+func (c *cramMD5) Begin(ctx context.Context, at auth.Attempt, _ *tls.ConnectionState, proved func(auth.Identity) error) (sasl.Server, error) {
+	if at.Mechanism != "CRAM-MD5" || at.Service != "smtp" || !at.Remote.IsLoopback() {
 		return nil, errors.New("not what was asked for")
 	}
 	if c.begin != nil {

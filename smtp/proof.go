@@ -34,6 +34,10 @@ func (s *session) decide(reversePath mailaddr.Address, settings store.Settings) 
 		if err := s.current(who); err != nil {
 			return nil, err
 		}
+		who, err := s.withDevice(who)
+		if err != nil {
+			return nil, err
+		}
 		right, err := s.right(s.ctx, who, reversePath, settings.Domain)
 		if err != nil {
 			return nil, err
@@ -80,8 +84,8 @@ func whyError(why guard.NoGrant, now time.Time) error {
 	return errors.New(text)
 }
 
-// grantedAs looks for a live grant of a mailbox that owns the reverse-path: rather one that owns it than one that it was lent to, and
-// rather one that has something left. It returns nil if there is none. Only mailboxes that may have a right on the address are asked
+// grantedAs looks for a live grant of a mailbox that owns the reverse-path: rather one that owns it than one that it was lent to, rather one that
+// has something left, and rather one of the main password than one of a device; of several devices the one that fetched mail last. It returns nil if there is none. Only mailboxes that may have a right on the address are asked
 // about: an office with hundreds of grants costs a stranger's mail from there nothing.
 func (s *session) grantedAs(reversePath mailaddr.Address, settings store.Settings) (sender, error) {
 	if s.srv.opts.Grants == nil || reversePath.IsZero() {
@@ -106,7 +110,7 @@ func (s *session) grantedAs(reversePath mailaddr.Address, settings store.Setting
 		return nil, err
 	}
 	var best sender
-	rank := -1
+	rank, latest := -1, time.Time{}
 	for _, g := range grants {
 		account, err := s.srv.opts.Store.Account(s.ctx, g.Account)
 		if errors.Is(err, store.ErrNotFound) {
@@ -119,7 +123,14 @@ func (s *session) grantedAs(reversePath mailaddr.Address, settings store.Setting
 		if err != nil {
 			return nil, err
 		}
-		who := granted{grant: g, address: address}
+		device, gone, err := s.grantDevice(g)
+		if err != nil {
+			return nil, err
+		}
+		if gone {
+			continue
+		}
+		who := granted{grant: g, address: address, device: device}
 		right, err := s.right(s.ctx, who, reversePath, settings.Domain)
 		if err != nil {
 			return nil, err
@@ -131,8 +142,11 @@ func (s *session) grantedAs(reversePath mailaddr.Address, settings store.Setting
 		if g.Left > 0 {
 			n += int(own) + 1
 		}
-		if n > rank {
-			best, rank = who, n
+		if n *= 2; device == nil {
+			n++
+		}
+		if n > rank || n == rank && device != nil && g.LastLogin.After(latest) {
+			best, rank, latest = who, n, g.LastLogin
 		}
 	}
 	return best, nil

@@ -57,7 +57,7 @@ func (f *proofs) fetch(name, remote string) {
 	f.t.Helper()
 	a, err := f.store.Account(context.Background(), f.ids[name])
 	f.must(err)
-	f.grants.LoggedIn(context.Background(), guard.Place{Remote: netip.MustParseAddr(remote)}, a.ID, name, a.CredentialVersion)
+	f.grants.LoggedIn(context.Background(), guard.Place{Remote: netip.MustParseAddr(remote)}, a.ID, name, a.CredentialVersion, 0)
 }
 
 // granted is the grant of a mailbox.

@@ -209,6 +209,11 @@ func (proofAuth) CleartextAllowed(context.Context, netip.Addr) bool { return tru
 // Current implements Authenticator.
 func (proofAuth) Current(context.Context, auth.Identity) error { return nil }
 
+// CurrentDevice implements Authenticator: the proof has no device.
+func (proofAuth) CurrentDevice(context.Context, auth.Identity, netip.Addr) (store.Device, error) {
+	return store.Device{}, store.ErrNotFound
+}
+
 // proofSending has no end: what it lets through, no budget of the domain's must have kept back.
 type proofSending struct{}
 
@@ -216,6 +221,14 @@ type proofSending struct{}
 func (proofSending) Mailbox(context.Context, store.AccountID, int, int) (bool, time.Duration, error) {
 	return true, 0, nil
 }
+
+// Device implements Sending.
+func (proofSending) Device(context.Context, store.DeviceID, int, int) (bool, time.Duration, error) {
+	return true, 0, nil
+}
+
+// RefundDevice implements Sending.
+func (proofSending) RefundDevice(context.Context, store.DeviceID, int, int) error { return nil }
 
 // RefundMailbox implements Sending.
 func (proofSending) RefundMailbox(context.Context, store.AccountID, int, int) error { return nil }

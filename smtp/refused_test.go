@@ -130,7 +130,7 @@ func TestCrowdedAddress(t *testing.T) {
 	onProofs(t, MX, func(_ *testing.T, f *proofs) {
 		f.fetch("alice", office)
 		for i := range 100 {
-			f.grants.LoggedIn(context.Background(), guard.Place{Remote: netip.MustParseAddr(office)}, store.AccountID(1000+i), "x", 1)
+			f.grants.LoggedIn(context.Background(), guard.Place{Remote: netip.MustParseAddr(office)}, store.AccountID(1000+i), "x", 1, 0)
 		}
 		f.from(office).ask("MAIL FROM:<bob@example.com>", "550 5.7.1 "+shared)
 	})

@@ -105,7 +105,7 @@ func newProofRun(ctx context.Context, p RelayProof) (*proofRun, error) {
 	token := strings.ToLower(rand.Text())
 	r := &proofRun{
 		RelayProof: p, store: newProofStore(p.Store, settings, token), free: strangers(settings),
-		hosts: guard.NewHosts(guard.HostsOptions{Interfaces: noAddresses, Gateways: noAddresses, Now: p.Now}),
+		hosts: guard.NewHosts(guard.HostsOptions{Interfaces: noOwnAddresses, Gateways: noOwnAddresses, Now: p.Now}),
 	}
 	if r.control, err = r.store.controlAddress(ctx); err != nil {
 		return nil, err
@@ -118,7 +118,7 @@ func newProofRun(ctx context.Context, p RelayProof) (*proofRun, error) {
 	return r, nil
 }
 
-func noAddresses() ([]netip.Addr, error) { return nil, nil }
+func noOwnAddresses() ([]netip.Addr, error) { return nil, nil }
 
 // settingsThatMatter are those that say who may send, with the width of each named network.
 func settingsThatMatter(s store.Settings, now time.Time) []relayprobe.Setting {

@@ -86,6 +86,10 @@ func outcomes() []outcome {
 		{auth.ErrSuspended, false, refusal.AuthSuspended},
 		{auth.ErrIdentity, false, refusal.AuthOtherIdentity},
 		{auth.ErrThrottled, false, refusal.AuthThrottled},
+		{auth.ErrBinding, false, refusal.AuthMalformed},
+		{auth.ErrDeviceNetwork, false, refusal.AuthDeviceNetwork},
+		{auth.ErrDeviceScope, false, refusal.AuthDeviceScope},
+		{auth.ErrDeviceExpired, false, refusal.AuthDeviceExpired},
 		{auth.ErrBusy, true, refusal.AuthBusy},
 		{auth.ErrCleartext, false, refusal.AuthCleartext},
 

@@ -25,7 +25,11 @@ func (s *session) admit(tx *transaction, route store.Route) error {
 	if err := s.room(tx, route, &taken); err != nil {
 		return err
 	}
+	if err := s.spendDevice(tx); err != nil {
+		return err
+	}
 	if err := s.reserve(tx, tx.news(route)); err != nil {
+		s.unspendDevice(tx, 1)
 		return err
 	}
 	if !tx.hold(taken) { // it ended meanwhile

@@ -36,9 +36,17 @@ func (anonymous) way() store.SentWay        { return "" }
 // authenticated has proved by AUTH to own a mailbox.
 type authenticated struct {
 	identity auth.Identity
+	// device is the device credential that was proved, as it was at MAIL; nil for the main password, and before the first MAIL.
+	device *store.Device
 }
 
-func (a authenticated) LogValue() slog.Value      { return slog.StringValue(a.identity.Address.String()) }
+func (a authenticated) LogValue() slog.Value {
+	text := a.identity.Address.String()
+	if a.identity.Device != 0 {
+		text += " by device " + a.identity.DeviceName
+	}
+	return slog.StringValue(text)
+}
 func (a authenticated) account() store.AccountID  { return a.identity.Account }
 func (a authenticated) mailbox() mailaddr.Address { return a.identity.Address }
 func (authenticated) way() store.SentWay          { return store.SentAuth }
@@ -48,10 +56,16 @@ type granted struct {
 	grant store.Grant
 	// address is the mailbox's.
 	address mailaddr.Address
+	// device is the credential that opened the grant, as it was at MAIL; nil for the main password.
+	device *store.Device
 }
 
 func (g granted) LogValue() slog.Value {
-	return slog.StringValue(fmt.Sprintf("%s by address grant %s", g.address, g.grant.ID))
+	text := fmt.Sprintf("%s by address grant %s", g.address, g.grant.ID)
+	if g.device != nil {
+		text += " of device " + g.device.Name
+	}
+	return slog.StringValue(text)
 }
 func (g granted) account() store.AccountID  { return g.grant.Account }
 func (g granted) mailbox() mailaddr.Address { return g.address }

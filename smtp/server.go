@@ -36,6 +36,7 @@ var ErrServerClosed = errors.New("smtp: server closed")
 // Store is what the service needs of the store.
 type Store interface {
 	Account(ctx context.Context, id store.AccountID) (store.Account, error)
+	Device(ctx context.Context, account store.AccountID, id store.DeviceID) (store.Device, error)
 	Resolve(ctx context.Context, addr mailaddr.Address) (store.Route, error)
 	LentTo(ctx context.Context, addr mailaddr.Address) ([]store.AccountID, error)
 	Reserve(ctx context.Context, account store.AccountID, octets int64) (store.ReservationID, error)
@@ -50,6 +51,7 @@ type Authenticator interface {
 	Login(ctx context.Context, a auth.Attempt, username, password string) (auth.Identity, error)
 	CleartextAllowed(ctx context.Context, remote netip.Addr) bool
 	Current(ctx context.Context, id auth.Identity) error
+	CurrentDevice(ctx context.Context, id auth.Identity, remote netip.Addr) (store.Device, error)
 }
 
 // Grants is what the service needs of POP before SMTP: *guard.Grants.
@@ -67,6 +69,8 @@ type Sending interface {
 	RefundMailbox(ctx context.Context, account store.AccountID, n, perDay int) error
 	Address(ctx context.Context, remote netip.Addr, n, perHour int) (ok bool, retryAfter time.Duration, err error)
 	RefundAddress(ctx context.Context, remote netip.Addr, n, perHour int) error
+	Device(ctx context.Context, device store.DeviceID, n, perDay int) (ok bool, retryAfter time.Duration, err error)
+	RefundDevice(ctx context.Context, device store.DeviceID, n, perDay int) error
 }
 
 // Hosts is what the service needs to know of addresses: *guard.Hosts.
@@ -79,14 +83,16 @@ type OldClients interface {
 	Allowed(ctx context.Context, remote netip.Addr, account store.AccountID) (bool, error)
 }
 
-// Challenges are SASL mechanisms beside PLAIN and LOGIN.
+// Challenges are the SASL mechanisms that carry no password.
 type Challenges interface {
-	// Mechanisms lists their names, in capitals, in the order in which they are offered behind LOGIN and PLAIN.
-	Mechanisms() []string
-	// Begin begins an exchange of one of them. The server that it returns calls proved once, when it knows who the client is and before it is
-	// done, and hands the error of that on. Its other errors are those of auth.Login, and sasl.ErrUnexpectedClientResponse for what is out of
-	// form.
-	Begin(ctx context.Context, at auth.Attempt, mechanism string, proved func(auth.Identity) error) (sasl.Server, error)
+	// Mechanisms lists the names of those that a connection should be offered, in capitals, in the order in which they come behind PLAIN and
+	// LOGIN. state is nil without TLS.
+	Mechanisms(ctx context.Context, at auth.Attempt, state *tls.ConnectionState) []string
+	// Begin begins an exchange of at.Mechanism, one of them. The server that it returns calls proved once, when it knows who the client is and
+	// before it is done, and hands the error of that on. What it has to say last it says as a challenge, to which the client answers with
+	// nothing: a success carries no data here (RFC 4954 §4). Its other errors are those of auth.Login, auth.ErrBinding, and
+	// sasl.ErrUnexpectedClientResponse for what is out of form.
+	Begin(ctx context.Context, at auth.Attempt, state *tls.ConnectionState, proved func(auth.Identity) error) (sasl.Server, error)
 }
 
 // Inventory is told which clients log in: *maildrop.Inventory.
@@ -128,7 +134,7 @@ type Options struct {
 	// OldClients makes this a door for old clients: it takes passwords in the clear, shows AUTH in the old form too, and has the mailbox
 	// asked for after each login. nil for every other door. What TLS such a door speaks, TLSConfig says.
 	OldClients OldClients
-	// Challenges are SASL mechanisms beside PLAIN and LOGIN; nil: there are none.
+	// Challenges are the SASL mechanisms that carry no password; nil: there are none.
 	Challenges Challenges
 	// Refusals remembers what was refused lately; nil: nobody does.
 	Refusals *refusal.Recent

@@ -79,6 +79,8 @@ type transaction struct {
 	mu sync.Mutex // protects what follows; never held during I/O
 	// reserved is how many recipients were taken from the sender's budgets. It is kept or given back once: see phase.
 	reserved int
+	// deviceSpent is how many recipients were taken from the budget of the sender's device, likewise.
+	deviceSpent int
 	// rooms are what is reserved in maildrops, given back or handed to the commit once: see phase.
 	rooms map[store.AccountID]store.ReservationID
 	phase phase
@@ -179,9 +181,10 @@ func (s *session) mail(from string, opts *gosmtp.MailOptions) error {
 	if err != nil {
 		return err
 	}
+	most, over := sizeLimit(who, settings)
 	switch {
-	case opts.Size > settings.MessageSize:
-		return errTooLarge // RFC 1870 §6.1
+	case opts.Size > most:
+		return over
 	case len(opts.EnvelopeID) > maxEnvelopeID:
 		return refuse(refusal.EnvelopeIDTooLong)
 	}
@@ -248,6 +251,9 @@ func (s *session) rcpt(to string, opts *gosmtp.RcptOptions) error {
 func (s *session) authorizeRcpt(tx *transaction, addr mailaddr.Address, route store.Route) error {
 	if r := authorizeRelay(tx.who, s.srv.opts.Door, addr, route, tx.settings); r != nil {
 		return s.refusedRelay(tx, r.with(s.facts(tx.reversePath, tx.settings)))
+	}
+	if err := s.deviceRcpt(tx, addr); err != nil {
+		return err
 	}
 	return s.still(tx, atRcpt)
 }

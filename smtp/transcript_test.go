@@ -17,7 +17,8 @@ import (
 )
 
 // directives are the comments at the head of a transcript that say how it is played: "# door: mx", "# cleartext: off", "# after: bob=1
-// jobs=0", which is what the store must hold in the end, "# quota: bob=1000 domain=2000", in octets, and "# proof: live help", which is what can stand in for AUTH: see prove.
+// jobs=0", which is what the store must hold in the end, "# quota: bob=1000 domain=2000", in octets, "# challenges: on" for
+// those of scripted, and "# proof: live help", which is what can stand in for AUTH: see prove.
 func directives(t *testing.T, file string) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -28,7 +29,7 @@ func directives(t *testing.T, file string) map[string]string {
 	for line := range strings.Lines(string(text)) {
 		if key, value, ok := strings.Cut(strings.TrimPrefix(line, "# "), ": "); ok && strings.HasPrefix(line, "# ") {
 			switch key {
-			case "door", "cleartext", "after", "proof", "quota":
+			case "door", "cleartext", "after", "proof", "quota", "challenges":
 				d[key] = strings.TrimSpace(value)
 			}
 		}
@@ -109,6 +110,9 @@ func TestTranscripts(t *testing.T) {
 				if old {
 					f.opts.OldClients = &onlyFor{account: f.ids["alice"]}
 				}
+				if d["challenges"] != "" {
+					f.opts.Challenges = &scripted{f.auth}
+				}
 				f.prove(d["proof"])
 				f.quotas(d["quota"])
 				f.auth.cleartext = d["cleartext"] != "off"
@@ -117,6 +121,7 @@ func TestTranscripts(t *testing.T) {
 				f.must(err)
 				dialog.Player{Protocol: dialog.SMTP, Split: split, Vars: map[string]string{
 					"alice": plain("alice", "alice-pw"), "carol": plain("carol", "carol-pw"), "wrong": plain("alice", "wrong"), "bob": plain("bob", "bob-pw"),
+					"cramwrong": b64(cramAnswer("bob")[:len(cramAnswer("bob"))-1] + "0"),
 				}}.Run(t, conn, file)
 				for want := range strings.FieldsSeq(d["after"]) {
 					name, n, _ := strings.Cut(want, "=")

@@ -19,7 +19,8 @@ const (
 	MaxNotedClients = 10_000
 )
 
-// Client is one way in which a mailbox is used: what looks like the same program at the same door with the same mechanism is one client.
+// Client is one way in which a mailbox is used: what looks like the same program at the same door with the same mechanism and password is one
+// client.
 type Client struct {
 	Account AccountID `json:"account"`
 	// Program is what the client's habits say it is.
@@ -28,6 +29,8 @@ type Client struct {
 	Door      string `json:"door"`
 	Mechanism string `json:"mechanism"`
 	TLS       string `json:"tls,omitempty"`
+	// Device is the name of the device credential that it uses, empty for the main password.
+	Device string `json:"device,omitempty"`
 	// Address is where it came from last.
 	Address netip.Addr `json:"address"`
 	// First and Last are when it was seen.
@@ -43,7 +46,7 @@ type Client struct {
 // Cleaned returns the client with its texts fit to be kept and shown: see [CleanText]. What is beyond MaxClientText octets is cut off between
 // characters.
 func (c Client) Cleaned() Client {
-	for _, text := range []*string{&c.Program, &c.Door, &c.Mechanism, &c.TLS} {
+	for _, text := range []*string{&c.Program, &c.Door, &c.Mechanism, &c.TLS, &c.Device} {
 		*text = cleanText(*text, MaxClientText)
 	}
 	return c
@@ -51,7 +54,8 @@ func (c Client) Cleaned() Client {
 
 // Same reports whether both are one client.
 func (c Client) Same(d Client) bool {
-	return c.Account == d.Account && c.Program == d.Program && c.Door == d.Door && c.Mechanism == d.Mechanism && c.TLS == d.TLS
+	return c.Account == d.Account && c.Program == d.Program && c.Door == d.Door && c.Mechanism == d.Mechanism && c.TLS == d.TLS &&
+		c.Device == d.Device
 }
 
 // With returns what is known of a client after it was seen once more: the earlier First, the later Last with its Address, and the counts added.
@@ -90,7 +94,7 @@ func PlaceClient(known []Client, seen Client) (i int, is, ok bool) {
 // same.
 func CompareClients(a, b Client) int {
 	return cmp.Or(b.Last.Compare(a.Last), cmp.Compare(a.Program, b.Program), cmp.Compare(a.Door, b.Door),
-		cmp.Compare(a.Mechanism, b.Mechanism), cmp.Compare(a.TLS, b.TLS))
+		cmp.Compare(a.Mechanism, b.Mechanism), cmp.Compare(a.TLS, b.TLS), cmp.Compare(a.Device, b.Device))
 }
 
 // ValidateClients reports what NoteClients refuses: ErrBound beyond MaxNotedClients, ErrInvalid for a negative count.
@@ -108,7 +112,7 @@ func ValidateClients(seen []Client) error {
 
 // Clients keeps which clients use a mailbox. A removed account's are forgotten with it.
 type Clients interface {
-	// NoteClients adds what was seen, in one transaction: a client that is known already (same Account, Program, Door, Mechanism and TLS) keeps
+	// NoteClients adds what was seen, in one transaction: a client that is known already (same Account, Program, Door, Mechanism, TLS and Device) keeps
 	// the earlier First, gets the later Last with its Address, and the counts added. Clients of accounts that are gone change nothing. Texts are
 	// kept as [Client.Cleaned] returns them. Beyond MaxClients of an account the one with the earliest Last is forgotten, which may be one that was
 	// just seen. ErrBound beyond MaxNotedClients, ErrInvalid for a negative count; then nothing is changed. It waits for the disk: call it seldom, with

@@ -40,13 +40,16 @@ const (
 )
 
 // Grant lets one mailbox send from one network without AUTH for a while, because its owner fetched mail from there a moment ago (POP
-// before SMTP). There is at most one for each account and network.
+// before SMTP). There is at most one for each account, network and device.
 type Grant struct {
 	ID GrantID `json:"id"`
 	// Account is the mailbox, and the only one that may be sent as.
 	Account AccountID `json:"account"`
 	// Network is one IPv4 address (/32), or an IPv6 /64 or /128.
 	Network netip.Prefix `json:"network"`
+	// Device is the credential that mail was fetched with, 0 for the main password. A grant is void when that credential is gone, and allows no
+	// more than it does; the caller looks at it.
+	Device DeviceID `json:"device,omitempty"`
 	// CredentialVersion is the account's when the grant was made or renewed; a grant of another version is void.
 	CredentialVersion uint64    `json:"credential_version"`
 	Created           time.Time `json:"created"`
@@ -76,6 +79,7 @@ func (g Grant) Over() time.Time {
 type GrantRequest struct {
 	Account           AccountID
 	Network           netip.Prefix // masked; /32, /64 or /128
+	Device            DeviceID     // 0 for the main password
 	CredentialVersion uint64
 	// Window is how long the grant lives after the login; Longest how long after it was made, whatever logins follow. Both are positive.
 	Window, Longest time.Duration
@@ -134,8 +138,8 @@ func (f GrantFilter) Matches(g Grant) bool {
 // Grants keeps the grants of POP before SMTP. They survive a restart; a crash may forget the last seconds of what was made, renewed
 // and spent, so that no login waits for a sync, but nothing of what was revoked. RemoveAccount forgets the account's grants.
 type Grants interface {
-	// OpenGrant renews the live grant of this account, network and credential version, or makes one: then an ended, expired or void one
-	// of the same account and network is forgotten, and if there are too many, or too old ones, those too. Either way the grant expires
+	// OpenGrant renews the live grant of this account, network, device and credential version, or makes one: then an ended, expired or void one
+	// of the same account, network and device is forgotten, and if there are too many, or too old ones, those too. Either way the grant expires
 	// at r.Expires; one that would have expired by now, because Longest became shorter, is not renewed. ErrBound if the account has
 	// MostLive other live grants of this credential version, and none to renew: then nothing is changed. ErrNotFound if the account does
 	// not exist. ErrInvalid for a request out of bounds.

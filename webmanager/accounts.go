@@ -82,6 +82,8 @@ type AccountChange struct {
 // Password is the body that sets a password.
 type Password struct {
 	Password string `json:"password"`
+	// Devices revokes the device credentials of the mailbox too; otherwise they stay as they are.
+	Devices bool `json:"devices,omitempty"`
 }
 
 // auditedAccount is what the audit log keeps of a mailbox: everything that a change can change, but no credential.
@@ -335,7 +337,10 @@ func (a *API) setPassword(r *http.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		return nil, a.audit(r.Context(), "account.password", account.Name, nil, nil)
+		if err := a.audit(r.Context(), "account.password", account.Name, nil, nil); err != nil || !body.Devices {
+			return nil, err
+		}
+		return nil, a.revokeDevices(r.Context(), account)
 	}
 	return nil, store.ErrConflict
 }

@@ -39,6 +39,7 @@ type Store interface {
 	store.Stats
 	store.Grants
 	store.Clients
+	store.Devices
 	store.Spool
 	Usage(ctx context.Context, account store.AccountID) (store.Usage, error)
 	DomainUsage(ctx context.Context) (store.Usage, error)
@@ -113,32 +114,37 @@ func New(o Options) *API {
 // routes is the table of paths.
 func (a *API) routes() map[string]func(*http.Request) (any, error) {
 	return map[string]func(*http.Request) (any, error){
-		"GET /v1/version":                  a.showVersion,
-		"GET /v1/accounts":                 a.listAccounts,
-		"POST /v1/accounts":                a.addAccount,
-		"GET /v1/accounts/{name}":          a.showAccount,
-		"PATCH /v1/accounts/{name}":        a.changeAccount,
-		"PUT /v1/accounts/{name}/password": a.setPassword,
-		"DELETE /v1/accounts/{name}":       a.removeAccount,
-		"GET /v1/usage":                    a.showUsage,
-		"GET /v1/aliases":                  a.listAliases,
-		"PUT /v1/aliases/{name}":           a.putAlias,
-		"DELETE /v1/aliases/{name}":        a.removeAlias,
-		"GET /v1/settings":                 a.showSettings,
-		"PATCH /v1/settings":               a.changeSettings,
-		"POST /v1/settings/preview":        a.previewSettings,
-		"GET /v1/grants":                   a.listGrants,
-		"POST /v1/grants/revoke":           a.revokeGrants,
-		"GET /v1/clients":                  a.listClients,
-		"GET /v1/refusals/{code}":          a.explainRefusal,
-		"POST /v1/relay-proof":             a.proveRelay,
-		"GET /v1/queue":                    a.listQueue,
-		"GET /v1/queue/{id}":               a.showJob,
-		"GET /v1/trail":                    a.trail,
-		"GET /v1/check":                    a.check,
-		"POST /v1/compact":                 a.compact,
-		"GET /v1/metrics":                  a.showMetrics,
-		"GET /v1/audit":                    a.listAudit,
+		"GET /v1/version":                             a.showVersion,
+		"GET /v1/accounts":                            a.listAccounts,
+		"POST /v1/accounts":                           a.addAccount,
+		"GET /v1/accounts/{name}":                     a.showAccount,
+		"PATCH /v1/accounts/{name}":                   a.changeAccount,
+		"PUT /v1/accounts/{name}/password":            a.setPassword,
+		"DELETE /v1/accounts/{name}":                  a.removeAccount,
+		"GET /v1/usage":                               a.showUsage,
+		"GET /v1/aliases":                             a.listAliases,
+		"PUT /v1/aliases/{name}":                      a.putAlias,
+		"DELETE /v1/aliases/{name}":                   a.removeAlias,
+		"GET /v1/settings":                            a.showSettings,
+		"PATCH /v1/settings":                          a.changeSettings,
+		"POST /v1/settings/preview":                   a.previewSettings,
+		"GET /v1/grants":                              a.listGrants,
+		"POST /v1/grants/revoke":                      a.revokeGrants,
+		"GET /v1/clients":                             a.listClients,
+		"GET /v1/devices":                             a.listDevices,
+		"POST /v1/accounts/{name}/devices":            a.addDevice,
+		"GET /v1/accounts/{name}/devices/{device}":    a.showDevice,
+		"PATCH /v1/accounts/{name}/devices/{device}":  a.changeDevice,
+		"DELETE /v1/accounts/{name}/devices/{device}": a.revokeDevice,
+		"GET /v1/queue":                               a.listQueue,
+		"GET /v1/queue/{id}":                          a.showJob,
+		"GET /v1/trail":                               a.trail,
+		"GET /v1/check":                               a.check,
+		"POST /v1/compact":                            a.compact,
+		"GET /v1/metrics":                             a.showMetrics,
+		"GET /v1/audit":                               a.listAudit,
+		"GET /v1/refusals/{code}":                     a.explainRefusal,
+		"POST /v1/relay-proof":                        a.proveRelay,
 		"/": func(*http.Request) (any, error) {
 			return nil, &Error{Code: CodeNotFound, Message: "there is no such path, or not with this method"}
 		},

@@ -231,7 +231,7 @@ func TestAccountLife(t *testing.T) {
 	if first.Verifier != "hash of password 1" {
 		t.Errorf("verifier: got %q", string(first.Verifier))
 	}
-	f.do("PUT", "/v1/accounts/anna@example.com/password", Password{"password 2"}, nil)
+	f.do("PUT", "/v1/accounts/anna@example.com/password", Password{Password: "password 2"}, nil)
 	if got := f.account("anna"); got.Verifier != "hash of password 2" || got.CredentialVersion <= first.CredentialVersion {
 		t.Errorf("after the password: got %+v", got)
 	}

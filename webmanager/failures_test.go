@@ -82,7 +82,7 @@ func TestConflictsAreTriedAgain(t *testing.T) {
 		for _, change := range []struct {
 			method, path string
 			body         any
-		}{{"PATCH", "/v1/accounts/x", AccountChange{Suspended: &on}}, {"PUT", "/v1/accounts/x/password", Password{"new password"}}} {
+		}{{"PATCH", "/v1/accounts/x", AccountChange{Suspended: &on}}, {"PUT", "/v1/accounts/x/password", Password{Password: "new password"}}} {
 			s.left = conflicts
 			err := client.Do(t.Context(), change.method, change.path, change.body, nil)
 			if conflicts < maxConflicts && err != nil || conflicts == maxConflicts && !isCode(err, CodeConflict) {

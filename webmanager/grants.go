@@ -23,7 +23,7 @@ const (
 	GrantLive GrantState = "live"
 	// GrantExpired: its time is over.
 	GrantExpired GrantState = "expired"
-	// GrantVoid: the mailbox was suspended or got another password since.
+	// GrantVoid: the mailbox was suspended or got another password since, or the device that opened it has ended or may not send from there.
 	GrantVoid GrantState = "void"
 	// GrantOff: POP before SMTP, or all outgoing mail, is switched off.
 	GrantOff GrantState = "off"
@@ -36,7 +36,9 @@ type Grant struct {
 	Address mailaddr.Address `json:"address"`
 	Network netip.Prefix     `json:"network"`
 	State   GrantState       `json:"state"`
-	Created time.Time        `json:"created"`
+	// Device is the name of the device credential that opened it, empty for the main password.
+	Device  string    `json:"device,omitempty"`
+	Created time.Time `json:"created"`
 	// LastLogin is the POP3 login that made or last renewed it.
 	LastLogin time.Time `json:"last_login"`
 	Expires   time.Time `json:"expires"`
@@ -166,10 +168,24 @@ func (a *API) viewGrant(ctx context.Context, g store.Grant, settings store.Setti
 	if err != nil {
 		return Grant{}, fmt.Errorf("address of account %d: %w", owner.ID, err)
 	}
-	return Grant{
+	v := Grant{
 		ID: g.ID, Mailbox: owner.Name, Address: address, Network: g.Network, State: stateOf(g, owner, settings, a.now()),
 		Created: g.Created, LastLogin: g.LastLogin, Expires: g.Expires, Ended: g.Ended, Recipients: g.Recipients, Left: g.Left,
-	}, nil
+	}
+	if g.Device == 0 {
+		return v, nil
+	}
+	d, err := a.store.Device(ctx, g.Account, g.Device)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return Grant{}, err
+	}
+	if v.Device = d.Name; err != nil {
+		v.Device = "device " + g.Device.String() // revoked
+	}
+	if v.State == GrantLive && (err != nil || !d.Send || !d.Fetch || d.Expired(a.now()) || !usableFrom(d, g.Network)) {
+		v.State = GrantVoid
+	}
+	return v, nil
 }
 
 // revokeGrants ends grants by number, of a mailbox, or all.

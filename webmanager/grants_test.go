@@ -62,7 +62,7 @@ func TestGrantListing(t *testing.T) {
 	f.grant("bert", "192.0.2.7/32", 20)    // 3, expired
 	f.grant("carl", "192.0.2.7/32", 0)     // 4, void
 	f.grant("dora", "198.51.100.1/32", 10) // 5, void
-	f.do("PUT", "/v1/accounts/carl/password", Password{"another password"}, nil)
+	f.do("PUT", "/v1/accounts/carl/password", Password{Password: "another password"}, nil)
 	on := true
 	f.do("PATCH", "/v1/accounts/dora", AccountChange{Suspended: &on}, nil)
 	for _, tt := range []struct{ query, want string }{

@@ -22,6 +22,8 @@ type MailClient struct {
 	Door      string `json:"door"`
 	Mechanism string `json:"mechanism"`
 	TLS       string `json:"tls"`
+	// Device is the name of the device credential that it uses, empty for the main password.
+	Device string `json:"device,omitempty"`
 	// From is the address from which it came last.
 	From netip.Addr `json:"from"`
 	// First and Last are when it was seen.
@@ -127,7 +129,7 @@ func (a *API) appendClients(ctx context.Context, list []MailClient, account stor
 			continue
 		}
 		list = append(list, MailClient{
-			Mailbox: account.Name, Address: address, Program: c.Program, Door: c.Door, Mechanism: c.Mechanism, TLS: c.TLS, From: c.Address,
+			Mailbox: account.Name, Address: address, Program: c.Program, Door: c.Door, Mechanism: c.Mechanism, TLS: c.TLS, Device: c.Device, From: c.Address,
 			First: c.First, Last: c.Last,
 			Sessions: c.Sessions, Fetched: c.Fetched, Deleted: c.Deleted, Keeps: c.Keeps, Old: old,
 		})

@@ -2,26 +2,30 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"crypto/tls"
 
 	"github.com/emersion/go-sasl"
 
 	"latchkey/auth"
 )
 
-// challenges are the mechanisms that an SMTP door for old clients has beside PLAIN and LOGIN.
+// challenges are the mechanisms without a password of the SMTP doors: those that auth lists for a connection, as at the POP3 doors.
 type challenges struct {
 	auth     *auth.Authenticator
 	hostname string
 }
 
-// Mechanisms lists what old clients know. SCRAM is not among it.
-func (c *challenges) Mechanisms() []string { return []string{auth.CRAMMD5} }
+// Mechanisms lists them.
+func (c *challenges) Mechanisms(ctx context.Context, at auth.Attempt, state *tls.ConnectionState) []string {
+	return c.auth.ChallengeMechanisms(ctx, at, state)
+}
 
 // Begin begins an exchange.
-func (c *challenges) Begin(ctx context.Context, at auth.Attempt, mechanism string, proved func(auth.Identity) error) (sasl.Server, error) {
-	if mechanism != auth.CRAMMD5 {
-		return nil, fmt.Errorf("%s is not offered", mechanism)
+func (c *challenges) Begin(
+	ctx context.Context, at auth.Attempt, state *tls.ConnectionState, proved func(auth.Identity) error,
+) (sasl.Server, error) {
+	if at.Mechanism == auth.CRAMMD5 {
+		return c.auth.NewCRAMMD5Server(ctx, at, c.hostname, proved), nil
 	}
-	return c.auth.NewCRAMMD5Server(ctx, at, c.hostname, proved), nil
+	return c.auth.NewSCRAMServer(ctx, at, state, proved), nil
 }

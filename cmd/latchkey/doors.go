@@ -179,10 +179,10 @@ func (o *opener) mail(side smtp.Door) func(doorKind, net.Listener) server {
 			Hostname: o.process.hostname, TLSConfig: o.tls, ImplicitTLS: k.implicit, Sniff: o.config.Listen.Sniffs(k.name),
 			Logger: o.process.log, Now: o.now, Connections: o.connections(), Proxies: o.config.Proxies,
 			Inventory: o.clients, Name: k.name, Refusals: o.refusals,
+			Challenges: &challenges{auth: o.auth, hostname: o.process.hostname},
 		}
 		if k.old {
 			options.TLSConfig, options.OldClients = o.old, guard.NewOldClients(o.store, o.hosts, onLoopback(l))
-			options.Challenges = &challenges{auth: o.auth, hostname: o.process.hostname}
 		}
 		return smtp.New(options)
 	}

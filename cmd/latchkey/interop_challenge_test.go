@@ -43,7 +43,7 @@ func oldInteropServer(t *testing.T) *testServer {
 // challengedBy checks that the last login was with a mechanism, as the log has it.
 func (s *testServer) challengedBy(mechanism string, from int) {
 	s.t.Helper()
-	want := "mechanism=" + strings.ToUpper(strings.TrimPrefix(mechanism, "+"))
+	want := "mechanism=" + strings.ToUpper(strings.TrimPrefix(mechanism, "+")) + " "
 	if log := s.log.String()[from:]; !strings.Contains(log, want) {
 		s.t.Errorf("the log says nothing of %s:\n%s", want, log)
 	}
@@ -73,23 +73,25 @@ func TestInteropFetchByChallenge(t *testing.T) {
 	}
 }
 
-// TestInteropSendByChallenge: programs send by CRAM-MD5 at the doors for old clients.
+// TestInteropSendByChallenge: programs send by CRAM-MD5 and SCRAM-SHA-256 at the doors for old clients.
 func TestInteropSendByChallenge(t *testing.T) {
 	s := oldInteropServer(t)
 	for _, p := range sendingPrograms {
 		for _, sec := range p.securities {
-			t.Run(fmt.Sprintf("%s/%s", p.name, sec), func(t *testing.T) {
-				need(t, p.program)
-				before, said := len(s.fetch("bert", bertsPassword)), len(s.log.String())
-				subject := fmt.Sprintf("from %s by %s", p.name, sec)
-				p.send(t, s, sec, p.challenge, "Subject: "+subject+"\r\nFrom: anna@example.com\r\nTo: bert@example.com\r\n\r\nbody\r\n.dot\r\n..\r\n")
-				s.challengedBy("CRAM-MD5", said)
-				messages := s.fetch("bert", bertsPassword)
-				if len(messages) != before+1 || !strings.Contains(messages[before], "Subject: "+subject+"\n") ||
-					!strings.Contains(messages[before], "\n\nbody\n.dot\n..\n") {
-					t.Errorf("%d messages more, want 1: %q", len(messages)-before, messages[before:])
-				}
-			})
+			for _, mechanism := range p.challenges {
+				t.Run(fmt.Sprintf("%s/%s/%s", p.name, sec, mechanism), func(t *testing.T) {
+					need(t, p.program)
+					before, said := len(s.fetch("bert", bertsPassword)), len(s.log.String())
+					subject := fmt.Sprintf("from %s by %s with %s", p.name, sec, mechanism)
+					p.send(t, s, sec, mechanism, "Subject: "+subject+"\r\nFrom: anna@example.com\r\nTo: bert@example.com\r\n\r\nbody\r\n.dot\r\n..\r\n")
+					s.challengedBy(strings.ReplaceAll(mechanism, "_", "-"), said)
+					messages := s.fetch("bert", bertsPassword)
+					if len(messages) != before+1 || !strings.Contains(messages[before], "Subject: "+subject+"\n") ||
+						!strings.Contains(messages[before], "\n\nbody\n.dot\n..\n") {
+						t.Errorf("%d messages more, want 1: %q", len(messages)-before, messages[before:])
+					}
+				})
+			}
 		}
 	}
 }

@@ -92,17 +92,18 @@ func file(t *testing.T, name, content string) string {
 type sendingProgram struct {
 	name, program string
 	mechanisms    []string
-	challenge     string // CRAM-MD5 as the program calls it
+	challenges    []string // as the program calls them
 	securities    []security
 	send          func(t *testing.T, s *testServer, sec security, mechanism, message string)
 }
 
 var sendingPrograms = []sendingProgram{
-	{"curl", "curl", []string{"PLAIN", "LOGIN"}, "CRAM-MD5", securities, sendCurl},
-	{"swaks", "swaks", []string{"PLAIN", "LOGIN"}, "CRAM-MD5", securities, sendSwaks},
-	{"msmtp", "msmtp", []string{"plain", "login"}, "cram-md5", securities, sendMsmtp},
-	{"s-nail", "s-nail", []string{"plain", "login"}, "cram-md5", securities, sendSNail},
-	{"smtplib", "python3", []string{"plain", "login"}, "cram_md5", securities, sendPython},
+	{"curl", "curl", []string{"PLAIN", "LOGIN"}, []string{"CRAM-MD5"}, securities, sendCurl},
+	{"swaks", "swaks", []string{"PLAIN", "LOGIN"}, []string{"CRAM-MD5"}, securities, sendSwaks},
+	{"msmtp", "msmtp", []string{"plain", "login"}, []string{"cram-md5", "scram-sha-256"}, securities, sendMsmtp},
+	{"s-nail", "s-nail", []string{"plain", "login"}, []string{"cram-md5"}, securities, sendSNail},
+	{"smtplib", "python3", []string{"plain", "login"}, []string{"cram_md5"}, securities, sendPython},
+	{"mutt", "mutt", []string{"plain", "login"}, []string{"cram-md5", "scram-sha-256"}, securities, sendMutt},
 }
 
 func sendCurl(t *testing.T, s *testServer, sec security, mechanism, message string) {
@@ -168,6 +169,19 @@ func sendSNail(t *testing.T, s *testServer, sec security, mechanism, message str
 	}
 	_, body, _ := strings.Cut(message, "\r\n\r\n")
 	run(t, strings.ReplaceAll(body, "\r\n", "\n"), append(args, "-s", subject, "bert@example.com")...)
+}
+
+func sendMutt(t *testing.T, s *testServer, sec security, mechanism, message string) {
+	scheme := "smtp"
+	if sec == implicit {
+		scheme = "smtps"
+	}
+	rc := file(t, "muttrc", fmt.Sprintf(`set smtp_url="%s://anna@example.com@127.0.0.1:%s/" smtp_pass="%s" smtp_authenticators="%s"
+set ssl_starttls=%[5]s ssl_force_tls=%[5]s certificate_file=%[6]s
+set from=anna@example.com use_envelope_from=yes copy=no text_flowed=no
+`, scheme, s.port(sec, "submission", "smtps"), annasPassword, mechanism,
+		map[bool]string{true: "yes", false: "no"}[sec == startTLS], s.config.TLS.Cert))
+	run(t, "", "mutt", "-n", "-F", rc, "-H", file(t, "draft", strings.ReplaceAll(message, "\r\n", "\n")))
 }
 
 const pythonSend = `

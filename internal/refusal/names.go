@@ -23,6 +23,9 @@ const (
 	OutgoingOff         Name = "outgoing-mail-off"
 	RecipientRouted     Name = "recipient-routed"
 	NullSenderRecipient Name = "null-sender-recipients"
+	DeviceRecipient     Name = "device-recipient"
+	DeviceMessageSize   Name = "device-message-size"
+	DeviceLimit         Name = "device-limit"
 
 	// Logging in.
 	AuthWrongPassword Name = "auth-wrong-password"
@@ -39,6 +42,10 @@ const (
 	AuthFailures      Name = "auth-failures"
 	AuthChanged       Name = "auth-changed"
 	AuthOldClient     Name = "auth-old-client"
+	AuthDeviceNetwork Name = "auth-device-network"
+	AuthDeviceScope   Name = "auth-device-scope"
+	AuthDeviceExpired Name = "auth-device-expired"
+	AuthDeviceRevoked Name = "auth-device-revoked"
 	LoginDelay        Name = "login-delay"
 	MailboxRemoved    Name = "mailbox-removed"
 	MaildropInUse     Name = "maildrop-in-use"

@@ -123,6 +123,24 @@ var rows = [...]Refusal{
 		Cause: "A mailbox owner sent a message without a sender address, as read receipts are, to more than one recipient.",
 		Cure:  "Send with a sender address.",
 	},
+	{
+		Name:  DeviceRecipient,
+		SMTP:  SMTP{550, [3]int{5, 7, 1}, "Have this recipient allowed for the device, or use the mailbox's own password: the device's may not send there{help}"},
+		Cause: "A device credential is for certain recipients, and this is none of them.",
+		Cure:  "Whoever manages the mailbox adds the address or its domain: latchkey device change; or the device sends to those that it may.",
+	},
+	{
+		Name:  DeviceMessageSize,
+		SMTP:  SMTP{552, [3]int{5, 3, 4}, "Send less at a time, or have larger messages allowed for the device: this one is larger than it may send{help}"},
+		Cause: "A device credential has a bound on the size of a message, and this one is larger.",
+		Cure:  "Scan with fewer pages or a lower resolution; or whoever manages the mailbox raises the bound: latchkey device change.",
+	},
+	{
+		Name:  DeviceLimit,
+		SMTP:  SMTP{450, [3]int{4, 7, 1}, "Try again in {wait}, or have more recipients allowed for the device: it has named as many as it may in a day{help}"},
+		Cause: "A device credential has a bound on the recipients of a day, those of the own domain among them, and they were named.",
+		Cure:  "Wait; or whoever manages the mailbox raises the bound: latchkey device change. If it was not the device, revoke it: latchkey device revoke.",
+	},
 
 	// Logging in.
 	{
@@ -220,6 +238,33 @@ var rows = [...]Refusal{
 		POP3:  POP3{"SYS/PERM", "use port 995 with SSL/TLS: this mailbox may not use the door for old mail programs", false},
 		Cause: "The password is right, and came by TLS over a door for old clients, which is not open for this mailbox or from this network. Without TLS the words are those for a wrong password.",
 		Cure:  "Use the usual ports with encryption; or the owner of the domain switches old_client_login on for the mailbox, or names its network in old_client_networks.",
+	},
+	{
+		Name:  AuthDeviceNetwork,
+		SMTP:  SMTP{535, [3]int{5, 7, 1}, "Use the device in its own network, or have {remote} allowed for it: its password may not be used from here{help}"},
+		POP3:  POP3{"SYS/PERM", "use the device in its own network, or have this one allowed for it: its password may not be used from here", false},
+		Cause: "The password is that of a device, and right, and came from a network in which the device may not be used.",
+		Cure:  "Whoever manages the mailbox adds the network: latchkey device change. If the device is not there, its password was stolen: latchkey device revoke.",
+	},
+	{
+		Name:  AuthDeviceScope,
+		SMTP:  SMTP{535, [3]int{5, 7, 1}, "Have sending allowed for the device, or use another password: this one is for fetching mail only{help}"},
+		POP3:  POP3{"SYS/PERM", "have fetching allowed for the device, or use another password: this one is for sending mail only", false},
+		Cause: "The password is that of a device, and right, and the device may send only, or fetch only.",
+		Cure:  "Whoever manages the mailbox allows it: latchkey device change; or the mail program uses the mailbox's own password.",
+	},
+	{
+		Name:  AuthDeviceExpired,
+		SMTP:  SMTP{535, [3]int{5, 7, 8}, "Have a new password made for the device: this one has expired{help}"},
+		POP3:  POP3{"AUTH", "have a new password made for the device: this one has expired", false},
+		Cause: "The password is that of a device, and right, and the device was to end by now.",
+		Cure:  "Whoever manages the mailbox adds the device anew, or lets it live longer: latchkey device change.",
+	},
+	{
+		Name:  AuthDeviceRevoked,
+		SMTP:  SMTP{421, [3]int{4, 7, 0}, "Log in again, or have a new password made: what opened this session was revoked or changed, or has expired"},
+		Cause: "The device credential that opened the session was revoked, has expired, or may not send from there any more.",
+		Cure:  "Whoever manages the mailbox looks at the device: latchkey device list; and makes a new password if it should go on.",
 	},
 	{
 		Name:  LoginDelay,

@@ -35,6 +35,12 @@ func loginError(err error) error {
 		return reply(refusal.AuthOtherIdentity, nil)
 	case errors.Is(err, auth.ErrBinding):
 		return reply(refusal.AuthMalformed, nil)
+	case errors.Is(err, auth.ErrDeviceNetwork):
+		return reply(refusal.AuthDeviceNetwork, nil)
+	case errors.Is(err, auth.ErrDeviceScope):
+		return reply(refusal.AuthDeviceScope, nil)
+	case errors.Is(err, auth.ErrDeviceExpired):
+		return reply(refusal.AuthDeviceExpired, nil)
 	case errors.Is(err, auth.ErrBusy):
 		return reply(refusal.AuthBusy, nil)
 	case errors.Is(err, context.Canceled):

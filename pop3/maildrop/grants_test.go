@@ -60,7 +60,7 @@ type given struct {
 	ids    []store.AccountID
 }
 
-func (g *given) LoggedIn(_ context.Context, p guard.Place, id store.AccountID, name string, version uint64) {
+func (g *given) LoggedIn(_ context.Context, p guard.Place, id store.AccountID, name string, version uint64, _ store.DeviceID) {
 	if g.w.has("+OK 2 messages") {
 		g.t.Error("the client was told before the grant was given")
 	}

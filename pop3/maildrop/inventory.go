@@ -35,12 +35,12 @@ type Inventory struct {
 
 // clientKey is what store.Client.Same compares.
 type clientKey struct {
-	account                       store.AccountID
-	program, door, mechanism, tls string
+	account                               store.AccountID
+	program, door, mechanism, tls, device string
 }
 
 func keyOf(c store.Client) clientKey {
-	return clientKey{c.Account, c.Program, c.Door, c.Mechanism, c.TLS}
+	return clientKey{c.Account, c.Program, c.Door, c.Mechanism, c.TLS, c.Device}
 }
 
 // NewInventory returns an inventory that is kept in clients. Its Run writes it down. A nil logger discards what goes wrong.
@@ -148,8 +148,9 @@ func (s *session) noted(c *pop3.Conn) {
 		return
 	}
 	seen := store.Client{
-		Account: s.who.Account, Door: s.door, Mechanism: s.mechanism, Address: guard.Unmap(c.RemoteAddr()),
-		First: m.view.now, Last: m.view.now, Sessions: 1, Fetched: int64(m.fetches + m.wholeTops), Deleted: int64(m.deleted),
+		Account: s.who.Account, Door: s.door, Mechanism: s.mechanism, Device: s.who.DeviceName,
+		Address: guard.Unmap(c.RemoteAddr()),
+		First:   m.view.now, Last: m.view.now, Sessions: 1, Fetched: int64(m.fetches + m.wholeTops), Deleted: int64(m.deleted),
 	}
 	if state, secure := c.TLS(); secure {
 		seen.TLS = tls.VersionName(state.Version)

@@ -48,7 +48,7 @@ func TestOldClientRuleFails(t *testing.T) {
 // counted counts logins.
 type counted struct{ logins atomic.Int64 }
 
-func (c *counted) LoggedIn(context.Context, guard.Place, store.AccountID, string, uint64) {
+func (c *counted) LoggedIn(context.Context, guard.Place, store.AccountID, string, uint64, store.DeviceID) {
 	c.logins.Add(1)
 }
 

@@ -32,7 +32,7 @@ type Store interface {
 // Grants is told of logins (POP before SMTP).
 type Grants interface {
 	// LoggedIn is called once for each successful login, when the maildrop is open and before the client learns of it.
-	LoggedIn(ctx context.Context, p guard.Place, account store.AccountID, name string, credentialVersion uint64)
+	LoggedIn(ctx context.Context, p guard.Place, account store.AccountID, name string, credentialVersion uint64, device store.DeviceID)
 }
 
 // Options are what a POP3 door is made of. Store and Auth must be set.

@@ -191,7 +191,7 @@ func (s *session) Open(ctx context.Context) (pop3.Maildrop, error) {
 	}
 	if s.grants != nil {
 		place := guard.PlaceOf(s.conn.RemoteAddr(), s.loopback)
-		s.grants.LoggedIn(ctx, place, s.who.Account, s.who.Name, s.who.CredentialVersion)
+		s.grants.LoggedIn(ctx, place, s.who.Account, s.who.Name, s.who.CredentialVersion, s.who.Device)
 	}
 	return m, nil
 }

@@ -57,7 +57,7 @@ func (s *Store) Check(ctx context.Context) ([]store.Problem, error) {
 	err := s.read(ctx, func(v *view) error {
 		for _, check := range []func(*view){
 			c.accounts, c.aliases, c.usage, c.copies, c.condemned, c.jobs, c.sharedRecords, c.liveOctets, c.trail, c.counts, c.sessions,
-			c.grants, c.clients, c.ids, c.rest,
+			c.grants, c.clients, c.devices, c.ids, c.rest,
 		} {
 			check(v)
 		}
@@ -378,6 +378,27 @@ func (c *checker) clients(v *view) {
 		}
 		if why := k.stray(key, client); why != "" {
 			c.found(store.ProblemReference, clientObject(key), "%s", why)
+		}
+		return nil
+	})
+}
+
+func (c *checker) devices(v *view) {
+	t, err := decodeTally(v.get(bMeta, []byte(metaTally)))
+	if err != nil {
+		return // reported before
+	}
+	k := deviceSeeker{v: v}
+	c.each(v, bDevices, func(key, value []byte) error {
+		d, err := decodeDevice(key, value)
+		if err != nil {
+			return err
+		}
+		if why := k.stray(d); why != "" {
+			c.found(store.ProblemReference, deviceObject(d), "%s", why)
+		}
+		if uint64(d.ID) > t.Device {
+			c.found(store.ProblemCounter, deviceObject(d), "it exists, the last one noted is %d", t.Device)
 		}
 		return nil
 	})

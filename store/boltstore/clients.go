@@ -18,7 +18,7 @@ func clientKey(account store.AccountID, number int) []byte {
 
 func encodeClient(c *store.Client) []byte {
 	var e encoder
-	for _, text := range []string{c.Program, c.Door, c.Mechanism, c.TLS} {
+	for _, text := range []string{c.Program, c.Door, c.Mechanism, c.TLS, c.Device} {
 		e.string(text)
 	}
 	e.addr(c.Address)
@@ -36,7 +36,7 @@ func decodeClient(key, b []byte) (store.Client, error) {
 	}
 	d := decoder{b: b}
 	c := store.Client{
-		Account: store.AccountID(id8(key)), Program: d.string(), Door: d.string(), Mechanism: d.string(), TLS: d.string(),
+		Account: store.AccountID(id8(key)), Program: d.string(), Door: d.string(), Mechanism: d.string(), TLS: d.string(), Device: d.string(),
 		Address: d.addr(), First: d.time(), Last: d.time(),
 		Sessions: int64(d.uvarint()), Fetched: int64(d.uvarint()), Deleted: int64(d.uvarint()), Keeps: int64(d.uvarint()),
 	}

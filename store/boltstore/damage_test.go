@@ -235,6 +235,13 @@ func TestCheckFinds(t *testing.T) {
 		{"torn client", "damaged record", put(bClients, clientKey(1, 0), []byte{1, 2, 3})},
 		{"client beyond the bound", "damaged record", put(bClients, clientKey(1, store.MaxClients), encodeClient(&store.Client{Program: "x"}))},
 		{"client with a text beyond the bound", "damaged record", put(bClients, clientKey(1, 0), encodeClient(longClient()))},
+		{"device without account", "dangling reference", put(bDevices, key16(77, 1), aDevice("x"))},
+		{"two devices of one name", "dangling reference", func(tx *bolt.Tx) error {
+			return errors.Join(put(bDevices, key16(1, 1), aDevice("x"))(tx), put(bDevices, key16(1, 2), aDevice("X"))(tx))
+		}},
+		{"torn device", "damaged record", put(bDevices, key16(1, 1), []byte{1, 2, 3})},
+		{"device that cannot be", "damaged record", put(bDevices, key16(1, 1), aDevice(""))},
+		{"device id to be given again", "counter off", put(bDevices, key16(1, 1), aDevice("x"))},
 		{"sealed and not allowed", "dangling reference", editAccount(1, func(a *store.Account) { a.Sealed = "sealed" })},
 		{"selection that cannot be", "dangling reference", editAccount(1, func(a *store.Account) { a.POP3.Select = "all" })},
 		{"id to be given again", "counter off", put(bMeta, []byte(metaTally), (&tally{}).encode())},
@@ -263,6 +270,11 @@ func TestCheckFinds(t *testing.T) {
 			t.Errorf("Check found %+v, want a %s", problems, tt.kind)
 		})
 	}
+}
+
+// aDevice is the record of one that sends.
+func aDevice(name string) []byte {
+	return encodeDevice(&store.Device{Name: name, Verifier: "v", Send: true})
 }
 
 // copyAt is a copy whose message lies where none does.

@@ -132,7 +132,7 @@ func (t *txn) writeGrants(keys []grantKey) {
 	}
 }
 
-// loadGrants reads the grants that are still worth remembering. Where a crash left two for one account and network, the later one
+// loadGrants reads the grants that are still worth remembering. Where a crash left two for one account, network and device, the later one
 // counts. One that cannot be read gives nobody anything, and is no reason to open no store.
 func (s *Store) loadGrants(v *view) error {
 	t, err := decodeTally(v.get(bMeta, []byte(metaTally)))
@@ -148,7 +148,7 @@ func (s *Store) loadGrants(v *view) error {
 			s.log.Error("a grant of the index is damaged, and counts for nothing", "key", fmt.Sprintf("%x", key), "error", err)
 			return true // it stays for Check
 		}
-		if old := z.byAccount[g.Account][g.Network]; old != nil {
+		if old := z.byAccount[g.Account][grantPlace{g.Network, g.Device}]; old != nil {
 			z.forget(old) // the keys ascend by id
 		}
 		z.add(&g)

@@ -22,13 +22,24 @@ const grantBlock = 1000
 type grants struct {
 	mu        sync.Mutex // guards the rest; the index is looked at under it
 	byID      map[store.GrantID]*grant
-	byAccount map[store.AccountID]map[netip.Prefix]*grant
-	byNetwork map[netip.Prefix]map[store.AccountID]*grant
+	byAccount map[store.AccountID]map[grantPlace]*grant
+	byNetwork map[netip.Prefix]map[grantOwner]*grant
 	order     byOver
 	// dirty are those to be written, or removed if there is no such grant, by their place in the index.
 	dirty map[grantKey]struct{}
 	// last is the id given last, reserved the last one that no other process will give.
 	last, reserved store.GrantID
+}
+
+// grantPlace is what an account has at most one grant for, grantOwner what a network has.
+type grantPlace struct {
+	network netip.Prefix
+	device  store.DeviceID
+}
+
+type grantOwner struct {
+	account store.AccountID
+	device  store.DeviceID
 }
 
 // grantKey is the place of a grant in the index.
@@ -45,7 +56,9 @@ type grant struct {
 	i int // in order
 }
 
-func (g *grant) key() grantKey { return grantKey{g.Account, g.ID} }
+func (g *grant) key() grantKey     { return grantKey{g.Account, g.ID} }
+func (g *grant) place() grantPlace { return grantPlace{g.Network, g.Device} }
+func (g *grant) owner() grantOwner { return grantOwner{g.Account, g.Device} }
 
 // byOver is a heap of grants; the first is the one that is over first.
 type byOver []*grant
@@ -78,8 +91,8 @@ func (h *byOver) Pop() any {
 
 func newGrants() grants {
 	return grants{
-		byID: make(map[store.GrantID]*grant), byAccount: make(map[store.AccountID]map[netip.Prefix]*grant),
-		byNetwork: make(map[netip.Prefix]map[store.AccountID]*grant), dirty: make(map[grantKey]struct{}),
+		byID: make(map[store.GrantID]*grant), byAccount: make(map[store.AccountID]map[grantPlace]*grant),
+		byNetwork: make(map[netip.Prefix]map[grantOwner]*grant), dirty: make(map[grantKey]struct{}),
 	}
 }
 
@@ -88,23 +101,23 @@ func (z *grants) add(given *store.Grant) {
 	g := &grant{Grant: *given}
 	z.byID[g.ID] = g
 	if z.byAccount[g.Account] == nil {
-		z.byAccount[g.Account] = make(map[netip.Prefix]*grant)
+		z.byAccount[g.Account] = make(map[grantPlace]*grant)
 	}
-	z.byAccount[g.Account][g.Network] = g
+	z.byAccount[g.Account][g.place()] = g
 	if z.byNetwork[g.Network] == nil {
-		z.byNetwork[g.Network] = make(map[store.AccountID]*grant)
+		z.byNetwork[g.Network] = make(map[grantOwner]*grant)
 	}
-	z.byNetwork[g.Network][g.Account] = g
+	z.byNetwork[g.Network][g.owner()] = g
 	heap.Push(&z.order, g)
 }
 
 // forget takes a grant out of memory, and out of the index with the next flush.
 func (z *grants) forget(g *grant) {
 	delete(z.byID, g.ID)
-	if delete(z.byAccount[g.Account], g.Network); len(z.byAccount[g.Account]) == 0 {
+	if delete(z.byAccount[g.Account], g.place()); len(z.byAccount[g.Account]) == 0 {
 		delete(z.byAccount, g.Account)
 	}
-	if delete(z.byNetwork[g.Network], g.Account); len(z.byNetwork[g.Network]) == 0 {
+	if delete(z.byNetwork[g.Network], g.owner()); len(z.byNetwork[g.Network]) == 0 {
 		delete(z.byNetwork, g.Network)
 	}
 	heap.Remove(&z.order, g.i)
@@ -168,7 +181,7 @@ func (s *Store) openGrant(ctx context.Context, now time.Time, r *store.GrantRequ
 	if _, err := s.Account(ctx, r.Account); err != nil {
 		return store.Grant{}, false, err
 	}
-	same := z.byAccount[r.Account][r.Network]
+	same := z.byAccount[r.Account][grantPlace{r.Network, r.Device}]
 	if same != nil && same.Live(now) && same.CredentialVersion == r.CredentialVersion {
 		if expires := r.Expires(now, same.Created); now.Before(expires) {
 			same.LastLogin, same.Expires = now, expires
@@ -195,7 +208,7 @@ func (s *Store) openGrant(ctx context.Context, now time.Time, r *store.GrantRequ
 	z.makeRoom(now, r.Account, &s.bounds)
 	z.last++
 	opened = store.Grant{
-		ID: z.last, Account: r.Account, Network: r.Network, CredentialVersion: r.CredentialVersion,
+		ID: z.last, Account: r.Account, Network: r.Network, Device: r.Device, CredentialVersion: r.CredentialVersion,
 		Created: now, LastLogin: now, Expires: r.Expires(now, now), Recipients: r.Recipients, Left: r.Recipients,
 	}
 	z.add(&opened)

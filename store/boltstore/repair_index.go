@@ -23,7 +23,7 @@ func (m *mender) structure(ctx context.Context, s *Store) error {
 	r := &request{frees: true, apply: func(t *txn) error {
 		x := structure{m: m, t: t, s: s}
 		for _, step := range []func(){
-			x.oldClients, x.accounts, x.aliases, x.condemned, x.unreadable, x.shared, x.unreadable, x.sharedAgain, x.usage, x.live, x.due, x.trail, x.sessions, x.grants, x.clients, x.ids, x.epoch,
+			x.oldClients, x.accounts, x.aliases, x.condemned, x.unreadable, x.shared, x.unreadable, x.sharedAgain, x.usage, x.live, x.due, x.trail, x.sessions, x.grants, x.clients, x.devices, x.ids, x.epoch,
 		} {
 			if step(); t.err != nil {
 				break
@@ -422,6 +422,30 @@ func (x *structure) clients() {
 		x.t.delete(bClients, []byte(key))
 		x.mended(store.ProblemReference, clientObject([]byte(key)), why[key], "it was forgotten")
 	}
+}
+
+// devices forgets devices of nobody, and those that an account cannot have beside its others.
+func (x *structure) devices() {
+	k := deviceSeeker{v: &x.t.view}
+	type stray struct {
+		device store.Device
+		why    string
+	}
+	var strays []stray
+	last := uint64(0)
+	x.t.fail(x.t.eachRecord(bDevices, func(key, value []byte) error {
+		d, err := decodeDevice(key, value)
+		if why := k.stray(d); err == nil && why != "" {
+			strays = append(strays, stray{d, why})
+		}
+		last = max(last, id8(key[8:]))
+		return err
+	}))
+	for _, s := range strays {
+		x.t.delete(bDevices, deviceKey(s.device.Account, s.device.ID))
+		x.mended(store.ProblemReference, deviceObject(s.device), s.why, "it was revoked")
+	}
+	x.raise("devices", &x.t.tally.Device, last)
 }
 
 // oldClients takes back choices for old clients that cannot be.

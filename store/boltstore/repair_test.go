@@ -262,6 +262,11 @@ func damagedIndex() []repairCase {
 		}), kind: store.ProblemReference},
 		{name: "client torn", damage: edited(put(bClients, clientKey(1, 0), []byte{9})), kind: store.ProblemRecord},
 		{name: "client beyond the bound", damage: edited(put(bClients, clientKey(1, store.MaxClients), encodeClient(&store.Client{}))), kind: store.ProblemRecord},
+		{name: "device of nobody", damage: edited(put(bDevices, key16(77, 3), aDevice("x"))), kind: store.ProblemReference},
+		{name: "two devices of one name", damage: edited(func(tx *bolt.Tx) error {
+			return errors.Join(put(bDevices, key16(2, 1), aDevice("x"))(tx), put(bDevices, key16(2, 2), aDevice("X"))(tx))
+		}), kind: store.ProblemReference},
+		{name: "device torn", damage: edited(put(bDevices, key16(1, 1), []byte{9})), kind: store.ProblemRecord},
 		{name: "sealed and not allowed", damage: edited(editAccount(1, func(a *store.Account) { a.Sealed = "sealed" })), kind: store.ProblemReference},
 		{name: "selection that cannot be", damage: edited(editAccount(2, func(a *store.Account) { a.POP3.Select = "07d" })), kind: store.ProblemReference},
 		{name: "address lent by nobody", damage: edited(put(bLent, lentKey(lentAddress(), domain, 1), nil)), kind: store.ProblemCounter},

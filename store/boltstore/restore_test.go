@@ -220,6 +220,8 @@ func TestRestoreKeepsWhatAccountsHave(t *testing.T) {
 	a.Sealed = "sealed"
 	seen := store.Client{Account: 1, Program: "Eudora", Door: "pop3", First: time.Unix(1, 0).UTC(), Last: time.Unix(2, 0).UTC(), Sessions: 7}
 	noError(t, s.NoteClients(t.Context(), []store.Client{seen}))
+	device, err := s.AddDevice(t.Context(), store.Device{Account: 1, Name: "Scanner", Verifier: "v", Send: true})
+	noError(t, err)
 	fetched := deliver(t, s, 100, 1).Copies[0].ID
 	deliver(t, s, 100, 1)
 	m := openDrop(t, s, 1)
@@ -240,6 +242,9 @@ func TestRestoreKeepsWhatAccountsHave(t *testing.T) {
 	clients, err := r.ListClients(t.Context(), 0, 10)
 	if err != nil || len(clients) != 1 || clients[0] != seen {
 		t.Errorf("restored clients %+v, %v, want %+v", clients, err, seen)
+	}
+	if kept, err := r.Device(t.Context(), 1, device.ID); err != nil || !reflect.DeepEqual(kept, device) {
+		t.Errorf("restored device %+v, %v, want %+v", kept, err, device)
 	}
 	list := listed(t, openDrop(t, r, 1))
 	if len(list) != 2 || !list[0].Fetched || list[1].Fetched {

@@ -53,13 +53,14 @@ const (
 	bSessionOrder                 // expiry, token -> nothing
 	bSecrets                      // name -> blob
 	bClients                      // account id, number -> client
+	bDevices                      // account id, device id -> device
 	numBuckets
 )
 
 func (b bucketID) String() string {
 	return [numBuckets]string{"meta", "accounts", "account-names", "aliases", "alias-targets", "lent", "usage", "copies", "condemned",
 		"bodies", "segments", "jobs", "due", "trail", "trail-open", "audit", "stats", "counters", "grants", "sessions", "session-order",
-		"secrets", "clients"}[b]
+		"secrets", "clients", "devices"}[b]
 }
 
 // appended reports whether keys are only ever added at the bucket's end, or (copies) at the ends of a few ranges, so that full pages need no
@@ -91,10 +92,11 @@ type tally struct {
 	Open                                      uint64 // octets in bTrailOpen
 	Entries, Sessions                         uint64 // what bAudit and bSessions hold
 	Grant                                     uint64 // the last grant id that is reserved: see reserveGrants
+	Device                                    uint64 // the last device id given out
 }
 
 func (t *tally) fields() []*uint64 {
-	return []*uint64{&t.Account, &t.Copy, &t.Message, &t.Job, &t.Trail, &t.Audit, &t.Open, &t.Entries, &t.Sessions, &t.Grant}
+	return []*uint64{&t.Account, &t.Copy, &t.Message, &t.Job, &t.Trail, &t.Audit, &t.Open, &t.Entries, &t.Sessions, &t.Grant, &t.Device}
 }
 
 func (t *tally) encode() []byte {
@@ -356,6 +358,7 @@ func encodeGrant(g *store.Grant) []byte {
 	e.uvarint(uint64(g.Left))
 	e.string(string(g.End))
 	e.time(g.Ended)
+	e.uvarint(uint64(g.Device))
 	return e.b
 }
 
@@ -371,6 +374,7 @@ func decodeGrant(key, b []byte) (store.Grant, error) {
 	g.Created, g.LastLogin, g.Expires = d.time(), d.time(), d.time()
 	g.Recipients, g.Left = int(d.uvarint()), int(d.uvarint())
 	g.End, g.Ended = store.GrantEnd(d.string()), d.time()
+	g.Device = store.DeviceID(d.uvarint())
 	if d.err == nil && (!ok || !g.Network.IsValid() || g.Left < 0 || g.Left > g.Recipients) {
 		d.fail()
 	}

@@ -28,7 +28,7 @@ func (s *Store) OpenGrant(ctx context.Context, now time.Time, r store.GrantReque
 	for _, g := range s.d.grants {
 		switch {
 		case g.Account != r.Account:
-		case g.Network == r.Network:
+		case g.Network == r.Network && g.Device == r.Device:
 			same = g
 		case g.Live(now) && g.CredentialVersion == r.CredentialVersion:
 			others++
@@ -49,7 +49,7 @@ func (s *Store) OpenGrant(ctx context.Context, now time.Time, r store.GrantReque
 	s.d.forgetGrants(now, r.Account)
 	s.d.lastGrant++
 	g := &store.Grant{
-		ID: s.d.lastGrant, Account: r.Account, Network: r.Network, CredentialVersion: r.CredentialVersion,
+		ID: s.d.lastGrant, Account: r.Account, Network: r.Network, Device: r.Device, CredentialVersion: r.CredentialVersion,
 		Created: now, LastLogin: now, Expires: r.Expires(now, now), Recipients: r.Recipients, Left: r.Recipients,
 	}
 	s.d.grants[g.ID] = g

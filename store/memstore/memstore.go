@@ -2,6 +2,7 @@ package memstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"sync"
@@ -30,6 +31,7 @@ type data struct {
 	settingsChanged chan struct{}
 
 	lastAccount store.AccountID
+	lastDevice  store.DeviceID
 	accounts    map[store.AccountID]*account
 	names       map[string]store.AccountID
 	aliases     map[string][]store.AccountID
@@ -72,6 +74,7 @@ type account struct {
 	copies  []*copied
 	usage   store.Usage
 	clients []store.Client
+	devices []store.Device // in order of id
 }
 
 // copied is one local copy. It never changes: when it was fetched, another one takes its place.
@@ -212,6 +215,7 @@ func (c *checker) accounts() {
 		c.expect("account name", object, c.d.names[a.Name], id)
 		c.expect("sealed password", object, a.Sealed == "" || a.MaySeal(c.d.settings), true)
 		c.expect("clients", object, len(a.clients) <= store.MaxClients, true)
+		c.devices(object, a)
 		var usage store.Usage
 		var last store.CopyID
 		for _, m := range a.copies {
@@ -225,6 +229,16 @@ func (c *checker) accounts() {
 		domain = domain.Plus(usage)
 	}
 	c.expect("usage", "domain", c.d.usage, domain)
+}
+
+// devices looks at the device credentials of one account.
+func (c *checker) devices(object string, a *account) {
+	var last store.DeviceID
+	for _, d := range a.devices {
+		c.expect("device", object, errors.Join(d.CheckNew(), store.PlaceDevice(a.devices, d)), error(nil))
+		c.expect("order of devices", object, d.Account == a.ID && d.ID > last && d.ID <= c.d.lastDevice, true)
+		last = d.ID
+	}
 }
 
 func (c *checker) names() {

@@ -72,6 +72,7 @@ func deeds() []deed {
 		{4, (*client).logIn},
 		{2, (*client).seal},
 		{2, (*client).beSeen},
+		{3, (*client).changeDevice},
 		{1, (*client).abandon},
 	}
 }

@@ -141,6 +141,7 @@ func (p *player) compare(*rapid.T) {
 	p.compareQueue()
 	p.compareGrants()
 	p.compareClients()
+	p.compareDevices()
 	for id, want := range p.m.trail {
 		var got []step
 		for _, e := range p.trail(id) {

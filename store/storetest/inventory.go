@@ -86,6 +86,7 @@ func TestClientsAreToldApart(t *testing.T, f Factory) {
 		func(c *store.Client) { c.Door = "old_pop3" },
 		func(c *store.Client) { c.Mechanism = "APOP" },
 		func(c *store.Client) { c.TLS = "" },
+		func(c *store.Client) { c.Device = "Scanner" },
 		func(c *store.Client) { c.Program, c.Door = "Eudorapop3", "" }, // the texts are not run together
 	} {
 		c := h.client(anna, "Eudora", 8-i)

@@ -41,6 +41,7 @@ type ledger struct {
 	jobs     map[string]*jobFact // by token, which is the recipient's local part
 	grants   map[store.GrantID]*grantFact
 	seen     map[string]*seenFact         // by account and program
+	devices  map[string]*deviceFact       // by token, which is the name
 	secrets  map[string]*register[string] // by name; "" is none
 	audit    map[string]fate              // by object
 	settings register[string]             // the help URL
@@ -105,7 +106,7 @@ type grantFact struct {
 func newLedger() *ledger {
 	return &ledger{
 		dead: func() bool { return false }, accounts: make(map[string]*accountFact), messages: make(map[string]*messageFact),
-		copies: make(map[copyKey]*copyFact), jobs: make(map[string]*jobFact), grants: make(map[store.GrantID]*grantFact), seen: make(map[string]*seenFact),
+		copies: make(map[copyKey]*copyFact), jobs: make(map[string]*jobFact), grants: make(map[store.GrantID]*grantFact), seen: make(map[string]*seenFact), devices: make(map[string]*deviceFact),
 		secrets: make(map[string]*register[string]), audit: make(map[string]fate), settings: newRegister(""),
 		ids: make(map[string]string),
 	}

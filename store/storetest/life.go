@@ -33,6 +33,7 @@ type filled struct {
 	held      store.JobID
 	message   store.MessageID
 	grant     store.Grant // spent from
+	device    store.Device
 }
 
 func fill(h *harness) *filled {
@@ -44,6 +45,7 @@ func fill(h *harness) *filled {
 	})
 	h.seal(x.anna.ID, "sealed")
 	h.must(h.s.NoteClients(h.ctx, []store.Client{h.client(x.anna, "Eudora", 1), h.client(x.bob, "Outlook", 2)}))
+	x.device = h.device(x.anna, "Scanner")
 	h.alias("sales", x.anna.ID, x.bob.ID)
 	for _, name := range []string{"one", "two", "three"} {
 		x.copies = append(x.copies, h.send(message(name), to(x.anna)).Copies[0].ID)
@@ -85,6 +87,11 @@ func (x *filled) visible() string {
 		usage, usageErr := x.s.Usage(x.ctx, a.ID)
 		a.Created = a.Created.UTC()
 		note("account", errors.Join(err, usageErr), a, string(a.Verifier), string(a.Sealed), usage)
+		devices, err := x.s.ListDevices(x.ctx, a.ID)
+		for _, d := range devices {
+			d.Expires, d.Created = d.Expires.UTC(), d.Created.UTC()
+			note("device", err, d, string(d.Verifier))
+		}
 	}
 	domain, err := x.s.DomainUsage(x.ctx)
 	note("domain", err, domain)
@@ -236,6 +243,11 @@ func (x *filled) recordVerbs() []verb {
 			return second(s.RevokeGrants(ctx, x.now, store.GrantRevoked, x.grant.ID))
 		}},
 		{"RevokeAllGrants", func(ctx context.Context) error { return second(s.RevokeAllGrants(ctx, x.now, store.GrantRevoked)) }},
+		{"Device", func(ctx context.Context) error { return second(s.Device(ctx, x.anna.ID, x.device.ID)) }},
+		{"ListDevices", func(ctx context.Context) error { return second(s.ListDevices(ctx, x.anna.ID)) }},
+		{"AddDevice", func(ctx context.Context) error { return second(s.AddDevice(ctx, deviceFor(x.anna, "new"))) }},
+		{"UpdateDevice", func(ctx context.Context) error { return second(s.UpdateDevice(ctx, x.device)) }},
+		{"RemoveDevice", func(ctx context.Context) error { return s.RemoveDevice(ctx, x.anna.ID, x.device.ID) }},
 		{"NoteClients", func(ctx context.Context) error {
 			return s.NoteClients(ctx, []store.Client{x.client(x.anna, "other", 1)})
 		}},

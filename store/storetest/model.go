@@ -30,12 +30,14 @@ type model struct {
 	lastCopy    store.CopyID
 	lastJob     store.JobID
 	lastGrant   store.GrantID
+	lastDevice  store.DeviceID
 }
 
 type modelAccount struct {
 	store.Account
 	copies  []modelCopy
 	clients []store.Client
+	devices []store.Device
 }
 
 // maySeal says whether something may be sealed.

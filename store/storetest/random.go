@@ -72,6 +72,7 @@ func TestRandom(t *testing.T, f Factory) {
 			"seal":            p.sealSome,
 			"old clients":     p.switchOldClients,
 			"note clients":    p.noteSome,
+			"devices":         p.changeSomeDevice,
 			"domain quota":    p.setDomainQuota,
 			"reserve":         p.reserveSome,
 			"reserve more":    p.reserveSome,

@@ -50,6 +50,7 @@ func (v *verifier) all() {
 	v.settle()
 	v.grants()
 	v.clients()
+	v.devices()
 	v.records()
 }
 
