@@ -217,7 +217,7 @@ func TestDeviceThatIsAwaited(t *testing.T) {
 		fetch()
 		first.expect("550 5.7.1 Have this recipient allowed")
 		f.revoke("alice")
-		for _, want := range []string{"250 ", "250 ", "452 4.7.1 "} { // the day has four
+		for _, want := range []string{"250 ", "250 ", "450 4.7.1 "} { // the day has four
 			c := f.from(office)
 			c.sendAs("alice@example.com", "", "bob@example.com", "bob@example.com")
 			fetch()

@@ -3,6 +3,7 @@ package smtp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 
 // place is where the client stands.
 func (s *session) place() guard.Place {
-	return guard.Place{Remote: s.remote, Loopback: s.srv.opts.Loopback}
+	return s.at
 }
 
 // facts are what a refusal may say.
@@ -60,9 +61,27 @@ func (s *session) decide(reversePath mailaddr.Address, size int64, settings stor
 // may is authorizeSender with the facts of the refusal.
 func (s *session) may(who sender, reversePath mailaddr.Address, right ownership, settings store.Settings) error {
 	if r := authorizeSender(who, s.srv.opts.Door, reversePath, right, settings, s.srv.opts.Now()); r != nil {
+		if who.account() != 0 {
+			r = r.because(fmt.Errorf("%s wants to send as %s", who.LogValue(), reversePath.Path()))
+		}
 		return r.with(s.facts(reversePath, settings))
 	}
 	return nil
+}
+
+// whyError puts into words why there is no grant, for the log and whoever asks what a refusal was about.
+func whyError(why guard.NoGrant, now time.Time) error {
+	text := "grant: " + string(why.Kind)
+	if !why.When.IsZero() {
+		text += fmt.Sprintf(" since %s, %v ago", why.When.UTC().Format(time.RFC3339), now.Sub(why.When).Round(time.Second))
+	}
+	if why.Cause != "" {
+		text += " (" + why.Cause + ")"
+	}
+	if why.OtherFamily {
+		text += "; there is one for an address of the other family"
+	}
+	return errors.New(text)
 }
 
 // grantedAs looks for a live grant of a mailbox that owns the reverse-path: rather one that owns it than one that it was lent to, rather one that
@@ -185,7 +204,7 @@ func (s *session) unproved(
 	if mayWait(why, size, settings) {
 		return waiting{address: reversePath, owner: account}, nil
 	}
-	return nil, refuse(withoutGrant(why, s.srv.opts.Door)).with(f)
+	return nil, refuse(withoutGrant(why, s.srv.opts.Door)).because(whyError(why, s.srv.opts.Now())).with(f)
 }
 
 // moment is when a sender is asked again.
@@ -210,7 +229,7 @@ func (s *session) still(tx *transaction, when moment) error {
 		if err != nil || when == atCommit && (why.Kind == guard.NoGrantExpired || why.Kind == "") {
 			return err
 		}
-		return refuse(withoutGrant(why, s.srv.opts.Door)).with(s.facts(tx.reversePath, tx.settings))
+		return refuse(withoutGrant(why, s.srv.opts.Door)).because(whyError(why, s.srv.opts.Now())).with(s.facts(tx.reversePath, tx.settings))
 	case waiting:
 		if when == atCommit { // it has not become granted
 			return refuse(refusal.RelayCheckFirst).with(s.facts(tx.reversePath, tx.settings))

@@ -147,11 +147,15 @@ type Options struct {
 	// Sniff serves a client that begins with TLS on a door that starts in the clear as ImplicitTLS would, and marks clients that speak before
 	// they are greeted; see [guard.ListenerOptions].
 	Sniff bool
+	// Proxies are addresses from which clients come through a proxy; see [guard.ListenerOptions].
+	Proxies []netip.Prefix
 	// OldClients makes this a door for old clients: it takes passwords in the clear, shows AUTH in the old form too, and has the mailbox
 	// asked for after each login. nil for every other door. What TLS such a door speaks, TLSConfig says.
 	OldClients OldClients
 	// Challenges are the SASL mechanisms that carry no password; nil: there are none.
 	Challenges Challenges
+	// Refusals remembers what was refused lately; nil: nobody does.
+	Refusals *refusal.Recent
 	// Inventory is told of logins, and Name is what the door is called there; nil: nobody is told.
 	Inventory Inventory
 	Name      string
@@ -196,7 +200,7 @@ func New(o Options) *Server {
 // Serve accepts connections on raw, which it closes in the end, until Shutdown or Close; then it returns ErrServerClosed.
 func (s *Server) Serve(raw net.Listener) error {
 	lo := guard.ListenerOptions{
-		Wrap: s.wrap, Limits: s.opts.Connections, Gate: s.opts.Gate, Known: s.opts.Known, Logger: s.log,
+		Wrap: s.wrap, Limits: s.opts.Connections, Gate: s.opts.Gate, Known: s.opts.Known, Proxies: s.opts.Proxies, Logger: s.log,
 		Refusal: s.farewell(refusal.ConnectionsFull), Plaintext: s.farewell(refusal.ConnectionClear),
 	}
 	if s.opts.ImplicitTLS {

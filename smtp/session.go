@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -38,6 +39,8 @@ type session struct {
 	ctx    context.Context
 	log    *slog.Logger
 	remote netip.Addr
+	// at is where the client stands.
+	at guard.Place
 	// tls is nil in the clear; helo is set when the client greeted with HELO.
 	tls  *tls.ConnectionState
 	helo bool
@@ -90,6 +93,7 @@ func (s *Server) newSession(c *gosmtp.Conn) (gosmtp.Session, error) {
 		return nil, replyFor(errors.New("smtp: connection without a wire"))
 	}
 	n := &session{srv: s, conn: c, wire: w, ctx: w.ctx, remote: guard.RemoteAddr(c.Conn()), who: anonymous{}}
+	n.at = guard.PlaceOf(c.Conn().RemoteAddr(), s.opts.Loopback)
 	n.log = s.log.With(slog.Uint64("conn", s.conns.Add(1)), slog.String("remote", n.remote.String()))
 	if guard.EarlyTalker(w) {
 		n.log = n.log.With(slog.Bool("early_talker", true))
@@ -110,6 +114,7 @@ func (s *session) answer(command string, err error) error {
 	r := replyFor(err)
 	verdict, ours := verdictOn(err)
 	logReject(s.ctx, s.log, command, verdict, ours, err)
+	s.remember(command, verdict)
 	if r.Code == 421 {
 		// What was pipelined behind it must not complete a transaction that nobody hears of.
 		s.dead = true
@@ -117,6 +122,25 @@ func (s *session) answer(command string, err error) error {
 		s.wire.lastReply()
 	}
 	return r
+}
+
+// remember keeps a refusal for whoever asks what it was about. It may be called from any goroutine of the session.
+func (s *session) remember(command string, r *refused) {
+	if s.srv.opts.Refusals == nil {
+		return
+	}
+	e := refusal.Event{
+		Time: s.srv.opts.Now(), Name: r.name, Door: cmp.Or(s.srv.opts.Name, string(s.srv.opts.Door)), Command: command, Remote: s.remote, Text: r.text(),
+	}
+	if !r.facts.Mailbox.IsZero() {
+		e.Mailbox = r.facts.Mailbox.String()
+	} else if tx := s.tx.Load(); tx != nil && tx.who.account() != 0 {
+		e.Mailbox = tx.who.mailbox().String()
+	}
+	if r.cause != nil {
+		e.Why = r.cause.Error()
+	}
+	s.srv.opts.Refusals.Note(e)
 }
 
 // safely makes 421 of a panic, so that no bug of ours ends the process or another session.
@@ -391,6 +415,7 @@ func (s *session) answerData(err error) error {
 	r := replyFor(err)
 	verdict, ours := verdictOn(err)
 	logReject(s.ctx, s.log, "DATA", verdict, ours, err)
+	s.remember("DATA", verdict)
 	if r.Code == 421 {
 		s.wire.lastReply()
 	}

@@ -27,7 +27,7 @@ func (c *client) sendAs(from, size string, to ...string) {
 	c.send("From: " + from + "\r\n\r\nx\r\n.\r\n")
 }
 
-const checkFirst = `450 4.7.1 Relaying denied for 203.0.113.7: check mail for alice@example.com, then send again, or turn on "My server requires authentication"`
+const checkFirst = `450 4.7.1 Relaying denied for 203.0.113.7: check mail for alice@example.com first, or turn on "My server requires authentication"`
 
 // Whoever sends first and fetches mail meanwhile gets 250, as if he had done it the other way round; nothing is in the queue before that.
 func TestSendThenCheck(t *testing.T) {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"latchkey/guard"
+	"latchkey/internal/refusal"
+	"latchkey/internal/relayprobe"
 	"latchkey/store"
 )
 
@@ -71,6 +73,10 @@ type Options struct {
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// RelayProof runs the relay proof on demand; nil: it cannot be asked for.
+	RelayProof func(context.Context) (relayprobe.Report, error)
+	// Refusals are those that were made lately; nil: nobody remembers them.
+	Refusals *refusal.Recent
 	// Version and Go are told to whoever asks.
 	Version, Go string
 }
@@ -85,6 +91,10 @@ type API struct {
 	conduct *guard.Conduct
 	// reputation is nil where no server runs.
 	reputation Reputation
+	// refusals is Options.Refusals.
+	refusals *refusal.Recent
+	// relayProof is Options.RelayProof.
+	relayProof func(context.Context) (relayprobe.Report, error)
 	version    Version
 	mux        *http.ServeMux
 	// Bounds of backups, smaller in tests.
@@ -97,6 +107,7 @@ func New(o Options) *API {
 	a := &API{
 		store: o.Store, hasher: o.Hasher, bans: o.Bans, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux(),
 		maxManifest: MaxManifestSize, backupStall: backupStall, conduct: newConduct(o), reputation: o.Reputation,
+		relayProof: o.RelayProof, refusals: o.Refusals,
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -154,6 +165,8 @@ func (a *API) routes() map[string]func(*http.Request) (any, error) {
 		"GET /v1/holds":                               a.listHolds,
 		"GET /v1/reputation":                          a.showReputation,
 		"POST /v1/accounts/{name}/complaints":         a.noteComplaint,
+		"GET /v1/refusals/{code}":                     a.explainRefusal,
+		"POST /v1/relay-proof":                        a.proveRelay,
 		"/": func(*http.Request) (any, error) {
 			return nil, &Error{Code: CodeNotFound, Message: "there is no such path, or not with this method"}
 		},

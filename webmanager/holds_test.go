@@ -141,9 +141,15 @@ func TestPurge(t *testing.T) {
 	if live := f.live(); len(live) != 0 {
 		t.Errorf("grants %v", live)
 	}
-	devices, err := f.store.ListDevices(t.Context(), 0)
-	if err != nil || len(devices) != 1 || devices[0].ID != kept.ID {
-		t.Errorf("devices %v, %v, want bert's", devices, err)
+	for name, want := range map[string][]store.DeviceID{"anna": nil, "bert": {kept.ID}} {
+		var ids []store.DeviceID
+		devices, err := f.store.ListDevices(t.Context(), f.account(name).ID)
+		for _, d := range devices {
+			ids = append(ids, d.ID)
+		}
+		if err != nil || !slices.Equal(ids, want) {
+			t.Errorf("%s has devices %v, %v, want %v", name, ids, err, want)
+		}
 	}
 	if got := f.actions("account.purge"); len(got) != 1 {
 		t.Errorf("audit: %v", got)

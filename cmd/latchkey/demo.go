@@ -58,8 +58,9 @@ func demo(stop, abort context.Context, env cli.Env, d cli.Demo) (err error) {
 		return err
 	}
 	log := newLogger(env.Stderr, config.Log{})
+	api := offlineAPI(stop, st, domain, log)
 	for _, u := range users {
-		if err := u.ensure(stop, offlineAPI(stop, st, log)); err != nil {
+		if err := u.ensure(stop, api); err != nil {
 			return err
 		}
 	}

@@ -318,6 +318,20 @@ func (s *testServer) dial(door string) net.Conn {
 	return conn
 }
 
+// dialFrom connects to a door from an address of this host.
+func (s *testServer) dialFrom(address, door string) net.Conn {
+	s.t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IP(netip.MustParseAddr(address).AsSlice())}}
+	conn, err := d.Dial("tcp", s.addr(door))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		s.t.Fatal(err)
+	}
+	return conn
+}
+
 // submission logs in at the submission door with STARTTLS and AUTH PLAIN.
 func (s *testServer) submission(user, password string) *smtp.Client {
 	s.t.Helper()

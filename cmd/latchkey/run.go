@@ -13,6 +13,7 @@ import (
 	"latchkey/config"
 	"latchkey/internal/gcpace"
 	"latchkey/internal/mailaddr"
+	"latchkey/smtp"
 	"latchkey/store"
 	"latchkey/webmanager"
 )
@@ -91,7 +92,7 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 	defer end()
 	for _, d := range p.doors {
 		running.Go(func() {
-			if err := d.server.Serve(d.listener); err != nil && stop.Err() == nil {
+			if err := d.server.Serve(d.listener); err != nil && stop.Err() == nil && !(p.relays.Load() && errors.Is(err, smtp.ErrServerClosed)) {
 				failed <- fmt.Errorf("listen.%s: %w", d.name, err)
 			}
 		})
@@ -115,6 +116,7 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 		}
 	})
 	running.Go(func() { p.expirer.Run(ending) })
+	running.Go(func() { p.prover.Run(ending) })
 	running.Go(func() { p.clients.Run(ending) })
 	running.Go(func() { p.stale.Run(ending) })
 	running.Go(func() { p.bans.Run(ending) })
@@ -139,6 +141,9 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 	p.bans.Close()
 	p.conduct.Close()
 	p.log.Info("stopped")
+	if p.relays.Load() {
+		err = errors.Join(err, errRelays)
+	}
 	return err
 }
 

@@ -7,12 +7,15 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"latchkey/auth"
 	"latchkey/config"
 	"latchkey/guard"
 	"latchkey/internal/mailaddr"
+	"latchkey/internal/refusal"
+	"latchkey/internal/relayprobe"
 	"latchkey/internal/resolver"
 	"latchkey/pop3/maildrop"
 	"latchkey/relay"
@@ -37,6 +40,9 @@ type process struct {
 	reputation  *guard.Reputation
 	api         *webmanager.API
 	control     *webmanager.Control
+	prover      *prover
+	// relays is set when the relay proof failed: the doors of SMTP are shut then, and stay so.
+	relays atomic.Bool
 }
 
 // door is one listening address with its server.
@@ -79,9 +85,16 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	strangers := guard.NewStrangers(guard.StrangerLimits{}, authenticator.Known)
 	o := &opener{config: c, store: st, process: p, hosts: hosts, grants: grants, sending: guard.NewSending(st, now), auth: authenticator,
 		delays: new(maildrop.Delays), locks: new(maildrop.Locks), clients: p.clients, strangers: strangers,
-		gate: guard.NewGate(connections(c), authenticator.Known), now: now}
+		gate: guard.NewGate(connections(c), authenticator.Known), refusals: new(refusal.Recent), now: now}
 	if err := o.loadCertificate(); err != nil {
 		return nil, err
+	}
+	p.prover = newProver(st, p.hostname, log, now)
+	p.prover.failed = func(ctx context.Context, report relayprobe.Report) { p.shutMail(ctx, st, report, now()) }
+	if o.servesMail() {
+		if err := p.prover.atStart(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if err := o.open(); err != nil {
 		p.release()
@@ -99,7 +112,10 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	}
 	p.reputation = newReputation(c, st, names, p.conduct, log, now)
 	p.expirer = &maildrop.Expirer{Store: st, Now: now, Logger: log}
-	p.api = newAPI(st, authenticator, &guard.BanDesk{Logins: logins, Keeper: p.bans, Strangers: strangers}, p, log, now)
+	p.api = newAPI(webmanager.Options{
+		Bans: &guard.BanDesk{Logins: logins, Keeper: p.bans, Strangers: strangers}, Conduct: p.conduct, Reputation: p.reputation,
+		RelayProof: p.prover.Report, Refusals: o.refusals,
+	}, st, authenticator, log, now)
 	if p.control, err = webmanager.ListenControl(c.Data, p.api, log); err != nil {
 		p.release()
 		return nil, fmt.Errorf("management socket: %w", err)
@@ -123,16 +139,9 @@ func newAuthenticator(
 	})
 }
 
-// newAPI makes the management API of a process, or of a command while none runs (nil); bans is nil where they cannot be read.
-func newAPI(
-	st store.Store, authenticator *auth.Authenticator, bans webmanager.Bans, p *process, log *slog.Logger, now func() time.Time,
-) *webmanager.API {
-	o := webmanager.Options{
-		Store: st, Hasher: authenticator, Bans: bans, Logger: log, Now: now, Version: buildVersion(), Go: runtime.Version(),
-	}
-	if p != nil {
-		o.Conduct, o.Reputation = p.conduct, p.reputation
-	}
+// newAPI makes the management API; o is what depends on whether a server runs.
+func newAPI(o webmanager.Options, st store.Store, authenticator *auth.Authenticator, log *slog.Logger, now func() time.Time) *webmanager.API {
+	o.Store, o.Hasher, o.Logger, o.Now, o.Version, o.Go = st, authenticator, log, now, buildVersion(), runtime.Version()
 	return webmanager.New(o)
 }
 

@@ -89,7 +89,7 @@ var rows = [...]Refusal{
 	},
 	{
 		Name:  RelayCheckFirst,
-		SMTP:  SMTP{450, [3]int{4, 7, 1}, `Relaying denied for {remote}: check mail for {mailbox}, then send again, or turn on "My server requires authentication"{help}`},
+		SMTP:  SMTP{450, [3]int{4, 7, 1}, `Relaying denied for {remote}: check mail for {mailbox} first, or turn on "My server requires authentication"{help}`},
 		Cause: "A message came without a login, and its mailbox's mail was not fetched from the same network address within two minutes (send_then_check).",
 		Cure:  `Send again, now that mail was fetched; better, turn on "My server requires authentication".`,
 	},
