@@ -318,6 +318,32 @@ func (s *testServer) dial(door string) net.Conn {
 	return conn
 }
 
+// dialFrom connects to a door, without TLS, from an address of this machine.
+func (s *testServer) dialFrom(address, door string) net.Conn {
+	s.t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IP(netip.MustParseAddr(address).AsSlice())}}
+	conn, err := d.Dial("tcp", s.addr(door))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		s.t.Fatal(err)
+	}
+	return conn
+}
+
+// sendFrom sends a message at port 25 from an address of this machine, without AUTH.
+func (s *testServer) sendFrom(address, from string, to ...string) error {
+	s.t.Helper()
+	conn := s.dialFrom(address, "mx")
+	defer func() { _ = conn.Close() }() // after QUIT, or after what is reported
+	client, err := smtp.NewClient(conn, "127.0.0.1")
+	if err != nil {
+		return err
+	}
+	return transact(client, from, to, message("from "+address))
+}
+
 // submission logs in at the submission door with STARTTLS and AUTH PLAIN.
 func (s *testServer) submission(user, password string) *smtp.Client {
 	s.t.Helper()

@@ -7,13 +7,10 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
-	"net"
-	"net/netip"
 	"net/smtp"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"latchkey/internal/relayprobe"
 	"latchkey/store"
@@ -152,19 +149,6 @@ func (s *testServer) freshGrant(settings store.Settings) {
 		s.t.Fatal(err)
 	}
 	p.must("QUIT")
-}
-
-func (s *testServer) dialFrom(address, door string) net.Conn {
-	s.t.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IP(netip.MustParseAddr(address).AsSlice())}}
-	conn, err := d.Dial("tcp", s.addr(door))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		s.t.Fatal(err)
-	}
-	return conn
 }
 
 // control delivers a message from where a suspect stands.
