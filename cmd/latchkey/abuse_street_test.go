@@ -91,7 +91,8 @@ func (s *street) open(k doorKind) {
 		}
 		<-ended
 		if s.t.Failed() {
-			s.t.Log(s.log.String())
+			text := s.log.String()
+			s.t.Log(text[max(0, len(text)-5000):])
 		}
 	})
 }
@@ -194,7 +195,9 @@ type talk struct {
 func (s *street) dial(door, remote string) *talk {
 	s.t.Helper()
 	c := s.connect(door, remote)
-	c.line()
+	if greeting := c.line(); !strings.HasPrefix(greeting, "220 ") && !strings.HasPrefix(greeting, "+OK") {
+		s.t.Fatalf("%s from %s: greeting %q", door, remote, greeting)
+	}
 	return c
 }
 
@@ -247,6 +250,12 @@ func (c *talk) want(begins, format string, args ...any) string {
 	return got
 }
 
+// end hangs up and waits until the server has seen it.
+func (c *talk) end() {
+	_ = c.conn.Close() // all is said
+	synctest.Wait()
+}
+
 // secure begins TLS behind STLS or STARTTLS.
 func (c *talk) secure(command, ready string) *talk {
 	c.s.t.Helper()
@@ -256,11 +265,11 @@ func (c *talk) secure(command, ready string) *talk {
 	return c
 }
 
-// mayLogIn tries a password at POP3, under TLS, and returns the answer.
+// popLogin tries a password at POP3, under TLS, and returns the answer.
 func (s *street) popLogin(remote, name, password string) string {
 	s.t.Helper()
 	c := s.dial("pop3", remote).secure("STLS", "+OK")
-	defer func() { _ = c.conn.Close() }() // nothing is deleted
+	defer c.end()
 	c.want("+OK", "USER %s", name)
 	answer := c.ask("PASS %s", password)
 	if strings.HasPrefix(answer, "+OK") {
