@@ -139,7 +139,8 @@ func newTestServer(t testing.TB, domain string) *testServer {
 // start runs the server and returns when its doors are open.
 func (s *testServer) start() {
 	s.t.Helper()
-	st, err := openStore(context.Background(), s.dir)
+	log := slog.New(slog.NewTextHandler(s.log, nil))
+	st, err := openServed(context.Background(), s.dir, log)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -147,7 +148,7 @@ func (s *testServer) start() {
 	if s.wrap != nil {
 		seen = s.wrap(st)
 	}
-	p, err := wire(context.Background(), s.config, seen, slog.New(slog.NewTextHandler(s.log, nil)), s.now)
+	p, err := wire(context.Background(), s.config, seen, log, s.now)
 	if err != nil {
 		s.t.Fatal(errors.Join(err, st.Close()))
 	}
