@@ -143,12 +143,12 @@ func (g *Grants) LoggedIn(ctx context.Context, p Place, account store.AccountID,
 	case withheld != "":
 		g.o.Logger.Info("grant not given", append(attrs, "reason", withheld)...)
 	default:
-		event := "grant renewed"
-		if !grant.Created.Before(grant.LastLogin) {
-			event = "grant opened"
-		}
 		attrs = append(attrs, "grant", grant.ID.String(), "network", grant.Network.String(), "expires", grant.Expires, "left", grant.Left)
-		g.o.Logger.Info(event, attrs...)
+		if grant.Created.Before(grant.LastLogin) { // as every poll does
+			g.o.Logger.Debug("grant renewed", attrs...)
+			return
+		}
+		g.o.Logger.Info("grant opened", attrs...)
 	}
 }
 

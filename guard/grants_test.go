@@ -177,7 +177,7 @@ func TestGrantWindow(t *testing.T) {
 	d.wantLive(p, "alice")
 	d.at(GrantWindow - 1)
 	d.wantLive(p, "alice")
-	if log := d.login(p, d.alice); !strings.Contains(log, "grant renewed") || strings.Count(log, "\n") != 1 {
+	if log := d.login(p, d.alice); !strings.Contains(log, "level=DEBUG msg=\"grant renewed\"") || strings.Count(log, "\n") != 1 {
 		t.Errorf("the log says %q", log)
 	}
 	d.at(2*GrantWindow - 2)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -245,6 +246,7 @@ func (l *Listener) secure(c *countedConn, wrapped net.Conn, config *tls.Config) 
 	case err != nil:
 		return nil, err
 	}
+	growStack()
 	conn := tls.Server(wrapped, config)
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) }) // HandshakeContext has a goroutine for that
 	err = conn.Handshake()
@@ -256,6 +258,18 @@ func (l *Listener) secure(c *countedConn, wrapped net.Conn, config *tls.Config) 
 	}
 	return conn, nil
 }
+
+// growStack makes room for a handshake while little lies on the stack. To grow step by step, with a handshake on it, costs half as much as
+// the agreement on a key.
+//
+//go:noinline
+func growStack() {
+	var room [handshakeStack]byte
+	runtime.KeepAlive(&room)
+}
+
+// handshakeStack is about what a handshake needs.
+const handshakeStack = 16 << 10
 
 // handshake is one of those, or of the waits, that are under way at once.
 type handshake struct {

@@ -347,18 +347,27 @@ func (l uidListing) writeTo(w *dotWriter) error {
 	return l.each(w, func(b []byte, m *Message) []byte { return append(b, m.UID...) })
 }
 
+// listingPiece is how many octets of a listing are written at once, but for the last; longestListing bounds one line (RFC 1939 §7: a unique-id has
+// up to 70 characters).
+const listingPiece, longestListing = 1 << 10, 128
+
 // each writes a line for each message that is not marked: its number and what is said of it.
 func (t *transaction) each(w *dotWriter, what func(b []byte, m *Message) []byte) error {
-	var b []byte
+	b := make([]byte, 0, listingPiece+longestListing)
 	for n := 1; n <= len(t.messages); n++ {
 		if t.isDeleted(n) {
 			continue
 		}
-		b = append(strconv.AppendInt(b[:0], int64(n), 10), ' ')
+		b = append(strconv.AppendInt(b, int64(n), 10), ' ')
 		b = append(what(b, &t.messages[n-1]), crlf...)
+		if len(b) < listingPiece {
+			continue
+		}
 		if _, err := w.Write(b); err != nil {
 			return err
 		}
+		b = b[:0]
 	}
-	return nil
+	_, err := w.Write(b)
+	return err
 }

@@ -241,7 +241,7 @@ func (r *rig) mail() []string {
 		r.t.Fatal(err)
 	}
 	var all []string
-	for _, m := range messages {
+	for m := range messages {
 		rc, err := md.OpenMessage(ctx, m.ID)
 		if err != nil {
 			r.t.Fatal(err)

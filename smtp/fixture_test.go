@@ -409,7 +409,7 @@ func (f *fixture) mail(name string) []string {
 	messages, err := drop.Messages(ctx)
 	f.must(err)
 	var texts []string
-	for _, m := range messages {
+	for m := range messages {
 		r, err := drop.OpenMessage(ctx, m.ID)
 		f.must(err)
 		b, err := io.ReadAll(r)

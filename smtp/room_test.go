@@ -271,7 +271,7 @@ func (f *fixture) empty(name string) {
 	messages, err := drop.Messages(context.Background())
 	f.must(err)
 	var ids []store.CopyID
-	for _, m := range messages {
+	for m := range messages {
 		ids = append(ids, m.ID)
 	}
 	f.must(errors.Join(drop.Expunge(context.Background(), ids, nil), drop.Close()))

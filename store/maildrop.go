@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"io"
+	"iter"
 	"time"
 )
 
@@ -53,8 +54,9 @@ type Maildrop interface {
 	// Stat is the drop listing (RFC 1939 §5, STAT): how many copies the snapshot holds, and their octets together. It needs no list, reads
 	// nothing, and is always what Messages adds up to, whatever others have deleted or delivered since.
 	Stat() Usage
-	// Messages lists the copies in order of arrival. The slice is a new one, and the caller's. ErrClosed after Close.
-	Messages(ctx context.Context) ([]Message, error)
+	// Messages yields the copies in order of arrival, as often as it is asked, until Close: afterwards it is ErrClosed, and what it gave before
+	// must not be used. The sequence reads nothing, holds no lock and always comes to its end.
+	Messages(ctx context.Context) (iter.Seq[Message], error)
 	// OpenMessage yields exactly Size octets of a copy in this snapshot, even if another session has deleted it since.
 	// ErrNotFound if the snapshot does not hold it; a Read returns ErrDamaged rather than wrong octets. The caller closes it,
 	// before or after the maildrop is closed.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -230,9 +231,13 @@ func TestTellLost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		messages, err := m.Messages(t.Context())
-		if err != nil || len(messages) != 1 {
-			t.Fatalf("account %d has %d messages (%v)", id, len(messages), err)
+		list, err := m.Messages(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		messages := slices.Collect(list)
+		if len(messages) != 1 {
+			t.Fatalf("account %d has %d messages", id, len(messages))
 		}
 		r, err := m.OpenMessage(t.Context(), messages[0].ID)
 		if err != nil {

@@ -167,7 +167,7 @@ func (f *fixture) inbox(name string) []string {
 		f.Fatal(err)
 	}
 	var mail []string
-	for _, message := range messages {
+	for message := range messages {
 		r, err := m.OpenMessage(f.Context(), message.ID)
 		if err != nil {
 			f.Fatal(err)

@@ -96,14 +96,14 @@ func (p *latchkeyPeer) left(sequence int) ([]int, error) {
 		return nil, err
 	}
 	list, err := m.Messages(context.Background())
-	left := make([]int, len(list))
-	for i := range list {
-		left[i] = p.ids[list[i].Of]
-	}
-	slices.Sort(left)
 	if err != nil {
 		return nil, err
 	}
+	var left []int
+	for message := range list {
+		left = append(left, p.ids[message.Of])
+	}
+	slices.Sort(left)
 	return left, m.Close()
 }
 

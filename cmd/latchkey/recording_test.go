@@ -239,8 +239,8 @@ func deliverToAlice(t *testing.T, st store.Store) *strings.Replacer {
 		t.Fatal(err)
 	}
 	var pairs []string
-	for i := range list {
-		pairs = append(pairs, list[i].UID, fmt.Sprintf("{{uid%d}}", i+1))
+	for message := range list {
+		pairs = append(pairs, message.UID, fmt.Sprintf("{{uid%d}}", len(pairs)/2+1))
 	}
 	return strings.NewReplacer(pairs...)
 }

@@ -61,35 +61,39 @@ func (m *maildrop) Messages(ctx context.Context) ([]pop3.Message, error) {
 	if err != nil {
 		return nil, storeError(err)
 	}
-	list = m.view.choose(list)
-	messages, ids, last := make([]pop3.Message, len(list)), make([]store.CopyID, len(list)), 0
-	var dresses []dress
-	var headers map[int]int64
-	for i := range list {
-		if list[i].UTF8 && m.view.surrogates {
-			if headers == nil {
-				headers = make(map[int]int64)
-			}
-			headers[i+1] = list[i].HeaderLen
-		}
-		d, err := m.view.dressOf(ctx, m.snapshot, &list[i])
+	chosen, most := m.view.choose(list, int(m.snapshot.Stat().Messages))
+	made := maildrop{messages: make([]pop3.Message, 0, most), ids: make([]store.CopyID, 0, most)}
+	for message := range chosen {
+		d, err := m.view.dressOf(ctx, m.snapshot, &message)
 		if err != nil {
 			return nil, storeError(err)
 		}
-		if d != (dress{}) && dresses == nil {
-			dresses = make([]dress, len(list))
-		}
-		if dresses != nil {
-			dresses[i] = d
-		}
-		if list[i].Fetched {
-			last = i + 1
-		}
-		messages[i] = pop3.Message{UID: list[i].UID, Size: list[i].Size + d.octets()}
-		ids[i] = list[i].ID
+		made.add(&message, d, m.view.surrogates)
 	}
-	m.messages, m.ids, m.dresses, m.last, m.headers = messages, ids, dresses, last, headers
+	if made.dresses != nil {
+		made.dresses = append(made.dresses, make([]dress, len(made.messages)-len(made.dresses))...)
+	}
+	m.messages, m.ids, m.dresses, m.last, m.headers = made.messages, made.ids, made.dresses, made.last, made.headers
 	return m.messages, nil
+}
+
+// add lists a message with what it gets. Dresses end with the last message that gets anything.
+func (m *maildrop) add(message *store.Message, d dress, surrogates bool) {
+	n := len(m.messages) + 1
+	if message.UTF8 && surrogates {
+		if m.headers == nil {
+			m.headers = make(map[int]int64)
+		}
+		m.headers[n] = message.HeaderLen
+	}
+	if d != (dress{}) {
+		m.dresses = append(append(m.dresses, make([]dress, n-1-len(m.dresses))...), d)
+	}
+	if message.Fetched {
+		m.last = n
+	}
+	m.messages = append(m.messages, pop3.Message{UID: message.UID, Size: message.Size + d.octets()})
+	m.ids = append(m.ids, message.ID)
 }
 
 // lastMaildrop is one that offers LAST (RFC 1460 §5).

@@ -108,9 +108,9 @@ func (e *Expirer) expire(ctx context.Context, account store.AccountID, before ti
 		return 0, err
 	}
 	var old []store.CopyID
-	for i := range list {
-		if list[i].Received.Before(before) {
-			old = append(old, list[i].ID)
+	for message := range list {
+		if message.Received.Before(before) {
+			old = append(old, message.ID)
 		}
 	}
 	if len(old) == 0 {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -171,7 +172,7 @@ func (f *fixture) messages() []store.Message {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	return messages
+	return slices.Collect(messages)
 }
 
 // outside makes every client look like one from the internet.

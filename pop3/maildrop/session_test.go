@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net"
 	"strings"
@@ -63,7 +64,7 @@ func (d watchedDrop) Close() error {
 	return d.Maildrop.Close()
 }
 
-func (d watchedDrop) Messages(ctx context.Context) ([]store.Message, error) {
+func (d watchedDrop) Messages(ctx context.Context) (iter.Seq[store.Message], error) {
 	d.w.lists.Add(1)
 	if d.w.unlisted.Add(-1) >= 0 {
 		return nil, errors.New("the index cannot be read")

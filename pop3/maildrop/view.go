@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
+	"iter"
 	"time"
 
 	"latchkey/internal/message"
@@ -33,19 +33,43 @@ func (v *view) plain() bool {
 	return v.selection == (store.Selection{}) && !v.options.EndHeader && !v.options.StatusHeader
 }
 
-// choose returns the messages that the session lists, in their order. Message numbers count what is listed; unique-ids stay.
-func (v *view) choose(list []store.Message) []store.Message {
+// choose yields the messages that the session lists, of total in order, and how many they are at the most. Message numbers count what is
+// listed; unique-ids stay.
+func (v *view) choose(list iter.Seq[store.Message], total int) (chosen iter.Seq[store.Message], most int) {
 	s := v.selection
 	switch {
 	case s.New:
-		list = slices.DeleteFunc(list, func(m store.Message) bool { return m.Fetched })
+		return those(list, func(m *store.Message) bool { return !m.Fetched }), total
 	case s.Days > 0:
 		since := v.now.AddDate(0, 0, -s.Days)
-		list = slices.DeleteFunc(list, func(m store.Message) bool { return m.Received.Before(since) })
-	case s.Max > 0 && len(list) > s.Max:
-		list = list[len(list)-s.Max:]
+		return those(list, func(m *store.Message) bool { return !m.Received.Before(since) }), total
+	case s.Max > 0 && total > s.Max:
+		return behind(list, total-s.Max), s.Max
 	}
-	return list
+	return list, total
+}
+
+// those yields the messages that are wanted.
+func those(list iter.Seq[store.Message], wanted func(*store.Message) bool) iter.Seq[store.Message] {
+	return func(yield func(store.Message) bool) {
+		for m := range list {
+			if wanted(&m) && !yield(m) {
+				return
+			}
+		}
+	}
+}
+
+// behind yields the messages behind the first n.
+func behind(list iter.Seq[store.Message], n int) iter.Seq[store.Message] {
+	return func(yield func(store.Message) bool) {
+		i := 0
+		for m := range list {
+			if i++; i > n && !yield(m) {
+				return
+			}
+		}
+	}
 }
 
 // dress is what a message gets besides its own octets.

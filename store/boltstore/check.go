@@ -195,7 +195,7 @@ func (c *checker) usage(v *view) {
 			c.found(store.ProblemReference, "usage of "+accountObject(id8(key)), "the account does not exist")
 		}
 		var got store.Usage
-		err = v.eachCopy(store.AccountID(id8(key)), func(l listing) bool {
+		err = v.eachCopy(store.AccountID(id8(key)), func(l *listing) bool {
 			got.Octets += l.size
 			got.Messages++
 			return true

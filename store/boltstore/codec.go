@@ -77,10 +77,13 @@ func (d *decoder) take(n uint64) []byte {
 }
 
 func (d *decoder) uint8() uint8 {
-	if v := d.take(1); v != nil {
-		return v[0]
+	if len(d.b) == 0 {
+		d.fail()
+		return 0
 	}
-	return 0
+	v := d.b[0]
+	d.b = d.b[1:]
+	return v
 }
 
 func (d *decoder) uint32() uint32 {
@@ -108,6 +111,11 @@ func (d *decoder) varint() int64 {
 }
 
 func (d *decoder) uvarint() uint64 {
+	if len(d.b) > 0 && d.b[0] < 0x80 { // most are small
+		v := d.b[0]
+		d.b = d.b[1:]
+		return uint64(v)
+	}
 	v, n := binary.Uvarint(d.b)
 	if n <= 0 {
 		d.fail()

@@ -104,7 +104,7 @@ func TestFetchedWrites(t *testing.T) {
 		return tx.writes - before - int(tx.tally.Trail-events)
 	}
 	marked := func() (n int) {
-		noError(t, tx.eachCopy(1, func(l listing) bool {
+		noError(t, tx.eachCopy(1, func(l *listing) bool {
 			if l.fetched() {
 				n++
 			}

@@ -176,7 +176,7 @@ func fetch(s *Store, l *ledger, rng *rand.Rand) error {
 	}
 	var ids []store.CopyID
 	var names []string
-	for _, msg := range messages {
+	for msg := range messages {
 		r, err := m.OpenMessage(ctx, msg.ID)
 		if err != nil {
 			return err

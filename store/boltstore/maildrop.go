@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strings"
 
@@ -57,8 +58,8 @@ func (s *Store) Usage(ctx context.Context, account store.AccountID) (u store.Usa
 // Stat implements store.Maildrop.
 func (m *maildrop) Stat() store.Usage { return m.stat }
 
-// Messages implements store.Maildrop. All unique-ids share one string, so that a large maildrop is two pieces of memory.
-func (m *maildrop) Messages(ctx context.Context) ([]store.Message, error) {
+// Messages implements store.Maildrop. All unique-ids share one string, so that those of a large maildrop are one piece of memory.
+func (m *maildrop) Messages(ctx context.Context) (iter.Seq[store.Message], error) {
 	err := ctx.Err()
 	if err == nil && m.s.isClosing() {
 		err = store.ErrClosed
@@ -77,15 +78,17 @@ func (m *maildrop) Messages(ctx context.Context) ([]store.Message, error) {
 		b.Write(m.s.epochs.appendUniqueID(uid[:0], m.list[i].id))
 	}
 	uids := b.String()
-	messages := make([]store.Message, len(m.list))
-	for i := range m.list {
-		l := &m.list[i]
-		messages[i] = store.Message{
-			ID: l.id, Of: l.message, UID: uids[i*uidLen : (i+1)*uidLen], Size: l.size, HeaderLen: l.header, Received: l.received(),
-			Fetched: l.fetched(), UTF8: l.utf8(),
+	return func(yield func(store.Message) bool) {
+		for i := range m.list {
+			l := &m.list[i]
+			if !yield(store.Message{
+				ID: l.id, Of: l.message, UID: uids[i*uidLen : (i+1)*uidLen], Size: l.size, HeaderLen: l.header, Received: l.received(),
+				Fetched: l.fetched(), UTF8: l.utf8(),
+			}) {
+				return
+			}
 		}
-	}
-	return messages, nil
+	}, nil
 }
 
 // OpenMessage implements store.Maildrop.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -199,13 +200,14 @@ func copyData(t *testing.T, from, to string) {
 // listed returns what a snapshot lists, which has to be what it says that it holds.
 func listed(t testing.TB, m store.Maildrop) []store.Message {
 	t.Helper()
-	messages, err := m.Messages(t.Context())
+	list, err := m.Messages(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+	messages := slices.Collect(list)
 	var sum store.Usage
-	for i := range messages {
-		sum = sum.Plus(store.Usage{Octets: messages[i].Size, Messages: 1})
+	for _, message := range messages {
+		sum = sum.Plus(store.Usage{Octets: message.Size, Messages: 1})
 	}
 	if is := m.Stat(); is != sum {
 		t.Errorf("the snapshot lists %+v, and says that it holds %+v", sum, is)

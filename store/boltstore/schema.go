@@ -258,12 +258,18 @@ func (l *listing) encode(e *encoder) {
 }
 
 // decodeListing reads a copy without allocating.
-func decodeListing(key, b []byte) (listing, error) {
+func decodeListing(key, b []byte) (l listing, err error) {
+	err = l.decode(key, b)
+	return l, err
+}
+
+// decode reads all of l.
+func (l *listing) decode(key, b []byte) error {
 	if len(key) != 16 {
-		return listing{}, errShortRecord
+		return errShortRecord
 	}
 	d := decoder{b: b}
-	l := listing{id: store.CopyID(id8(key[8:])), flags: d.uint8(), message: store.MessageID(d.uvarint())}
+	l.id, l.flags, l.message = store.CopyID(id8(key[8:])), d.uint8(), store.MessageID(d.uvarint())
 	l.size, l.header = int64(d.uvarint()), int64(d.uvarint())
 	l.sec, l.nsec = d.varint(), int32(d.uvarint())
 	l.segment, l.offset, l.metaLen = d.uvarint(), int64(d.uvarint()), uint32(d.uvarint())
@@ -271,7 +277,7 @@ func decodeListing(key, b []byte) (listing, error) {
 	if d.err == nil && (l.header > l.size || int64(l.prefixLen) > l.header) {
 		d.fail()
 	}
-	return l, d.err
+	return d.err
 }
 
 func encodeUsage(u store.Usage) []byte {

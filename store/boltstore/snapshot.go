@@ -134,14 +134,14 @@ func (m *maildrop) gather(v *view, part tailPart, found *pins) ([]listing, error
 	}
 	over := overlayOf(part, applied.Seq)
 	list := make([]listing, 0, min(max(m.stat.Messages, 0), maxForeseen)+int64(len(over.copies)))
-	err = v.eachCopy(m.account, func(l listing) bool {
+	err = v.eachCopy(m.account, func(l *listing) bool {
 		if l.id > m.last {
 			return false
 		}
 		if over.isGone(l.id) {
 			return true
 		}
-		list = append(list, l)
+		list = append(list, *l)
 		if l.large() {
 			if r, err := v.shared(l.message); err == nil { // without one the message is damaged, and no other
 				found.body(m.s, l.message, r.body)
@@ -194,11 +194,11 @@ func withHanded(list []listing, handed [][]listing, last store.CopyID) []listing
 	return slices.CompactFunc(list, func(a, b listing) bool { return a.id == b.id })
 }
 
-// eachCopy calls each for the account's copies in order of arrival, until it returns false.
-func (v *view) eachCopy(account store.AccountID, each func(listing) bool) (err error) {
+// eachCopy calls each for the account's copies in order of arrival, until it returns false. It shows all of them in one place.
+func (v *view) eachCopy(account store.AccountID, each func(*listing) bool) (err error) {
+	l := new(listing)
 	v.scan(bCopies, key8(uint64(account)), nil, func(key, value []byte) bool {
-		var l listing
-		if l, err = decodeListing(key, value); err != nil {
+		if err = l.decode(key, value); err != nil {
 			return false
 		}
 		return each(l)

@@ -3,6 +3,7 @@ package memstore
 import (
 	"context"
 	"io"
+	"iter"
 	"slices"
 
 	"latchkey/store"
@@ -59,7 +60,7 @@ func (s *Store) DomainUsage(ctx context.Context) (store.Usage, error) {
 func (m *maildrop) Stat() store.Usage { return m.stat }
 
 // Messages implements store.Maildrop.
-func (m *maildrop) Messages(ctx context.Context) ([]store.Message, error) {
+func (m *maildrop) Messages(ctx context.Context) (iter.Seq[store.Message], error) {
 	if m.closed {
 		return nil, store.ErrClosed
 	}
@@ -67,11 +68,13 @@ func (m *maildrop) Messages(ctx context.Context) ([]store.Message, error) {
 		return nil, err
 	}
 	defer m.s.end()
-	messages := make([]store.Message, len(m.copies))
-	for i, c := range m.copies {
-		messages[i] = c.Message
-	}
-	return messages, nil
+	return func(yield func(store.Message) bool) {
+		for _, c := range m.copies {
+			if !yield(c.Message) {
+				return
+			}
+		}
+	}, nil
 }
 
 // OpenMessage implements store.Maildrop.

@@ -293,10 +293,11 @@ func (c *client) openMaildrop() (*opened, error) {
 
 // list returns what the snapshot lists: all that it has to, and as much as it says.
 func (o *opened) list() ([]store.Message, error) {
-	messages, err := o.Messages(o.c.ctx)
+	list, err := o.Messages(o.c.ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list: %w", err)
 	}
+	messages := slices.Collect(list)
 	var sum store.Usage
 	for _, m := range messages {
 		sum = sum.Plus(store.Usage{Octets: m.Size, Messages: 1})

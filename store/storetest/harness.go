@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -149,8 +150,9 @@ func (h *harness) list(id store.AccountID) []store.Message {
 func (h *harness) messages(md store.Maildrop) []store.Message {
 	h.t.Helper()
 	before := md.Stat()
-	messages, err := md.Messages(h.ctx)
+	list, err := md.Messages(h.ctx)
 	h.must(err)
+	messages := slices.Collect(list)
 	var sum store.Usage
 	for _, m := range messages {
 		sum = sum.Plus(store.Usage{Octets: m.Size, Messages: 1})

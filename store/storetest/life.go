@@ -433,7 +433,7 @@ func readAndDelete(h *harness, id store.AccountID) (int64, error) {
 		return 0, err
 	}
 	var ids []store.CopyID
-	for _, m := range messages {
+	for m := range messages {
 		r, err := md.OpenMessage(h.ctx, m.ID)
 		if err != nil {
 			return 0, err

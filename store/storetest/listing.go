@@ -284,7 +284,7 @@ func deleteSome(ctx context.Context, md store.Maildrop, rng *rand.Rand) error {
 		return err
 	}
 	var ids []store.CopyID
-	for _, m := range messages {
+	for m := range messages {
 		if rng.IntN(3) == 0 {
 			ids = append(ids, m.ID)
 		}
@@ -299,15 +299,17 @@ func compareList(ctx context.Context, md store.Maildrop) error {
 		return err
 	}
 	var sum store.Usage
-	for i, m := range messages {
-		if sum = sum.Plus(store.Usage{Octets: m.Size, Messages: 1}); i > 0 && m.ID <= messages[i-1].ID {
-			return fmt.Errorf("copy %d is listed behind %d", m.ID, messages[i-1].ID)
+	var last store.CopyID
+	for m := range messages {
+		if sum = sum.Plus(store.Usage{Octets: m.Size, Messages: 1}); m.ID <= last {
+			return fmt.Errorf("copy %d is listed behind %d", m.ID, last)
 		}
+		last = m.ID
 	}
 	if is := md.Stat(); is != sum {
 		return fmt.Errorf("the snapshot lists %+v, and says that it holds %+v", sum, is)
 	}
-	for _, m := range messages {
+	for m := range messages {
 		r, err := md.OpenMessage(ctx, m.ID)
 		if err != nil {
 			return err

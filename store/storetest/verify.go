@@ -114,7 +114,7 @@ func (v *verifier) maildrop(a store.Account) {
 	messages, err := md.Messages(v.ctx)
 	v.must(err)
 	var is store.Usage
-	for _, m := range messages {
+	for m := range messages {
 		is.Messages++
 		is.Octets += m.Size
 		r, err := md.OpenMessage(v.ctx, m.ID)

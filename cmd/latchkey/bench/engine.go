@@ -157,9 +157,9 @@ func expungeAll(ctx context.Context, st store.Store, boxes []mailbox) error {
 			return err
 		}
 		messages, err := m.Messages(ctx)
-		ids := make([]store.CopyID, len(messages))
-		for i := range messages {
-			ids[i] = messages[i].ID
+		var ids []store.CopyID
+		for message := range messages {
+			ids = append(ids, message.ID)
 		}
 		if err := errors.Join(err, m.Expunge(ctx, ids, nil), m.Close()); err != nil {
 			return err
