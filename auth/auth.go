@@ -3,6 +3,7 @@ package auth
 import (
 	"errors"
 	"net/netip"
+	"time"
 
 	"latchkey/internal/mailaddr"
 	"latchkey/store"
@@ -41,6 +42,8 @@ var (
 	ErrSuspended = errors.New("auth: account suspended")
 	// ErrThrottled: too many failures from there; the password was not looked at.
 	ErrThrottled = errors.New("auth: too many failed logins")
+	// ErrBanned: this client is banned from the mailbox; the password was not looked at. The error is a *Banned.
+	ErrBanned = errors.New("auth: banned after wrong passwords")
 	// ErrCleartext: the password would cross, or has crossed, a network without TLS.
 	ErrCleartext = errors.New("auth: TLS needed before a password")
 	// ErrBinding: SCRAM is not bound to the connection that it came over, or was talked out of it on its way (RFC 5802 §6).
@@ -48,3 +51,15 @@ var (
 	// ErrBusy: too many logins wait for their turn; try again.
 	ErrBusy = errors.New("auth: too many logins at once")
 )
+
+// Banned is [ErrBanned] with what the client may know of it.
+type Banned struct {
+	// Wait is how long the ban still lasts.
+	Wait time.Duration
+}
+
+// Error implements error.
+func (b *Banned) Error() string { return ErrBanned.Error() }
+
+// Is makes it ErrBanned.
+func (b *Banned) Is(target error) bool { return target == ErrBanned }

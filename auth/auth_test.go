@@ -29,6 +29,12 @@ var (
 	office   = netip.MustParseAddr("198.51.100.7")
 )
 
+// atOnce are delays that are none, where the clock is a test's.
+var atOnce = []time.Duration{0}
+
+// plenty is a limit that nobody meets.
+var plenty = store.Limit{N: 1 << 40, Window: time.Minute}
+
 // over is an attempt over TLS.
 func over(remote netip.Addr) Attempt {
 	return Attempt{Service: "pop3", Mechanism: "USER", Remote: remote, TLS: true}
@@ -51,7 +57,7 @@ func newFixture(t testing.TB) *fixture {
 	f := &fixture{t: t, store: memstore.New("example.com"), log: &bytes.Buffer{}, clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	f.sealing = &sealingStore{Store: f.store, kept: map[store.AccountID]kept{}}
 	f.Authenticator = New(Options{
-		Accounts: f.sealing, Settings: f.store, Guard: guard.NewLogins(guard.LoginLimits{}), Sealing: f.sealing,
+		Accounts: f.sealing, Settings: f.store, Guard: guard.NewLogins(guard.LoginLimits{Burst: plenty, Delays: atOnce}), Sealing: f.sealing,
 		Logger: slog.New(slog.NewTextHandler(f.log, nil)), Now: func() time.Time { return f.clock },
 	})
 	f.hasher.free = func() {}
@@ -181,7 +187,7 @@ func TestPasswordsStayOutOfTheLog(t *testing.T) {
 	for i := range guard.DefaultLoginLimits().Pair.N {
 		f.o.Guard.Failed(f.clock, loopback, "alice", 0, fmt.Sprint(i))
 	}
-	f.try(over(loopback), "alice", "throttled-password", ErrThrottled)
+	f.try(over(loopback), "alice", "throttled-password", ErrBanned)
 	block := f.block()
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -189,10 +195,10 @@ func TestPasswordsStayOutOfTheLog(t *testing.T) {
 		t.Errorf("cancelled: got %v", err)
 	}
 	f.hasher.waiting = maxWaiting // a full line in which nobody has two places
-	f.hasher.lines.PushBack(&line{waiters: make([]*waiter, 1)})
+	f.hasher.known.PushBack(&line{waiters: make([]*waiter, 1)})
 	f.try(over(office), "bob", "busy-password", ErrBusy)
 	f.hasher.waiting = 0
-	f.hasher.lines.Init()
+	f.hasher.known.Init()
 	close(block)
 
 	for _, secret := range []string{"sesame", "-password", "broken-verifier", "argon2"} {
@@ -377,13 +383,15 @@ func TestThrottled(t *testing.T) {
 		f.try(over(office), "alice", "guess"+string(rune('a'+i)), ErrCredentials)
 	}
 	f.ran()
-	f.try(over(office), "alice", "one more", ErrThrottled)
-	f.try(over(office), "alice", "open sesame", ErrThrottled)
+	f.try(over(office), "alice", "one more", ErrBanned)
+	f.try(over(office), "alice", "open sesame", ErrBanned)
 	if n := f.ran(); n != 0 {
 		t.Errorf("throttled logins ran %d hashes", n)
 	}
 	f.try(over(home), "alice", "open sesame", nil)
-	f.clock = f.clock.Add(guard.DefaultLoginLimits().Pair.Window)
+	f.clock = f.clock.Add(guard.BanTime - 1)
+	f.try(over(office), "alice", "open sesame", ErrBanned)
+	f.clock = f.clock.Add(1)
 	f.try(over(office), "alice", "open sesame", nil)
 }
 

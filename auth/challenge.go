@@ -64,13 +64,21 @@ func (a *Authenticator) challenge(ctx context.Context, at Attempt, username stri
 		return id, err
 	}
 	s := a.secretOf(settings, who, key)
-	var result error
-	wrong := false
-	if err := a.turns.run(ctx, guard.Prefix(at.Remote), func() { wrong, result = a.judge(at.Remote, s, proves) }); err != nil {
+	verdict := a.o.Guard.CheckProof(a.o.Now(), at.Remote, s.mailbox)
+	if verdict == guard.Throttled || verdict == guard.Banned {
+		return id, a.turnedAway(a.o.Now(), verdict, at.Remote, who)
+	}
+	l := lookFor(verdict)
+	if err := a.beforeLook(ctx, l, at.Remote, who); err != nil {
 		return id, err
 	}
-	if wrong && a.o.Guesses != nil {
-		a.o.Guesses.Guessed(ctx, at.Remote, who.mailbox)
+	var result error
+	wrong := false
+	if err := a.turns.run(ctx, a.asker(at.Remote), func() { wrong, result = a.judge(at.Remote, s, proves) }); err != nil {
+		return id, err
+	}
+	if wrong {
+		result = a.afterGuess(ctx, l, at.Remote, who, result)
 	}
 	if result != nil {
 		return id, result
@@ -93,8 +101,8 @@ func (a *Authenticator) secretOf(settings store.Settings, who claimant, key []by
 
 // judge decides over one proof, in its turn. wrong is set for one that was looked at.
 func (a *Authenticator) judge(remote netip.Addr, s secret, proves func(secret) bool) (wrong bool, result error) {
-	if a.o.Guard.CheckProof(a.o.Now(), remote, s.mailbox) == guard.Throttled {
-		return false, ErrThrottled
+	if v := a.o.Guard.CheckProof(a.o.Now(), remote, s.mailbox); v == guard.Throttled || v == guard.Banned {
+		return false, a.turnedAway(a.o.Now(), v, remote, s.claimant) // by others from there, while it waited
 	}
 	right := proves(s) && s.usable
 	if !right {

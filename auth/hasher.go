@@ -15,44 +15,55 @@ const (
 	maxHashes           = 1
 	maxWaiting          = 64
 	maxWaitingPerPrefix = 16
+	// strangersTurn is how many turns known clients have while a stranger waits: after them it is the stranger's.
+	strangersTurn = 8
 	// idleBeforeFree is how long after the last run the memory is given back to the system.
 	idleBeforeFree = 2 * time.Second
 )
 
-// hasher lets password hashes, or in another instance the proofs of challenge logins, run a few at a time. Turns go round the clients
-// that wait, so that one who asks a hundred times is not served a hundred times before the next; and when all places are taken, a newcomer
-// gets one from the client that has most.
+// hasher lets password hashes, or in another instance the proofs of challenge logins, run a few at a time. Clients from where somebody logged in
+// lately go before strangers. Among each of the two kinds turns go round the clients that wait, so that one who asks a hundred times is not
+// served a hundred times before the next. When all places are taken, a known client gets one from a stranger, and otherwise a newcomer gets
+// one from the client of its kind that has most.
 type hasher struct {
 	free func() // nil: the runs leave nothing worth giving back
 
 	mu      sync.Mutex // protects the fields below
 	running int
 	waiting int
-	// lines are the clients that wait, whose turn is next first; values are *line. byPrefix finds them.
-	lines    *list.List
-	byPrefix map[netip.Prefix]*list.Element
-	timer    *time.Timer
+	// known and strangers are the clients that wait, whose turn is next first; values are *line. byAsker finds them.
+	known, strangers *list.List
+	byAsker          map[asker]*list.Element
+	// passed is how many known clients in a row had a turn while a stranger waited.
+	passed int
+	timer  *time.Timer
+}
+
+// asker is a client (see [guard.Prefix]) as one that is known, or as a stranger.
+type asker struct {
+	prefix netip.Prefix
+	known  bool
 }
 
 // line is one client's place, with at least one waiter.
 type line struct {
-	prefix  netip.Prefix
+	asker   asker
 	waiters []*waiter
 }
 
 // waiter waits until turn yields nil, for its turn, or ErrBusy, when it had to make room.
 type waiter struct {
-	prefix netip.Prefix
-	turn   chan error
+	asker asker
+	turn  chan error
 }
 
 func newHasher(free func()) *hasher {
-	return &hasher{free: free, lines: list.New(), byPrefix: map[netip.Prefix]*list.Element{}}
+	return &hasher{free: free, known: list.New(), strangers: list.New(), byAsker: map[asker]*list.Element{}}
 }
 
 // run calls work when it is the client's turn. ErrBusy if too many wait; the context's error if it ends first.
-func (h *hasher) run(ctx context.Context, prefix netip.Prefix, work func()) error {
-	w, err := h.enter(prefix)
+func (h *hasher) run(ctx context.Context, from asker, work func()) error {
+	w, err := h.enter(from)
 	if err != nil {
 		return err
 	}
@@ -72,30 +83,38 @@ func (h *hasher) run(ctx context.Context, prefix netip.Prefix, work func()) erro
 	return nil
 }
 
+// linesOf are the clients of one kind.
+func (h *hasher) linesOf(a asker) *list.List {
+	if a.known {
+		return h.known
+	}
+	return h.strangers
+}
+
 // enter begins to wait.
-func (h *hasher) enter(prefix netip.Prefix) (*waiter, error) {
+func (h *hasher) enter(from asker) (*waiter, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.timer != nil {
 		h.timer.Stop()
 	}
-	w := &waiter{prefix: prefix, turn: make(chan error, 1)}
+	w := &waiter{asker: from, turn: make(chan error, 1)}
 	if h.running < maxHashes {
 		h.running++
 		w.turn <- nil
 		return w, nil
 	}
-	e, waits := h.byPrefix[prefix]
+	e, waits := h.byAsker[from]
 	own := 0
 	if waits {
 		own = len(e.Value.(*line).waiters)
 	}
-	if own >= maxWaitingPerPrefix || h.waiting >= maxWaiting && !h.makeRoom(own) {
+	if own >= maxWaitingPerPrefix || h.waiting >= maxWaiting && !h.makeRoom(from, own) {
 		return nil, ErrBusy
 	}
 	if !waits {
-		e = h.lines.PushBack(&line{prefix: prefix})
-		h.byPrefix[prefix] = e
+		e = h.linesOf(from).PushBack(&line{asker: from})
+		h.byAsker[from] = e
 	}
 	l := e.Value.(*line)
 	l.waiters = append(l.waiters, w)
@@ -103,15 +122,23 @@ func (h *hasher) enter(prefix netip.Prefix) (*waiter, error) {
 	return w, nil
 }
 
-// makeRoom sends the last one of the longest line away, if that line is longer than the newcomer's will be.
-func (h *hasher) makeRoom(own int) bool {
+// makeRoom sends somebody away for a newcomer that has own places: for a known client any stranger, and otherwise only one of a line that is longer
+// than the newcomer's will be.
+func (h *hasher) makeRoom(from asker, own int) bool {
+	victims, least := h.strangers, own+1
+	switch {
+	case from.known && h.strangers.Len() > 0:
+		least = 0
+	case from.known:
+		victims = h.known
+	}
 	var longest *line
-	for e := h.lines.Front(); e != nil; e = e.Next() {
+	for e := victims.Front(); e != nil; e = e.Next() {
 		if l := e.Value.(*line); longest == nil || len(l.waiters) > len(longest.waiters) {
 			longest = l
 		}
 	}
-	if len(longest.waiters) <= own+1 {
+	if longest == nil || len(longest.waiters) <= least {
 		return false
 	}
 	w := longest.waiters[len(longest.waiters)-1]
@@ -129,7 +156,7 @@ func (h *hasher) leave(w *waiter) bool {
 
 // remove takes a waiter out of its line. h.mu is held.
 func (h *hasher) remove(w *waiter) bool {
-	e, waits := h.byPrefix[w.prefix]
+	e, waits := h.byAsker[w.asker]
 	if !waits {
 		return false
 	}
@@ -141,12 +168,27 @@ func (h *hasher) remove(w *waiter) bool {
 		l.waiters = append(l.waiters[:i], l.waiters[i+1:]...)
 		h.waiting--
 		if len(l.waiters) == 0 {
-			h.lines.Remove(e)
-			delete(h.byPrefix, w.prefix)
+			h.linesOf(w.asker).Remove(e)
+			delete(h.byAsker, w.asker)
 		}
 		return true
 	}
 	return false
+}
+
+// next is the line whose turn it is, nil if nobody waits. h.mu is held.
+func (h *hasher) next() *list.Element {
+	known, stranger := h.known.Front(), h.strangers.Front()
+	switch {
+	case stranger == nil:
+		h.passed = 0
+		return known
+	case known == nil || h.passed >= strangersTurn:
+		h.passed = 0
+		return stranger
+	}
+	h.passed++
+	return known
 }
 
 // done ends a run and gives the turn to the next client. After the last run of a burst it starts the clock after which the burst's
@@ -154,11 +196,12 @@ func (h *hasher) remove(w *waiter) bool {
 func (h *hasher) done() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if e := h.lines.Front(); e != nil {
-		h.lines.MoveToBack(e)
-		next := e.Value.(*line).waiters[0]
-		h.remove(next)
-		next.turn <- nil
+	if e := h.next(); e != nil {
+		l := e.Value.(*line)
+		h.linesOf(l.asker).MoveToBack(e)
+		first := l.waiters[0]
+		h.remove(first)
+		first.turn <- nil
 		return
 	}
 	h.running--

@@ -23,10 +23,13 @@ func (h *hasher) stop() {
 	}
 }
 
-// client is the prefix of the i-th client.
-func client(i int) netip.Prefix {
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 32)
+// client is the i-th client, a stranger.
+func client(i int) asker {
+	return asker{prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32)}
 }
+
+// friend is the i-th client as one that is known.
+func friend(i int) asker { return asker{client(i).prefix, true} }
 
 // rush is a hasher whose one place is taken until release, and what came of those who wait for it.
 type rush struct {
@@ -41,15 +44,15 @@ type rush struct {
 
 func newRush(t *testing.T) *rush {
 	r := &rush{hasher: newHasher(func() {}), release: make(chan struct{}), errs: map[string][]error{}}
-	r.wg.Go(func() { _ = r.run(t.Context(), netip.Prefix{}, func() { <-r.release }) })
+	r.wg.Go(func() { _ = r.run(t.Context(), asker{}, func() { <-r.release }) })
 	synctest.Wait()
 	return r
 }
 
 // wait puts somebody into the line, behind all who are there.
-func (r *rush) wait(ctx context.Context, name string, prefix netip.Prefix) {
+func (r *rush) wait(ctx context.Context, name string, from asker) {
 	r.wg.Go(func() {
-		err := r.run(ctx, prefix, func() {
+		err := r.run(ctx, from, func() {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.order = append(r.order, name)
@@ -67,8 +70,8 @@ func (r *rush) finish(t *testing.T) {
 	close(r.release)
 	r.wg.Wait()
 	r.stop()
-	if r.waiting != 0 || r.running != 0 || r.lines.Len() != 0 || len(r.byPrefix) != 0 {
-		t.Errorf("at the end %d wait, %d run, %d lines", r.waiting, r.running, r.lines.Len())
+	if r.waiting != 0 || r.running != 0 || r.known.Len() != 0 || r.strangers.Len() != 0 || len(r.byAsker) != 0 {
+		t.Errorf("at the end %d wait, %d run, %d and %d lines", r.waiting, r.running, r.known.Len(), r.strangers.Len())
 	}
 }
 
@@ -146,6 +149,93 @@ func TestCrowdMakesRoom(t *testing.T) {
 		}
 		if i := slices.Index(r.order, "newcomer"); i > maxWaiting/maxWaitingPerPrefix {
 			t.Errorf("the first newcomer had turn %d", i+1)
+		}
+	})
+}
+
+// TestKnownClientsGoFirst: those from where somebody logged in go before strangers who came before them, in turns; a stranger who waits has every
+// ninth turn all the same.
+func TestKnownClientsGoFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRush(t)
+		for i, name := range []string{"s1", "s2", "s3"} {
+			r.wait(t.Context(), name, client(i))
+		}
+		for i := range 2 * strangersTurn {
+			r.wait(t.Context(), fmt.Sprint("k", i%2, i/2), friend(100+i%2))
+		}
+		r.finish(t)
+		var want []string
+		for i := range 2 * strangersTurn {
+			if i > 0 && i%strangersTurn == 0 {
+				want = append(want, fmt.Sprint("s", i/strangersTurn))
+			}
+			want = append(want, fmt.Sprint("k", i%2, i/2))
+		}
+		if want = append(want, "s2", "s3"); !slices.Equal(r.order, want) {
+			t.Errorf("got %v, want %v", r.order, want)
+		}
+	})
+}
+
+// TestKnownClientHasRoom: a line full of strangers with one place each has room for those who are known, and for them only; a line full of those has
+// none for a stranger.
+func TestKnownClientHasRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRush(t)
+		for i := range maxWaiting {
+			r.wait(t.Context(), "stranger", client(i))
+		}
+		r.wait(t.Context(), "late", client(maxWaiting))
+		for i := range maxWaiting {
+			r.wait(t.Context(), "friend", friend(1000+i))
+		}
+		r.wait(t.Context(), "late", client(maxWaiting))
+		r.wait(t.Context(), "friend too many", friend(5000))
+		r.finish(t)
+		if s, l, f, m := r.busy("stranger"), r.busy("late"), r.busy("friend"), r.busy("friend too many"); s != maxWaiting || l != 2 || f != 0 || m != 1 {
+			t.Errorf("refused: %d strangers, %d late ones, %d friends, %d too many; want %d, 2, 0, 1", s, l, f, m, maxWaiting)
+		}
+	})
+}
+
+// TestGuessesLeaveKnownClientsInFront: with 500 guesses a second from as many networks and hashes of 35 ms, a login from a known network is looked at
+// after the hash that runs, at most one stranger's, and those of other known clients.
+func TestGuessesLeaveKnownClientsInFront(t *testing.T) {
+	const (
+		hash, seconds = 35 * time.Millisecond, 20
+		guesses       = 500
+	)
+	synctest.Test(t, func(t *testing.T) {
+		h := newHasher(func() {})
+		var wg sync.WaitGroup
+		var looked, refused atomic.Int64
+		for i := range guesses * seconds {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * time.Second / guesses)
+				if err := h.run(t.Context(), client(i), func() { time.Sleep(hash); looked.Add(1) }); errors.Is(err, ErrBusy) {
+					refused.Add(1)
+				}
+			})
+		}
+		var longest time.Duration // of the logins; they come one after the other
+		wg.Go(func() {
+			for i := range 2 * seconds {
+				time.Sleep(time.Second/2 - 7*time.Millisecond)
+				begun := time.Now()
+				if err := h.run(t.Context(), friend(100_000+i%5), func() { time.Sleep(hash) }); err != nil {
+					t.Error(err)
+				}
+				longest = max(longest, time.Since(begun))
+			}
+		})
+		wg.Wait()
+		h.stop()
+		if longest > 3*hash {
+			t.Errorf("a known client waited for %v, a hash takes %v", longest, hash)
+		}
+		if n := looked.Load(); n < seconds*20 || refused.Load() == 0 {
+			t.Errorf("%d guesses were looked at and %d refused: the queue was not under load, or stood still", n, refused.Load())
 		}
 	})
 }
@@ -248,7 +338,7 @@ func TestGuessesAtOnce(t *testing.T) {
 	for i := range maxWaitingPerPrefix {
 		wg.Go(func() {
 			_, err := f.Login(t.Context(), over(office), "alice", fmt.Sprint("guess", i))
-			if !errors.Is(err, ErrCredentials) && !errors.Is(err, ErrThrottled) {
+			if !errors.Is(err, ErrCredentials) && !errors.Is(err, ErrBanned) {
 				t.Errorf("guess %d: %v", i, err)
 			}
 		})

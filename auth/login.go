@@ -24,6 +24,13 @@ type Guesses interface {
 	Guessed(ctx context.Context, remote netip.Addr, mailbox string)
 }
 
+// Devices is told of programs whose password is out of date: *guard.StaleDevices.
+type Devices interface {
+	// Seen is called for each login to an account with a password that this client has sent in vain before, or that was right before a change. It
+	// must not block.
+	Seen(now time.Time, d guard.StaleDevice)
+}
+
 // Options are what an Authenticator is made of. Accounts, Settings and Guard must be set.
 type Options struct {
 	Accounts store.Accounts
@@ -31,6 +38,8 @@ type Options struct {
 	Guard    *guard.Logins
 	// Guesses is told of wrong passwords; nil is nobody.
 	Guesses Guesses
+	// Devices is told of programs that repeat a password which is wrong; nil is nobody.
+	Devices Devices
 	// Sealing keeps passwords for challenge logins; with nil there are none.
 	Sealing Sealing
 	// Logger gets one event a login; nil discards them.
@@ -98,7 +107,7 @@ func (a *Authenticator) login(ctx context.Context, at Attempt, username, passwor
 	if err != nil {
 		return Identity{}, err
 	}
-	if err := a.prove(ctx, at.Remote, who, password); err != nil {
+	if err := a.prove(ctx, at, who, password); err != nil {
 		return who.identity(), err
 	}
 	id, err := a.admit(settings, who)
@@ -159,49 +168,60 @@ func (c claimant) identity() Identity {
 	return Identity{Account: c.account.ID, Name: c.account.Name, CredentialVersion: c.account.CredentialVersion}
 }
 
-// prove returns nil if the password is the claimant's.
-func (a *Authenticator) prove(ctx context.Context, remote netip.Addr, who claimant, password string) error {
+// prove returns nil if the password is the claimant's. The answer to a wrong one may wait: see patience.go.
+func (a *Authenticator) prove(ctx context.Context, at Attempt, who claimant, password string) error {
 	if len(password) > MaxPasswordLen {
 		return ErrCredentials // nobody can have it
 	}
-	if answered, result := a.remembered(remote, who, password); answered {
+	l, result := a.remembered(at, who, password, false)
+	if l == lookAnswered {
 		return result
 	}
-	var result error
+	if err := a.beforeLook(ctx, l, at.Remote, who); err != nil {
+		return err
+	}
 	guess := false
-	if err := a.hasher.run(ctx, guard.Prefix(remote), func() {
+	if err := a.hasher.run(ctx, a.asker(at.Remote), func() {
 		// While it waited, others from there may have given this password, or too many wrong ones.
-		var answered bool
-		if answered, result = a.remembered(remote, who, password); !answered {
-			guess, result = a.verify(remote, who, password)
+		if again, answer := a.remembered(at, who, password, true); again == lookAnswered {
+			result = answer
+		} else {
+			guess, result = a.verify(at, who, password)
 		}
 	}); err != nil {
 		return err
 	}
-	if guess && a.o.Guesses != nil {
-		a.o.Guesses.Guessed(ctx, remote, who.mailbox)
+	if guess {
+		return a.afterGuess(ctx, l, at.Remote, who, result)
 	}
 	return result
 }
 
-// remembered answers without a hash, if that is possible.
-func (a *Authenticator) remembered(remote netip.Addr, who claimant, password string) (answered bool, result error) {
+// remembered answers without a hash, if that is possible; else it says how to look at the password. Before its wait is over nothing is said of a
+// password that is to be looked at slowly: what is quick to look at is quick to guess.
+func (a *Authenticator) remembered(at Attempt, who claimant, password string, itsTurn bool) (l look, result error) {
 	now := a.o.Now()
-	switch a.o.Guard.Check(now, remote, who.mailbox, who.account.CredentialVersion, password) {
+	verdict := a.o.Guard.Check(now, at.Remote, who.mailbox, who.account.CredentialVersion, password)
+	switch verdict {
 	case guard.Stale:
-		return true, ErrCredentials
-	case guard.Throttled:
-		return true, ErrThrottled
+		a.staleDevice(now, at, who, a.wasRight(now, who, password))
+		return lookAnswered, ErrCredentials
+	case guard.Throttled, guard.Banned:
+		return lookAnswered, a.turnedAway(now, verdict, at.Remote, who)
+	case guard.Slow:
+		if !itsTurn {
+			return lookLater, nil
+		}
 	}
 	if who.known && a.cache.has(now, who.account.ID, who.account.CredentialVersion, password) {
-		a.o.Guard.Succeeded(now, remote, who.mailbox)
-		return true, nil
+		a.o.Guard.Succeeded(now, at.Remote, who.mailbox)
+		return lookAnswered, nil
 	}
-	return false, nil
+	return lookNow, nil
 }
 
 // verify runs one hash, whoever it is, and remembers what came out. guess is set for a wrong password that was not counted before.
-func (a *Authenticator) verify(remote netip.Addr, who claimant, password string) (guess bool, result error) {
+func (a *Authenticator) verify(at Attempt, who claimant, password string) (guess bool, result error) {
 	v, usable := a.decoy, false
 	if who.known {
 		parsed, err := parseVerifier(who.account.Verifier)
@@ -213,12 +233,17 @@ func (a *Authenticator) verify(remote netip.Addr, who claimant, password string)
 	}
 	right := a.matches(v, password) && usable && password != ""
 	now := a.o.Now()
-	if !right {
-		return a.o.Guard.Failed(now, remote, who.mailbox, who.account.CredentialVersion, password), ErrCredentials
+	switch {
+	case right:
+		a.cache.put(now, who.account.ID, who.account.CredentialVersion, password)
+		a.o.Guard.Succeeded(now, at.Remote, who.mailbox)
+		return false, nil
+	case a.wasRight(now, who, password):
+		a.o.Guard.Outdated(now, at.Remote, who.mailbox, who.account.CredentialVersion, password)
+		a.staleDevice(now, at, who, true)
+		return false, ErrCredentials
 	}
-	a.cache.put(now, who.account.ID, who.account.CredentialVersion, password)
-	a.o.Guard.Succeeded(now, remote, who.mailbox)
-	return false, nil
+	return a.o.Guard.Failed(now, at.Remote, who.mailbox, who.account.CredentialVersion, password), ErrCredentials
 }
 
 // CleartextAllowed reports whether a password may come from there without TLS: from this machine itself, or from anywhere if the
@@ -257,7 +282,7 @@ func (a *Authenticator) Hash(ctx context.Context, password string) (store.Verifi
 		return "", err
 	}
 	var v verifier
-	if err := a.hasher.run(ctx, netip.Prefix{}, func() { v = newVerifier(password) }); err != nil {
+	if err := a.hasher.run(ctx, asker{known: true}, func() { v = newVerifier(password) }); err != nil {
 		return "", err
 	}
 	return v.encode(), nil
@@ -286,7 +311,7 @@ func result(err error) string {
 	case err == nil:
 		return "ok"
 	case errors.Is(err, ErrCredentials), errors.Is(err, ErrSuspended), errors.Is(err, ErrThrottled), errors.Is(err, ErrCleartext),
-		errors.Is(err, ErrBinding), errors.Is(err, ErrBusy):
+		errors.Is(err, ErrBanned), errors.Is(err, ErrBinding), errors.Is(err, ErrBusy):
 		return "refused"
 	case errors.Is(err, context.Canceled):
 		return "cancelled" // the client went away, or the server stops

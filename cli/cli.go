@@ -120,7 +120,7 @@ func newRoot(env *Env) *cobra.Command {
 	})
 	root.AddCommand(
 		newServe(env), newInit(env), newDemo(env),
-		newAccount(env), newAlias(env), newSettings(env), newGrant(env), newQueue(env), newTrail(env),
+		newAccount(env), newAlias(env), newSettings(env), newGrant(env), newBan(env), newQueue(env), newTrail(env),
 		newBackup(env), newVerify(env), newRestore(env), newCheck(env), newCompact(env),
 		newMetrics(env), newAudit(env), newVersion(env),
 	)

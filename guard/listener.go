@@ -75,6 +75,13 @@ type ListenerOptions struct {
 	// Known reports whether somebody logged in from an address lately: such clients have the reserve of the connections, and strangers'
 	// handshakes make room before theirs. It must not block and may be called from any goroutine; nil knows nobody and reserves nothing.
 	Known func(netip.Addr) bool
+	// Gate counts connections together with other listeners; with nil the listener has one of its own, of Limits.
+	Gate *Gate
+	// Bar says of a client that it may not come in now, and the line with CRLF for it; it must not block. nil bars nobody.
+	Bar func(netip.Addr) (line string, barred bool)
+	// Early is the line, with CRLF, for a client that spoke in the clear before it was greeted (see Sniff), and is not Known: it is refused. Empty:
+	// such clients are marked and served.
+	Early string
 	// Refusal is the line, with CRLF, for a connection over a cap; where TLS is set there is none.
 	Refusal string
 	Logger  *slog.Logger
@@ -97,13 +104,13 @@ type Listener struct {
 	mu         sync.Mutex // protects the fields below
 	waiting    int        // goroutines that accept
 	closing    bool
-	total      int
-	prefixes   map[netip.Prefix]int
 	handshakes *list.List // and waits, the oldest first
 	refusing   int
 	refused    int // since the last one was logged
 	refusedAt  time.Time
 	err        error
+
+	own int // connections of this listener; the gate's lock protects it
 }
 
 // NewListener begins to accept from inner, which it owns from then on. The caller closes it.
@@ -112,9 +119,11 @@ func NewListener(inner net.Listener, o ListenerOptions) *Listener {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	l := &Listener{
-		inner: inner, o: o, ready: make(chan net.Conn), prefixes: map[netip.Prefix]int{}, handshakes: list.New(), manners: newManners(),
+	if o.Gate == nil {
+		o.Gate = NewGate(o.Limits, o.Known)
+		o.Gate.alone = true
 	}
+	l := &Listener{inner: inner, o: o, ready: make(chan net.Conn), handshakes: list.New(), manners: newManners()}
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	l.waiting = 1
 	l.work.Add(1)
@@ -287,62 +296,42 @@ func passing(err error) bool {
 func (l *Listener) admit(c net.Conn) net.Conn {
 	remote := RemoteAddr(c)
 	scopes := prefixes(remote)
-	if l.countIn(remote, scopes) {
-		return l.prepare(&countedConn{Conn: c, client: scopes[0].prefix, release: sync.OnceFunc(func() { l.countOut(scopes) })})
+	if l.o.Bar != nil {
+		if words, barred := l.o.Bar(remote); barred {
+			l.refuse(c, scopes, words, "connections of barred clients refused")
+			return nil
+		}
 	}
-	tell, log := l.countRefused(time.Now())
-	if log > 0 {
-		l.o.Logger.Info("connections refused over a cap", "refused", log, "latest", scopes[0].prefix.String())
+	if l.o.Gate.enter(remote, scopes, &l.own) {
+		leave := sync.OnceFunc(func() { l.o.Gate.leave(scopes, &l.own) })
+		return l.prepare(&countedConn{Conn: c, client: scopes[0].prefix, release: leave})
 	}
-	if tell {
-		l.tell(c)
-		return nil
-	}
-	_ = c.Close() // refused
+	l.refuse(c, scopes, l.o.Refusal, "connections refused over a cap")
 	return nil
 }
 
-// countIn counts a connection, unless that is one too many.
-func (l *Listener) countIn(remote netip.Addr, scopes []scope) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	over := l.total >= l.o.Limits.Total
-	if l.o.Known != nil && l.total >= l.o.Limits.Total-l.o.Limits.Reserve {
-		over = over || !l.o.Known(remote)
+// refuse ends a connection that is not counted in, and says why as far as that can be done for so many at once.
+func (l *Listener) refuse(c net.Conn, scopes []scope, line, event string) {
+	tell, log := l.countRefused(time.Now(), line)
+	if log > 0 {
+		l.o.Logger.Info(event, "refused", log, "latest", scopes[0].prefix.String())
 	}
-	for _, s := range scopes {
-		over = over || l.prefixes[s.prefix] >= l.o.Limits.PerPrefix*s.times
+	if tell {
+		l.tell(c, line)
+		return
 	}
-	if over {
-		return false
-	}
-	l.total++
-	for _, s := range scopes {
-		l.prefixes[s.prefix]++
-	}
-	return true
-}
-
-func (l *Listener) countOut(scopes []scope) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.total--
-	for _, s := range scopes {
-		if l.prefixes[s.prefix]--; l.prefixes[s.prefix] == 0 {
-			delete(l.prefixes, s.prefix)
-		}
-	}
+	_ = c.Close() // refused
 }
 
 // countRefused says whether the client can be told why, and how many refusals the log should learn of now.
-func (l *Listener) countRefused(now time.Time) (tell bool, log int) {
+func (l *Listener) countRefused(now time.Time, line string) (tell bool, log int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refused++
 	if now.Sub(l.refusedAt) >= refusalsLogged {
 		log, l.refused, l.refusedAt = l.refused, 0, now
 	}
-	tell = l.o.TLS == nil && l.o.Refusal != "" && l.refusing < maxRefusals
+	tell = l.o.TLS == nil && line != "" && l.refusing < maxRefusals
 	if tell {
 		l.refusing++
 	}
@@ -350,8 +339,8 @@ func (l *Listener) countRefused(now time.Time) (tell bool, log int) {
 }
 
 // tell says why, to whoever listens.
-func (l *Listener) tell(c net.Conn) {
-	l.say(c, l.o.Refusal)
+func (l *Listener) tell(c net.Conn, line string) {
+	l.say(c, line)
 	l.mu.Lock()
 	l.refusing--
 	l.mu.Unlock()
@@ -412,6 +401,11 @@ func (l *Listener) prepare(c *countedConn) net.Conn {
 	config := l.o.TLS
 	if config == nil && l.o.Sniff {
 		config = l.sniff(c)
+	}
+	if c.early && l.o.Early != "" && !(l.o.Known != nil && l.o.Known(RemoteAddr(c))) {
+		l.say(c, l.o.Early)
+		_ = ready.Close() // and whatever was put around it
+		return nil
 	}
 	if config == nil {
 		return ready

@@ -400,9 +400,9 @@ func TestHandshakeTimeout(t *testing.T) {
 }
 
 func (l *Listener) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.total
+	l.o.Gate.mu.Lock()
+	defer l.o.Gate.mu.Unlock()
+	return l.own
 }
 
 func selfSigned(t *testing.T, dir string) *Certificate {
@@ -592,7 +592,7 @@ func TestHandle(t *testing.T) {
 func (l *Listener) open() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.total
+	return l.own
 }
 
 // TestAcceptorsEnd: goroutines that accepted wait for the next connection, but no more of them than maxWaiting.

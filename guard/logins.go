@@ -21,38 +21,82 @@ const (
 	// MaxLoginHomes bounds the clients that are known as ones from where somebody logged in, HomeAge for how long they are.
 	MaxLoginHomes = 10_000
 	HomeAge       = 7 * 24 * time.Hour
+	// MaxKnownPairs bounds the networks of owners: a client together with a mailbox that logged in there, KnownAge for how long they are. Nobody
+	// comes among them by guessing, so no flood of guesses drives them out.
+	MaxKnownPairs = 20_000
+	KnownAge      = 30 * 24 * time.Hour
 	// maxStale is how many wrong passwords of one pair are remembered: those of an old phone and an old laptop, say.
 	maxStale = 8
+	// knownTimes is how many times as many wrong passwords are looked at in a network of the mailbox's owner.
+	knownTimes = 3
 )
 
-// LoginLimits are how many different wrong passwords are looked at. A zero field is the default of [DefaultLoginLimits].
+// streakWindow is how long a full streak of misses takes to be forgotten: the next miss has the first delay then.
+const streakWindow = 12 * time.Minute
+
+// LoginLimits are how many different wrong passwords are looked at, and how long their answers wait. A zero field is the default of
+// [DefaultLoginLimits].
 type LoginLimits struct {
-	// Pair counts one mailbox tried by one client, Prefix all mailboxes tried by it (three and nine times as much for the networks around
-	// it), Mailbox one mailbox tried from everywhere.
-	Pair, Prefix, Mailbox store.Limit
+	// Pair counts one mailbox tried by one client; beyond it that client is banned from that mailbox (see [Ban]), unless the mailbox's owner is
+	// known there: then it is three times as many, beyond which the client waits and is not banned.
+	Pair store.Limit
+	// Burst and Prefix count all mailboxes tried by one client, in the short and the long run. The networks around it may do three and nine times
+	// as much.
+	Burst, Prefix store.Limit
+	// Mailbox counts one mailbox tried from everywhere. Beyond it the passwords of clients where its owner is not known wait for Slow before
+	// they are looked at, a few at a time: see [Logins.WaitSlow].
+	Mailbox store.Limit
+	Slow    time.Duration
+	// Delays are how long the answer to a first, second, ... wrong password waits; the last one is for all that follow.
+	Delays []time.Duration
 }
 
 // DefaultLoginLimits returns the limits that fit one domain.
 func DefaultLoginLimits() LoginLimits {
 	return LoginLimits{
 		Pair:    store.Limit{N: 10, Window: 10 * time.Minute},
-		Prefix:  store.Limit{N: 50, Window: 10 * time.Minute},
+		Burst:   store.Limit{N: 10, Window: time.Minute},
+		Prefix:  store.Limit{N: 50, Window: 24 * time.Hour},
 		Mailbox: store.Limit{N: 100, Window: time.Hour},
+		Slow:    15 * time.Second,
+		Delays:  []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second, 15 * time.Second},
 	}
 }
 
+// withDefaults fills in what is zero.
+func (l LoginLimits) withDefaults() LoginLimits {
+	def := DefaultLoginLimits()
+	for _, f := range []struct{ set, def *store.Limit }{
+		{&l.Pair, &def.Pair}, {&l.Burst, &def.Burst}, {&l.Prefix, &def.Prefix}, {&l.Mailbox, &def.Mailbox},
+	} {
+		if f.set.N == 0 {
+			*f.set = *f.def
+		}
+	}
+	if l.Slow == 0 {
+		l.Slow = def.Slow
+	}
+	if len(l.Delays) == 0 {
+		l.Delays = def.Delays
+	}
+	return l
+}
+
 // Logins counts failed logins over every door. It does not lock people out who know their password: the same wrong password again
-// is an old device and not a guess, so it is counted once; and a mailbox that logged in from a prefix before is held up there by
+// is an old device and not a guess, so it is counted once; and a mailbox that logged in from a client before is held up there by
 // nobody else's guesses.
 type Logins struct {
 	limits LoginLimits
 	key    [32]byte
+	waits  waits
 
-	mu        sync.Mutex // protects the tables
-	pairs     *table[pairKey, misses]
-	prefixes  *table[netip.Prefix, misses]
-	mailboxes *table[string, misses]
-	homes     *table[netip.Prefix, time.Time] // when somebody logged in last
+	mu sync.Mutex // protects the tables
+	// known are the pairs with a success, pairs the others.
+	known, pairs *table[pairKey, misses]
+	prefixes     *table[netip.Prefix, clientMisses]
+	mailboxes    *table[string, mailboxMisses]
+	homes        *table[netip.Prefix, time.Time] // when somebody logged in last
+	bans         bans
 }
 
 type pairKey struct {
@@ -60,30 +104,31 @@ type pairKey struct {
 	mailbox string
 }
 
-// misses is what is known of one key.
+// misses is what is known of one pair.
 type misses struct {
 	bucket store.Bucket
-	// stale are the marks of wrong passwords, the latest last; known is set after a success. Both are for pairs only.
+	// stale are the marks of wrong passwords, the latest last.
 	stale []mark
-	known bool
+	// success is when the last login was.
+	success time.Time
 }
+
+// clientMisses is what is known of a client, or of a network around it.
+type clientMisses struct{ burst, day, streak store.Bucket }
+
+// mailboxMisses is what is known of a mailbox.
+type mailboxMisses struct{ bucket, streak store.Bucket }
 
 // mark stands for a wrong password: a hash under a key that dies with the process.
 type mark [16]byte
 
 // NewLogins returns counters with nothing in them.
 func NewLogins(limits LoginLimits) *Logins {
-	def := DefaultLoginLimits()
-	for _, l := range []struct{ set, def *store.Limit }{
-		{&limits.Pair, &def.Pair}, {&limits.Prefix, &def.Prefix}, {&limits.Mailbox, &def.Mailbox},
-	} {
-		if l.set.N == 0 {
-			*l.set = *l.def
-		}
-	}
 	g := &Logins{
-		limits: limits, pairs: newTable[pairKey, misses](MaxLoginPairs), prefixes: newTable[netip.Prefix, misses](MaxLoginPrefixes),
-		mailboxes: newTable[string, misses](MaxLoginMailboxes), homes: newTable[netip.Prefix, time.Time](MaxLoginHomes),
+		limits: limits.withDefaults(), waits: newWaits(), bans: newBans(),
+		known: newTable[pairKey, misses](MaxKnownPairs), pairs: newTable[pairKey, misses](MaxLoginPairs),
+		prefixes: newTable[netip.Prefix, clientMisses](MaxLoginPrefixes), mailboxes: newTable[string, mailboxMisses](MaxLoginMailboxes),
+		homes: newTable[netip.Prefix, time.Time](MaxLoginHomes),
 	}
 	_, _ = rand.Read(g.key[:]) // never fails: crypto/rand ends the process instead
 	return g
@@ -100,6 +145,10 @@ const (
 	Stale
 	// Throttled: too many guesses; do not look at the password.
 	Throttled
+	// Slow: look at the password after [Logins.WaitSlow].
+	Slow
+	// Banned: the client is banned from the mailbox; do not look at the password. [Logins.Banned] has until when.
+	Banned
 )
 
 // Check says whether a password may be looked at. version is the account's credential version (0 for an unknown mailbox), so that a
@@ -108,11 +157,14 @@ func (g *Logins) Check(now time.Time, remote netip.Addr, mailbox string, version
 	scopes, m := prefixes(remote), g.mark(mailbox, version, password)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if p := g.pairs.peek(pairKey{scopes[0].prefix, mailbox}); p != nil && p.repeats(m) {
-		g.pairs.use(pairKey{scopes[0].prefix, mailbox})
+	key := pairKey{scopes[0].prefix, mailbox}
+	if p, known := g.pair(now, key); p != nil && p.repeats(m) {
+		if !known {
+			g.pairs.use(key)
+		}
 		return Stale
 	}
-	return g.verdict(now, scopes, mailbox)
+	return g.verdict(now, remote, scopes, mailbox)
 }
 
 // CheckProof is Check for a login that shows a proof instead of its password (APOP, CRAM-MD5, SCRAM). It is never Stale: no proof comes
@@ -121,28 +173,48 @@ func (g *Logins) CheckProof(now time.Time, remote netip.Addr, mailbox string) Ve
 	scopes := prefixes(remote)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.verdict(now, scopes, mailbox)
+	return g.verdict(now, remote, scopes, mailbox)
 }
 
-// verdict is Proceed or Throttled. g.mu is held.
-func (g *Logins) verdict(now time.Time, scopes []scope, mailbox string) Verdict {
-	p := g.pairs.peek(pairKey{scopes[0].prefix, mailbox})
+// verdict is any but Stale. g.mu is held.
+func (g *Logins) verdict(now time.Time, remote netip.Addr, scopes []scope, mailbox string) Verdict {
+	key := pairKey{scopes[0].prefix, mailbox}
+	if _, banned := g.bans.find(now, remote, key); banned {
+		return Banned
+	}
+	p, known := g.pair(now, key)
 	switch {
-	case p == nil:
-	case !has(p.bucket, now, g.limits.Pair):
+	case p != nil && !has(p.bucket, now, g.limits.pair(known)):
 		return Throttled
-	case p.known:
+	case known:
 		return Proceed
 	}
 	for _, s := range scopes {
-		if m := g.prefixes.peek(s.prefix); m != nil && !has(m.bucket, now, g.limits.around(s)) {
+		m := g.prefixes.peek(s.prefix)
+		if m != nil && !(has(m.burst, now, s.limit(g.limits.Burst)) && has(m.day, now, s.limit(g.limits.Prefix))) {
 			return Throttled
 		}
 	}
 	if m := g.mailboxes.peek(mailbox); m != nil && !has(m.bucket, now, g.limits.Mailbox) {
-		return Throttled
+		return Slow
 	}
 	return Proceed
+}
+
+// pair returns what is known of a pair, or nil; known is set where the mailbox's owner logged in lately. g.mu is held.
+func (g *Logins) pair(now time.Time, key pairKey) (m *misses, known bool) {
+	if m := g.known.peek(key); m != nil && now.Sub(m.success) < KnownAge {
+		return m, true
+	}
+	return g.pairs.peek(key), false
+}
+
+// usePair is pair that makes an entry if there is none.
+func (g *Logins) usePair(now time.Time, key pairKey) (m *misses, known bool) {
+	if m, known := g.pair(now, key); known {
+		return m, true
+	}
+	return g.pairs.use(key), false
 }
 
 // Failed counts a wrong password, the first time that it comes; counted says whether it was that.
@@ -150,16 +222,24 @@ func (g *Logins) Failed(now time.Time, remote netip.Addr, mailbox string, versio
 	scopes, m := prefixes(remote), g.mark(mailbox, version, password)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	p := g.pairs.use(pairKey{scopes[0].prefix, mailbox})
+	p, _ := g.usePair(now, pairKey{scopes[0].prefix, mailbox})
 	if p.repeats(m) {
 		return false
 	}
-	p.stale = append(p.stale, m)
-	if len(p.stale) > maxStale {
-		p.stale = slices.Delete(p.stale, 0, 1)
-	}
+	p.remember(m)
 	g.count(now, scopes, mailbox)
 	return true
+}
+
+// Outdated remembers a password that was the mailbox's before its last change: it is wrong and no guess, so it is counted nowhere, and is Stale
+// from now on.
+func (g *Logins) Outdated(now time.Time, remote netip.Addr, mailbox string, version uint64, password string) {
+	m := g.mark(mailbox, version, password)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p, _ := g.usePair(now, pairKey{Prefix(remote), mailbox}); !p.repeats(m) {
+		p.remember(m)
+	}
 }
 
 // FailedProof counts a wrong proof where wrong passwords are counted. Each is one more guess: which password it was made of nobody knows.
@@ -172,29 +252,85 @@ func (g *Logins) FailedProof(now time.Time, remote netip.Addr, mailbox string) {
 
 // count counts one guess. g.mu is held.
 func (g *Logins) count(now time.Time, scopes []scope, mailbox string) {
-	g.pairs.use(pairKey{scopes[0].prefix, mailbox}).bucket.Take(now, 1, g.limits.Pair)
-	for _, s := range scopes {
-		g.prefixes.use(s.prefix).bucket.Take(now, 1, g.limits.around(s))
+	key := pairKey{scopes[0].prefix, mailbox}
+	p, known := g.usePair(now, key)
+	if left := p.bucket.Take(now, 1, g.limits.pair(known)).Left; left == 0 && !known {
+		g.bans.guessed(now, key)
 	}
-	g.mailboxes.use(mailbox).bucket.Take(now, 1, g.limits.Mailbox)
+	for _, s := range scopes {
+		m := g.prefixes.use(s.prefix)
+		m.burst.Take(now, 1, s.limit(g.limits.Burst))
+		m.day.Take(now, 1, s.limit(g.limits.Prefix))
+		m.streak.Take(now, 1, g.limits.streak())
+	}
+	m := g.mailboxes.use(mailbox)
+	m.bucket.Take(now, 1, g.limits.Mailbox)
+	m.streak.Take(now, 1, g.limits.streak())
+}
+
+// Delay returns how long the answer to a miss that was just counted waits: by the misses of this client, and by those at this mailbox unless its
+// owner is known there, whichever is longer.
+func (g *Logins) Delay(now time.Time, remote netip.Addr, mailbox string) time.Duration {
+	prefix := Prefix(remote)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var n int64
+	if m := g.prefixes.peek(prefix); m != nil {
+		n = used(m.streak, now, g.limits.streak())
+	}
+	if _, known := g.pair(now, pairKey{prefix, mailbox}); !known {
+		if m := g.mailboxes.peek(mailbox); m != nil {
+			n = max(n, used(m.streak, now, g.limits.streak()))
+		}
+	}
+	if n == 0 {
+		return 0
+	}
+	return g.limits.Delays[n-1]
 }
 
 // Succeeded takes the misses of this mailbox from there out of every count, and remembers that its owner is to be found there.
 func (g *Logins) Succeeded(now time.Time, remote netip.Addr, mailbox string) {
 	scopes := prefixes(remote)
+	key := pairKey{scopes[0].prefix, mailbox}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	*g.homes.use(scopes[0].prefix) = now
-	p := g.pairs.use(pairKey{scopes[0].prefix, mailbox})
-	spent := g.limits.Pair.N - p.bucket.Take(now, 0, g.limits.Pair).Left
-	p.bucket, p.known = store.Bucket{}, true
+	*g.homes.use(key.prefix) = now
+	p, known := g.pair(now, key)
+	var before misses
+	if p != nil {
+		before = *p
+	}
+	spent := used(before.bucket, now, g.limits.pair(known))
+	g.pairs.remove(key)
+	g.bans.guesses.remove(key) // its password was being looked at when the ban came
+	*g.known.use(key) = misses{stale: before.stale, success: now}
 	if spent == 0 {
 		return
 	}
 	for _, s := range scopes {
-		g.prefixes.use(s.prefix).bucket.Give(now, spent, g.limits.around(s))
+		m := g.prefixes.use(s.prefix)
+		m.burst.Give(now, spent, s.limit(g.limits.Burst))
+		m.day.Give(now, spent, s.limit(g.limits.Prefix))
+		m.streak.Give(now, spent, g.limits.streak())
 	}
-	g.mailboxes.use(mailbox).bucket.Give(now, spent, g.limits.Mailbox)
+	m := g.mailboxes.use(mailbox)
+	m.bucket.Give(now, spent, g.limits.Mailbox)
+	m.streak.Give(now, spent, g.limits.streak())
+}
+
+// Remember makes known what was seen before the process began: a mailbox logged in from a client's address at that time. What is known better
+// stays. It is for the start.
+func (g *Logins) Remember(at time.Time, remote netip.Addr, mailbox string) {
+	key := pairKey{Prefix(remote), mailbox}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if last := g.homes.peek(key.prefix); last == nil || last.Before(at) {
+		*g.homes.use(key.prefix) = at
+	}
+	if m := g.known.peek(key); m == nil || m.success.Before(at) {
+		g.known.use(key).success = at
+	}
 }
 
 // Home reports whether somebody logged in from a client's address in the last HomeAge, as far as this process knows.
@@ -203,6 +339,14 @@ func (g *Logins) Home(now time.Time, remote netip.Addr) bool {
 	defer g.mu.Unlock()
 	last := g.homes.peek(Prefix(remote))
 	return last != nil && now.Sub(*last) < HomeAge
+}
+
+// Known reports whether a mailbox logged in from a client's address in the last KnownAge, as far as this process knows.
+func (g *Logins) Known(now time.Time, remote netip.Addr, mailbox string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, known := g.pair(now, pairKey{Prefix(remote), mailbox})
+	return known
 }
 
 // repeats reports whether a wrong password was seen before, and makes it the latest.
@@ -215,6 +359,13 @@ func (p *misses) repeats(m mark) bool {
 	return true
 }
 
+// remember makes a wrong password the latest.
+func (p *misses) remember(m mark) {
+	if p.stale = append(p.stale, m); len(p.stale) > maxStale {
+		p.stale = slices.Delete(p.stale, 0, 1)
+	}
+}
+
 func (g *Logins) mark(mailbox string, version uint64, password string) mark {
 	h := hmac.New(sha256.New, g.key[:])
 	h.Write(binary.BigEndian.AppendUint64(nil, version))
@@ -224,10 +375,26 @@ func (g *Logins) mark(mailbox string, version uint64, password string) mark {
 	return mark(h.Sum(nil))
 }
 
-// around is the limit of a client, or of a network around it.
-func (l LoginLimits) around(s scope) store.Limit {
-	return store.Limit{N: l.Prefix.N * int64(s.times), Window: l.Prefix.Window}
+// pair is the limit of one mailbox tried by one client.
+func (l LoginLimits) pair(known bool) store.Limit {
+	if known {
+		return store.Limit{N: l.Pair.N * knownTimes, Window: l.Pair.Window}
+	}
+	return l.Pair
+}
+
+// streak counts misses as far as there are delays.
+func (l LoginLimits) streak() store.Limit {
+	return store.Limit{N: int64(len(l.Delays)), Window: streakWindow}
+}
+
+// limit is the limit of a client, or of a network around it.
+func (s scope) limit(l store.Limit) store.Limit {
+	return store.Limit{N: l.N * int64(s.times), Window: l.Window}
 }
 
 // has reports whether another miss would be looked at. The bucket is a copy.
 func has(b store.Bucket, now time.Time, l store.Limit) bool { return b.Take(now, 0, l).Left > 0 }
+
+// used is how many units are out of a bucket now.
+func used(b store.Bucket, now time.Time, l store.Limit) int64 { return l.N - b.Take(now, 0, l).Left }

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"latchkey/store"
 )
 
 var (
@@ -27,44 +29,102 @@ func check(t *testing.T, g *Logins, now time.Time, from netip.Addr, mailbox stri
 	}
 }
 
-// TestPairLimit: at the limit minus one, at the limit, and when it comes back.
+// TestPairLimit: at the limit minus one, at the limit, and when the ban is over.
 func TestPairLimit(t *testing.T) {
 	g := NewLogins(LoginLimits{})
 	l := DefaultLoginLimits().Pair
 	guess(g, start, cafe, "alice", l.N-1)
 	check(t, g, start, cafe, "alice", Proceed)
 	g.Failed(start, cafe, "alice", 1, "the last")
-	check(t, g, start, cafe, "alice", Throttled)
-	check(t, g, start, cafe, "bob", Proceed)
+	check(t, g, start, cafe, "alice", Banned)
+	check(t, g, start.Add(time.Minute), cafe, "bob", Proceed)
 	check(t, g, start, home, "alice", Proceed)
-	check(t, g, start.Add(l.Window/time.Duration(l.N)-1), cafe, "alice", Throttled)
-	check(t, g, start.Add(l.Window/time.Duration(l.N)), cafe, "alice", Proceed)
+	check(t, g, start.Add(BanTime-1), cafe, "alice", Banned)
+	check(t, g, start.Add(BanTime), cafe, "alice", Proceed)
 }
 
-// TestSprayLimit: one address that tries many mailboxes is stopped, but those who log in there stay welcome.
-func TestSprayLimit(t *testing.T) {
+// TestKnownPairIsNotBanned: where the owner is known three times as many are looked at; beyond it the client waits for the next to come back, and there
+// is no ban.
+func TestKnownPairIsNotBanned(t *testing.T) {
+	g := NewLogins(LoginLimits{})
+	g.Succeeded(start, home, "alice")
+	l := DefaultLoginLimits().Pair
+	guess(g, start, home, "alice", 3*l.N-1)
+	check(t, g, start, home, "alice", Proceed)
+	g.Failed(start, home, "alice", 1, "the last")
+	check(t, g, start, home, "alice", Throttled)
+	next := l.Window / time.Duration(3*l.N)
+	check(t, g, start.Add(next-1), home, "alice", Throttled)
+	check(t, g, start.Add(next), home, "alice", Proceed)
+	if bans := g.Bans(start); len(bans) != 0 {
+		t.Errorf("bans %+v", bans)
+	}
+}
+
+// TestBurstLimit: one address that tries many mailboxes has ten misses a minute.
+func TestBurstLimit(t *testing.T) {
 	g := NewLogins(LoginLimits{})
 	g.Succeeded(start, cafe, "alice")
-	n := DefaultLoginLimits().Prefix.N
-	for i := range n {
+	for i := range 10 {
 		check(t, g, start, cafe, "bob", Proceed)
-		guess(g, start, cafe, fmt.Sprintf("mailbox%d", i), 1)
+		guess(g, start, cafe, fmt.Sprint("mailbox", i), 1)
 	}
 	check(t, g, start, cafe, "bob", Throttled)
 	check(t, g, start, cafe, "alice", Proceed)
 	check(t, g, start, home, "bob", Proceed)
+	check(t, g, start.Add(6*time.Second-1), cafe, "bob", Throttled)
+	check(t, g, start.Add(6*time.Second), cafe, "bob", Proceed)
 }
 
-// TestSlowSprayLimit: many addresses that try one mailbox are stopped, but not its owner at home.
+// TestSprayLimit: one address that tries many mailboxes as fast as it may is stopped after fifty in a day, but those who log in there stay welcome.
+func TestSprayLimit(t *testing.T) {
+	g := NewLogins(LoginLimits{})
+	g.Succeeded(start, cafe, "alice")
+	n, now := DefaultLoginLimits().Prefix.N, start
+	for i := range n {
+		check(t, g, now, cafe, "bob", Proceed)
+		guess(g, now, cafe, fmt.Sprintf("mailbox%d", i), 1)
+		now = now.Add(6 * time.Second)
+	}
+	check(t, g, now, cafe, "bob", Throttled)
+	check(t, g, now, cafe, "alice", Proceed)
+	check(t, g, now, home, "bob", Proceed)
+	next := start.Add(24 * time.Hour / 50)
+	check(t, g, next.Add(-1), cafe, "bob", Throttled)
+	check(t, g, next, cafe, "bob", Proceed)
+}
+
+// TestSlowSprayLimit: many addresses that try one mailbox make it slow, but not for its owner at home.
 func TestSlowSprayLimit(t *testing.T) {
 	g := NewLogins(LoginLimits{})
 	g.Succeeded(start, home, "alice")
-	for i := range DefaultLoginLimits().Mailbox.N {
-		guess(g, start, netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), "alice", 1)
+	n := DefaultLoginLimits().Mailbox.N
+	for i := range n {
+		check(t, g, start, cafe, "alice", Proceed)
+		guess(g, start, netip.AddrFrom4([4]byte{byte(10 + i), 0, 0, 1}), "alice", 1)
 	}
-	check(t, g, start, cafe, "alice", Throttled)
+	check(t, g, start, cafe, "alice", Slow)
 	check(t, g, start, home, "alice", Proceed)
 	check(t, g, start, cafe, "bob", Proceed)
+	check(t, g, start.Add(time.Hour/100-1), cafe, "alice", Slow)
+	check(t, g, start.Add(time.Hour/100), cafe, "alice", Proceed)
+}
+
+// TestNothingDrivesOwnersOut: neither the homes nor what is known of old devices there are forgotten for guesses from elsewhere, however many.
+func TestNothingDrivesOwnersOut(t *testing.T) {
+	g := NewLogins(LoginLimits{})
+	g.Succeeded(start, home, "alice")
+	g.Failed(start, home, "alice", 1, "last year's")
+	for i := range MaxLoginPairs + 100 {
+		g.Failed(start, netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), "alice", 1, "x")
+	}
+	check(t, g, start, home, "alice", Proceed)
+	if got := g.Check(start, home, "alice", 1, "last year's"); got != Stale {
+		t.Errorf("the old device: got %v, want Stale", got)
+	}
+	if !g.Known(start.Add(KnownAge-1), home, "alice") || g.Known(start.Add(KnownAge), home, "alice") || g.Known(start, home, "bob") || g.Known(start, cafe, "alice") {
+		t.Error("known for too long, not long enough, or elsewhere")
+	}
 }
 
 // TestOldPhone: the same wrong password again and again is an old device; it throttles nobody and costs no second look.
@@ -109,13 +169,13 @@ func TestProofs(t *testing.T) {
 	proof(cafe, "alice", Proceed)
 	check(t, g, start, cafe, "alice", Proceed)
 	g.FailedProof(start, cafe, "alice")
-	proof(cafe, "alice", Throttled)
-	check(t, g, start, cafe, "alice", Throttled)
+	proof(cafe, "alice", Banned)
+	check(t, g, start, cafe, "alice", Banned)
 	proof(home, "alice", Proceed)
 	g.Succeeded(start, cafe, "alice")
 	proof(cafe, "alice", Proceed)
 
-	for i := range l.Prefix.N {
+	for i := range l.Burst.N {
 		proof(cafe, "bob", Proceed)
 		g.FailedProof(start, cafe, fmt.Sprint("mailbox", i))
 	}
@@ -123,10 +183,10 @@ func TestProofs(t *testing.T) {
 	check(t, g, start, cafe, "bob", Throttled)
 	proof(cafe, "alice", Proceed) // who logged in there stays welcome
 	for i := range l.Mailbox.N {
-		g.FailedProof(start, netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), "carol")
+		g.FailedProof(start, netip.AddrFrom4([4]byte{byte(10 + i), 0, 0, 1}), "carol")
 	}
-	proof(home, "carol", Throttled)
-	check(t, g, start, home, "carol", Throttled)
+	proof(home, "carol", Slow)
+	check(t, g, start, home, "carol", Slow)
 }
 
 // TestSuccessForgives: who finds the right password in the end starts anew.
@@ -140,7 +200,7 @@ func TestSuccessForgives(t *testing.T) {
 
 // TestSuccessGivesBack: what somebody mistyped before is not held against their neighbours.
 func TestSuccessGivesBack(t *testing.T) {
-	g := NewLogins(LoginLimits{})
+	g := NewLogins(LoginLimits{Burst: store.Limit{N: 1000, Window: time.Hour}})
 	l := DefaultLoginLimits()
 	for i := range l.Prefix.N / 5 {
 		name := fmt.Sprint("colleague", i)
@@ -177,7 +237,7 @@ func TestNetworkLimit(t *testing.T) {
 			return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, byte(i >> 8), byte(i), 1})
 		}},
 	} {
-		g := NewLogins(LoginLimits{})
+		g := NewLogins(LoginLimits{Burst: store.Limit{N: 1000, Window: time.Hour}})
 		limit := DefaultLoginLimits().Prefix.N * tt.times
 		inside, outside := netip.MustParseAddr(tt.inside), netip.MustParseAddr(tt.outside)
 		g.Succeeded(start, inside, "known")
@@ -233,10 +293,31 @@ func TestTableBound(t *testing.T) {
 	}
 	g := NewLogins(LoginLimits{})
 	for i := range MaxLoginPairs + 10 {
-		g.Succeeded(start, netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), "alice")
+		g.Failed(start, netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), "alice", 1, "x")
 	}
-	if n := len(g.pairs.entries); n != MaxLoginPairs {
-		t.Errorf("got %d pairs, want %d", n, MaxLoginPairs)
+	if n, m := len(g.pairs.entries), len(g.prefixes.entries); n != MaxLoginPairs || m != MaxLoginPrefixes {
+		t.Errorf("got %d pairs and %d prefixes, want %d and %d", n, m, MaxLoginPairs, MaxLoginPrefixes)
+	}
+	for i := range MaxKnownPairs + 10 {
+		g.Succeeded(start, netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)}), "alice")
+	}
+	if n := len(g.known.entries); n != MaxKnownPairs {
+		t.Errorf("got %d pairs that are known, want %d", n, MaxKnownPairs)
+	}
+	small := newTable[int, int](3)
+	for i := range 3 {
+		*small.use(i) = i
+	}
+	small.remove(1)
+	small.remove(7)
+	small.removeFunc(func(key int, value *int) bool { return key == *value && key == 2 })
+	if len(small.entries) != 1 || small.order.Len() != 1 || small.peek(0) == nil {
+		t.Errorf("after removing: %d entries, %d in order", len(small.entries), small.order.Len())
+	}
+	small = newTable[int, int](1)
+	*small.use(1) = 5
+	if got := *small.use(2); got != 0 {
+		t.Errorf("a new entry has %d of the one that it drove out", got)
 	}
 }
 

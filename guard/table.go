@@ -32,11 +32,36 @@ func (t *table[K, V]) use(key K) *V {
 		t.order.MoveToFront(e)
 		return &e.Value.(*tableEntry[K, V]).value
 	}
-	if len(t.entries) >= t.max {
+	if len(t.entries) >= t.max { // its place is used again: a flood of keys makes no garbage
 		oldest := t.order.Back()
-		delete(t.entries, t.order.Remove(oldest).(*tableEntry[K, V]).key)
+		entry := oldest.Value.(*tableEntry[K, V])
+		delete(t.entries, entry.key)
+		*entry = tableEntry[K, V]{key: key}
+		t.order.MoveToFront(oldest)
+		t.entries[key] = oldest
+		return &entry.value
 	}
 	entry := &tableEntry[K, V]{key: key}
 	t.entries[key] = t.order.PushFront(entry)
 	return &entry.value
+}
+
+// remove forgets a key.
+func (t *table[K, V]) remove(key K) {
+	if e, ok := t.entries[key]; ok {
+		t.order.Remove(e)
+		delete(t.entries, key)
+	}
+}
+
+// removeFunc forgets the entries that gone says so of.
+func (t *table[K, V]) removeFunc(gone func(key K, value *V) bool) {
+	for e := t.order.Front(); e != nil; {
+		next, entry := e.Next(), e.Value.(*tableEntry[K, V])
+		if gone(entry.key, &entry.value) {
+			t.order.Remove(e)
+			delete(t.entries, entry.key)
+		}
+		e = next
+	}
 }

@@ -91,8 +91,11 @@ func (s *session) commit(tx *transaction, draft store.Draft, e store.Envelope) (
 	return receipt, err
 }
 
-// count adds a message that leaves the domain to the daily figures. It was accepted, so a failure is for the log only.
+// count adds a message that leaves the domain to the daily figures, and tells of one that a stranger brought. It was accepted, so a failure is for the log only.
 func (s *session) count(tx *transaction) {
+	if s.srv.opts.Strangers != nil && !submits(tx.who) {
+		s.srv.opts.Strangers.Accepted(s.srv.opts.Now(), s.remote, len(tx.addresses))
+	}
 	if len(tx.remotes) == 0 {
 		return
 	}

@@ -188,6 +188,8 @@ func (e *exchange) Next(response []byte) (challenge []byte, done bool, err error
 	case err == nil:
 		s.wire.earned()
 		return challenge, done, nil
+	case errors.Is(err, auth.ErrBanned):
+		return nil, false, s.answer("AUTH", s.banned(err))
 	case errors.Is(err, auth.ErrCredentials), errors.Is(err, auth.ErrSuspended), errors.Is(err, auth.ErrThrottled),
 		errors.Is(err, auth.ErrIdentity):
 		s.authFailures++
@@ -198,6 +200,19 @@ func (e *exchange) Next(response []byte) (challenge []byte, done bool, err error
 		err = tooManyLogins().because(err)
 	}
 	return nil, false, s.answer("AUTH", err)
+}
+
+// banned says how long a ban lasts, and where help is.
+func (s *session) banned(err error) error {
+	facts := refusal.Facts{Remote: s.remote}
+	var ban *auth.Banned
+	if errors.As(err, &ban) {
+		facts.Wait = ban.Wait
+	}
+	if settings, err := s.srv.opts.Store.Settings(s.ctx); err == nil {
+		facts.Help = settings.HelpURL
+	}
+	return refuse(refusal.AuthBanned).because(err).with(facts)
 }
 
 // current makes sure that the password that was proved still is the account's.

@@ -86,6 +86,7 @@ func outcomes() []outcome {
 		{auth.ErrSuspended, false, refusal.AuthSuspended},
 		{auth.ErrIdentity, false, refusal.AuthOtherIdentity},
 		{auth.ErrThrottled, false, refusal.AuthThrottled},
+		{auth.ErrBanned, false, refusal.AuthBanned},
 		{auth.ErrBusy, true, refusal.AuthBusy},
 		{auth.ErrCleartext, false, refusal.AuthCleartext},
 

@@ -70,6 +70,14 @@ type Sending interface {
 	RefundAddress(ctx context.Context, remote netip.Addr, n, perHour int) error
 }
 
+// Strangers counts over all connections what clients without a login do: *guard.Strangers.
+type Strangers interface {
+	Relayed(now time.Time, remote netip.Addr) (end bool)
+	Asked(now time.Time, remote netip.Addr) guard.Ask
+	Accepted(now time.Time, remote netip.Addr, n int)
+	Blocked(now time.Time, remote netip.Addr) (until time.Time, blocked bool)
+}
+
 // Hosts is what the service needs to know of addresses: *guard.Hosts.
 type Hosts interface {
 	Eligible(p guard.Place) bool
@@ -119,8 +127,13 @@ type Options struct {
 	// Now is time.Now unless a test says otherwise. Time-outs of connections go by the real clock.
 	Now    func() time.Time
 	Limits Limits
-	// Connections bound the listeners.
+	// Connections bound the listeners, Gate counts their connections together with those of other doors; nil: each listener counts alone.
 	Connections guard.ConnLimits
+	Gate        *guard.Gate
+	// Known reports whether somebody logged in from an address lately; see [guard.ListenerOptions]. nil knows nobody.
+	Known func(netip.Addr) bool
+	// Strangers counts what clients without a login do, and keeps those from the MX door that try to relay; nil: each session counts alone.
+	Strangers Strangers
 	// Sniff serves a client that begins with TLS on a door that starts in the clear as ImplicitTLS would, and marks clients that speak before
 	// they are greeted; see [guard.ListenerOptions].
 	Sniff bool
@@ -173,13 +186,16 @@ func New(o Options) *Server {
 // Serve accepts connections on raw, which it closes in the end, until Shutdown or Close; then it returns ErrServerClosed.
 func (s *Server) Serve(raw net.Listener) error {
 	lo := guard.ListenerOptions{
-		Wrap: s.wrap, Limits: s.opts.Connections, Logger: s.log,
+		Wrap: s.wrap, Limits: s.opts.Connections, Gate: s.opts.Gate, Known: s.opts.Known, Logger: s.log,
 		Refusal: s.farewell(refusal.ConnectionsFull), Plaintext: s.farewell(refusal.ConnectionClear),
 	}
 	if s.opts.ImplicitTLS {
 		lo.TLS = s.opts.TLSConfig
 	} else {
 		lo.Sniff, lo.SniffTLS = s.opts.Sniff, s.opts.TLSConfig
+	}
+	if s.opts.Door == MX {
+		lo.Early, lo.Bar = s.farewell(refusal.ConnectionEarly), s.bar
 	}
 	l := guard.NewListener(raw, lo)
 	if !s.addListener(l) {
@@ -201,9 +217,28 @@ func (s *Server) Serve(raw net.Listener) error {
 	}
 }
 
+// bar says of a client whether it is kept from this door.
+func (s *Server) bar(remote netip.Addr) (line string, barred bool) {
+	if s.opts.Strangers == nil {
+		return "", false
+	}
+	now := s.opts.Now()
+	until, blocked := s.opts.Strangers.Blocked(now, remote)
+	if !blocked {
+		return "", false
+	}
+	facts := refusal.Facts{Remote: remote, Wait: until.Sub(now)}
+	if settings, err := s.opts.Store.Settings(s.ctx); err == nil {
+		facts.Help = settings.HelpURL
+	}
+	return s.inPlaceOfGreeting(refuse(refusal.ConnectionBlocked).with(facts)), true
+}
+
 // farewell is a refusal in place of the greeting.
-func (s *Server) farewell(name refusal.Name) string {
-	r := replyFor(refuse(name))
+func (s *Server) farewell(name refusal.Name) string { return s.inPlaceOfGreeting(refuse(name)) }
+
+func (s *Server) inPlaceOfGreeting(why *refused) string {
+	r := replyFor(why)
 	return fmt.Sprintf("%d %d.%d.%d %s %s\r\n", r.Code, r.EnhancedCode[0], r.EnhancedCode[1], r.EnhancedCode[2], s.opts.Hostname, r.Message)
 }
 

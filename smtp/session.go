@@ -241,10 +241,14 @@ func (s *session) unknownRecipient(tx *transaction, cause error) error {
 		return cause
 	}
 	s.unknown++
-	if s.unknown >= s.srv.limits.UnknownMax {
+	ask := guard.AskAnswered
+	if s.srv.opts.Strangers != nil {
+		ask = s.srv.opts.Strangers.Asked(s.srv.opts.Now(), s.remote)
+	}
+	if ask == guard.AskEnded || s.unknown >= s.srv.limits.UnknownMax {
 		return refuse(refusal.RecipientsUnknown).because(cause)
 	}
-	if s.unknown > s.srv.limits.UnknownFree {
+	if ask == guard.AskSlow || s.unknown > s.srv.limits.UnknownFree {
 		s.pause(s.srv.limits.Tarpit)
 	}
 	return cause
@@ -256,7 +260,8 @@ func (s *session) refusedRelay(tx *transaction, r *refused) error {
 		return r
 	}
 	s.relayings++
-	if s.relayings >= s.srv.limits.RelayTries {
+	end := s.srv.opts.Strangers != nil && s.srv.opts.Strangers.Relayed(s.srv.opts.Now(), s.remote)
+	if end || s.relayings >= s.srv.limits.RelayTries {
 		return refuse(refusal.RelayTries).because(r)
 	}
 	return r

@@ -57,6 +57,8 @@ type Hasher interface {
 type Options struct {
 	Store  Store
 	Hasher Hasher
+	// Bans keeps who may not log in; nil: nobody can be asked.
+	Bans Bans
 	// Logger gets causes that no client sees; nil discards them.
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
@@ -69,6 +71,7 @@ type Options struct {
 type API struct {
 	store   Store
 	hasher  Hasher
+	bans    Bans
 	log     *slog.Logger
 	now     func() time.Time
 	version Version
@@ -81,7 +84,7 @@ type API struct {
 // New returns an API.
 func New(o Options) *API {
 	a := &API{
-		store: o.Store, hasher: o.Hasher, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux(),
+		store: o.Store, hasher: o.Hasher, bans: o.Bans, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux(),
 		maxManifest: MaxManifestSize, backupStall: backupStall,
 	}
 	if a.log == nil {
@@ -119,6 +122,9 @@ func (a *API) routes() map[string]func(*http.Request) (any, error) {
 		"POST /v1/settings/preview":        a.previewSettings,
 		"GET /v1/grants":                   a.listGrants,
 		"POST /v1/grants/revoke":           a.revokeGrants,
+		"GET /v1/bans":                     a.listBans,
+		"POST /v1/bans":                    a.addBan,
+		"POST /v1/bans/lift":               a.liftBans,
 		"GET /v1/clients":                  a.listClients,
 		"GET /v1/queue":                    a.listQueue,
 		"GET /v1/queue/{id}":               a.showJob,

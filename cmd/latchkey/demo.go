@@ -59,7 +59,7 @@ func demo(stop, abort context.Context, env cli.Env, d cli.Demo) (err error) {
 		return err
 	}
 	for _, u := range users {
-		if err := u.ensure(stop, newAPI(st, newAuthenticator(st, nil, log, time.Now), log, time.Now)); err != nil {
+		if err := u.ensure(stop, offlineAPI(stop, st, log)); err != nil {
 			return err
 		}
 	}

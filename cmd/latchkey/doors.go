@@ -26,7 +26,10 @@ type opener struct {
 	delays  *maildrop.Delays
 	locks   *maildrop.Locks
 	clients *maildrop.Inventory
-	now     func() time.Time
+	// strangers and gate count for all doors together.
+	strangers *guard.Strangers
+	gate      *guard.Gate
+	now       func() time.Time
 	// tls is for every door but those for old clients, which have old; both are nil without a certificate.
 	tls, old *tls.Config
 }
@@ -92,7 +95,7 @@ func (o *opener) open() error {
 func (o *opener) pop(k doorKind, l net.Listener) server {
 	options := maildrop.Options{
 		Store: o.store, Auth: o.auth, Grants: o.grants, Loopback: onLoopback(l), Hostname: o.process.hostname, TLSConfig: o.tls,
-		ImplicitTLS: k.implicit, Sniff: o.config.Listen.Sniffs(k.name), Logger: o.process.log, Connections: o.connections(),
+		ImplicitTLS: k.implicit, Sniff: o.config.Listen.Sniffs(k.name), Logger: o.process.log, Connections: connections(o.config), Gate: o.gate,
 		Implementation: "Latchkey", Delays: o.delays, Locks: o.locks, Now: o.now, Inventory: o.clients, Door: k.name,
 	}
 	if k.old {
@@ -106,7 +109,8 @@ func (o *opener) mail(side smtp.Door) func(doorKind, net.Listener) server {
 		options := smtp.Options{
 			Door: side, Store: o.store, Auth: o.auth, Sending: o.sending, Grants: o.grants, Hosts: o.hosts, Loopback: onLoopback(l),
 			Hostname: o.process.hostname, TLSConfig: o.tls, ImplicitTLS: k.implicit, Sniff: o.config.Listen.Sniffs(k.name),
-			Logger: o.process.log, Now: o.now, Connections: o.connections(), Inventory: o.clients, Name: k.name,
+			Logger: o.process.log, Now: o.now, Connections: connections(o.config), Gate: o.gate, Known: o.auth.Known, Strangers: o.strangers,
+			Inventory: o.clients, Name: k.name,
 		}
 		if k.old {
 			options.TLSConfig, options.OldClients = o.old, guard.NewOldClients(o.store, o.hosts, onLoopback(l))
@@ -116,8 +120,8 @@ func (o *opener) mail(side smtp.Door) func(doorKind, net.Listener) server {
 	}
 }
 
-func (o *opener) connections() guard.ConnLimits {
-	return guard.ConnLimits{Total: o.config.Limits.Connections, PerPrefix: o.config.Limits.ConnectionsPerAddress}
+func connections(c config.Config) guard.ConnLimits {
+	return guard.ConnLimits{Total: c.Limits.Connections, PerPrefix: c.Limits.ConnectionsPerAddress}
 }
 
 // onLoopback reports whether only this machine can connect to a listener.

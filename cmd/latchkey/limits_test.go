@@ -27,32 +27,20 @@ func (s *testServer) greeting(door, from string) string {
 	return line
 }
 
-// TestConnectionLimits: the configured numbers of connections are taken, one more is told so, and each listening address counts alone.
+// TestConnectionLimits: the configured numbers of connections are taken at all doors together, three of four at one of them, and one more is told so.
 func TestConnectionLimits(t *testing.T) {
 	s := newTestServer(t, "example.com")
-	s.config.Limits.Connections, s.config.Limits.ConnectionsPerAddress = 4, 3
+	s.config.Limits.Connections, s.config.Limits.ConnectionsPerAddress = 8, 5
 	s.start()
-	for door, words := range map[string]struct{ welcome, refusal string }{
-		"mx":   {"220 ", "421 4.7.0 "},
-		"pop3": {"+OK ", "-ERR [SYS/TEMP] "},
+	for i, tt := range []struct{ door, from, want string }{
+		{"mx", "127.0.0.1", "220 "}, {"pop3", "127.0.0.1", "+OK "}, {"mx", "127.0.0.1", "220 "}, {"submission", "127.0.0.1", "220 "},
+		{"mx", "127.0.0.1", "220 "}, // its limit
+		{"mx", "127.0.0.1", "421 4.7.0 "}, {"pop3", "127.0.0.1", "-ERR [SYS/TEMP] "},
+		{"mx", "127.0.0.2", "220 "}, {"mx", "127.0.0.3", "220 "}, // seven; one is kept for known clients
+		{"mx", "127.0.0.4", "421 4.7.0 "}, {"pop3", "127.0.0.5", "-ERR [SYS/TEMP] "},
 	} {
-		for i, tt := range []struct {
-			from    string
-			welcome bool
-		}{
-			{"127.0.0.1", true}, {"127.0.0.1", true}, {"127.0.0.1", true}, // its limit
-			{"127.0.0.1", false},
-			{"127.0.0.2", true}, // the limit of all
-			{"127.0.0.2", false},
-			{"127.0.0.3", false},
-		} {
-			want := words.refusal
-			if tt.welcome {
-				want = words.welcome
-			}
-			if got := s.greeting(door, tt.from); !strings.HasPrefix(got, want) {
-				t.Errorf("%s, connection %d from %s: got %q, want %q", door, i+1, tt.from, got, want)
-			}
+		if got := s.greeting(tt.door, tt.from); !strings.HasPrefix(got, tt.want) {
+			t.Errorf("connection %d, %s from %s: got %q, want %q", i+1, tt.door, tt.from, got, tt.want)
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 
 	"latchkey/cli"
 	"latchkey/config"
+	"latchkey/guard"
 	"latchkey/internal/archive"
 	"latchkey/store"
 	"latchkey/store/boltstore"
@@ -171,8 +172,18 @@ func openOffline(ctx context.Context, dir string) (*webmanager.API, io.Closer, e
 	if err != nil {
 		return nil, nil, err
 	}
-	log := slog.New(slog.DiscardHandler) // the command reports; the audit log remembers
-	return newAPI(st, newAuthenticator(st, nil, log, time.Now), log, time.Now), st, nil
+	return offlineAPI(ctx, st, slog.New(slog.DiscardHandler)), st, nil // the command reports; the audit log remembers
+}
+
+// offlineAPI serves commands on a store that no server has open.
+func offlineAPI(ctx context.Context, st store.Store, log *slog.Logger) *webmanager.API {
+	logins := guard.NewLogins(guard.LoginLimits{})
+	keeper := guard.NewBanKeeper(logins, st, time.Now, log)
+	var bans webmanager.Bans
+	if keeper.Load(ctx) == nil { // else they cannot be asked for, and all the rest can
+		bans = &guard.BanDesk{Logins: logins, Keeper: keeper}
+	}
+	return newAPI(st, newAuthenticator(st, logins, nil, nil, log, time.Now), bans, log, time.Now)
 }
 
 // buildVersion is what the linker was told, or else what the build information knows.

@@ -29,6 +29,8 @@ type process struct {
 	runner      *relay.Runner
 	expirer     *maildrop.Expirer
 	clients     *maildrop.Inventory
+	stale       *guard.StaleDevices
+	bans        *guard.BanKeeper
 	api         *webmanager.API
 	control     *webmanager.Control
 }
@@ -57,9 +59,17 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	p := &process{log: log, domain: settings.Domain, hostname: hostname(c, settings.Domain), clients: maildrop.NewInventory(st, log)}
 	hosts := guard.NewHosts(guard.HostsOptions{Proxies: c.Proxies, Now: now, Logger: log})
 	grants := guard.NewGrants(guard.GrantOptions{Grants: st, Accounts: st, Settings: st, Hosts: hosts, Now: now, Logger: log})
-	authenticator := newAuthenticator(st, grants, log, now)
+	logins := guard.NewLogins(guard.LoginLimits{})
+	p.stale = guard.NewStaleDevices(func(ctx context.Context, d guard.StaleDevice) error {
+		return webmanager.TellStale(ctx, st, d, now())
+	}, log)
+	p.bans = guard.NewBanKeeper(logins, st, now, log)
+	remember(ctx, st, logins, p.bans, log)
+	authenticator := newAuthenticator(st, logins, grants, p.stale, log, now)
+	strangers := guard.NewStrangers(guard.StrangerLimits{}, authenticator.Known)
 	o := &opener{config: c, store: st, process: p, hosts: hosts, grants: grants, sending: guard.NewSending(st, now), auth: authenticator,
-		delays: new(maildrop.Delays), locks: new(maildrop.Locks), clients: p.clients, now: now}
+		delays: new(maildrop.Delays), locks: new(maildrop.Locks), clients: p.clients, strangers: strangers,
+		gate: guard.NewGate(connections(c), authenticator.Known), now: now}
 	if err := o.loadCertificate(); err != nil {
 		return nil, err
 	}
@@ -72,7 +82,7 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 		return nil, err
 	}
 	p.expirer = &maildrop.Expirer{Store: st, Now: now, Logger: log}
-	p.api = newAPI(st, authenticator, log, now)
+	p.api = newAPI(st, authenticator, &guard.BanDesk{Logins: logins, Keeper: p.bans, Strangers: strangers}, log, now)
 	if p.control, err = webmanager.ListenControl(c.Data, p.api, log); err != nil {
 		p.release()
 		return nil, fmt.Errorf("management socket: %w", err)
@@ -87,16 +97,21 @@ func (p *process) release() {
 	}
 }
 
-// newAuthenticator makes the one place where passwords are checked; guesses is nil where nobody logs in.
-func newAuthenticator(st store.Store, guesses auth.Guesses, log *slog.Logger, now func() time.Time) *auth.Authenticator {
+// newAuthenticator makes the one place where passwords are checked; guesses and devices are nil where nobody logs in.
+func newAuthenticator(
+	st store.Store, logins *guard.Logins, guesses auth.Guesses, devices auth.Devices, log *slog.Logger, now func() time.Time,
+) *auth.Authenticator {
 	return auth.New(auth.Options{
-		Accounts: st, Settings: st, Sealing: st, Guard: guard.NewLogins(guard.LoginLimits{}), Guesses: guesses, Logger: log, Now: now,
+		Accounts: st, Settings: st, Sealing: st, Guard: logins, Guesses: guesses, Devices: devices, Logger: log, Now: now,
 	})
 }
 
-func newAPI(st store.Store, authenticator *auth.Authenticator, log *slog.Logger, now func() time.Time) *webmanager.API {
+// newAPI makes the management API; bans is nil where they cannot be read.
+func newAPI(
+	st store.Store, authenticator *auth.Authenticator, bans webmanager.Bans, log *slog.Logger, now func() time.Time,
+) *webmanager.API {
 	return webmanager.New(webmanager.Options{
-		Store: st, Hasher: authenticator, Logger: log, Now: now, Version: buildVersion(), Go: runtime.Version(),
+		Store: st, Hasher: authenticator, Bans: bans, Logger: log, Now: now, Version: buildVersion(), Go: runtime.Version(),
 	})
 }
 

@@ -29,6 +29,7 @@ const (
 	AuthSuspended     Name = "auth-suspended"
 	AuthOtherIdentity Name = "auth-other-identity"
 	AuthThrottled     Name = "auth-throttled"
+	AuthBanned        Name = "auth-banned"
 	AuthBusy          Name = "auth-busy"
 	AuthCleartext     Name = "auth-cleartext"
 	AuthMechanism     Name = "auth-mechanism"
@@ -82,6 +83,8 @@ const (
 	ConnectionClosing Name = "connection-closing"
 	ConnectionsFull   Name = "connections-full"
 	ConnectionClear   Name = "connection-without-tls"
+	ConnectionBlocked Name = "connection-blocked"
+	ConnectionEarly   Name = "connection-early"
 
 	// This server.
 	ServerFull       Name = "server-full"

@@ -154,6 +154,13 @@ var rows = [...]Refusal{
 		Cure:  "Correct the saved password in every program, then wait some minutes.",
 	},
 	{
+		Name:  AuthBanned,
+		SMTP:  SMTP{421, [3]int{4, 7, 0}, "Correct the saved password, then wait {wait}, or ask the owner of the domain to lift the ban: too many wrong passwords from {remote}{help}"},
+		POP3:  POP3{"SYS/TEMP", "correct the saved password, then wait, or ask your mail administrator to lift the ban: too many wrong passwords came from this address", true},
+		Cause: "Too many different wrong passwords for this mailbox came from this network address, where nobody had logged in to it before, or somebody banned the address.",
+		Cure:  "Correct the saved password in every program, then wait until the ban is over, or have it lifted: latchkey ban list, latchkey ban lift. Other mailboxes, and this one from elsewhere, are not concerned.",
+	},
+	{
 		Name:  AuthBusy,
 		SMTP:  SMTP{454, [3]int{4, 7, 0}, "Too many logins at once: try again"},
 		POP3:  POP3{"SYS/TEMP", "try again in a moment: too many logins at once", false},
@@ -442,6 +449,18 @@ var rows = [...]Refusal{
 		POP3:  POP3{"", "turn on SSL/TLS for this port in your mail program, or use port 110 with STARTTLS", false},
 		Cause: "The mail program spoke without encryption on a port where everything is encrypted from the start.",
 		Cure:  "Turn on SSL/TLS for the port in the mail program.",
+	},
+	{
+		Name:  ConnectionBlocked,
+		SMTP:  SMTP{421, [3]int{4, 7, 0}, `Turn on "My server requires authentication" and use port 587 or 465, or wait {wait}: {remote} tried to relay too often{help}`},
+		Cause: "From this network address, where nobody has logged in lately, somebody tried again and again to send to other domains without a login.",
+		Cure:  `Turn on "My server requires authentication" in the mail program and use port 587 or 465, or wait half an hour; the block is of port 25 only.`,
+	},
+	{
+		Name:  ConnectionEarly,
+		SMTP:  SMTP{421, [3]int{4, 7, 0}, "Wait for the greeting before you speak, closing connection"},
+		Cause: "A program on port 25 spoke before it was greeted, which mail servers do not do, and came from an address where nobody has logged in lately.",
+		Cure:  "Report it to the maker of the program; programs that send for people use port 587 or 465.",
 	},
 
 	// This server.

@@ -28,7 +28,7 @@ func (s *oldSession) APOP(ctx context.Context, username, timestamp string, diges
 	name := s.selects(username)
 	who, err := s.auth.APOP(ctx, s.attempt(auth.APOP), name, timestamp, digest)
 	if err != nil {
-		return loginError(err)
+		return s.loginError(ctx, err)
 	}
 	s.who, s.mechanism = who, auth.APOP
 	return nil
@@ -56,13 +56,16 @@ func (s *session) challenge(ctx context.Context, mech string) sasl.Server {
 		return nil
 	}
 	if mech == auth.CRAMMD5 {
-		return &challenged{s.auth.NewCRAMMD5Server(ctx, at, s.hostname, accept)}
+		return &challenged{s.auth.NewCRAMMD5Server(ctx, at, s.hostname, accept), s}
 	}
-	return &challenged{s.auth.NewSCRAMServer(ctx, at, s.tlsState(), accept)}
+	return &challenged{s.auth.NewSCRAMServer(ctx, at, s.tlsState(), accept), s}
 }
 
 // challenged gives the errors of a challenge mechanism a text for the client.
-type challenged struct{ sasl.Server }
+type challenged struct {
+	sasl.Server
+	session *session
+}
 
 func (m *challenged) Next(response []byte) (challenge []byte, done bool, err error) {
 	challenge, done, err = m.Server.Next(response)
@@ -72,5 +75,5 @@ func (m *challenged) Next(response []byte) (challenge []byte, done bool, err err
 	case errors.Is(err, sasl.ErrUnexpectedClientResponse):
 		return nil, true, reply(refusal.AuthMalformed, nil)
 	}
-	return nil, true, loginError(err)
+	return nil, true, m.session.loginError(context.Background(), err)
 }

@@ -29,6 +29,8 @@ func loginError(err error) error {
 		return reply(refusal.AuthSuspended, nil)
 	case errors.Is(err, auth.ErrThrottled):
 		return reply(refusal.AuthThrottled, nil)
+	case errors.Is(err, auth.ErrBanned):
+		return reply(refusal.AuthBanned, nil)
 	case errors.Is(err, auth.ErrCleartext):
 		return reply(refusal.AuthCleartext, nil) // RFC 2595 §2.3
 	case errors.Is(err, auth.ErrIdentity):
@@ -42,6 +44,22 @@ func loginError(err error) error {
 	}
 	return reply(refusal.TemporaryFailure, err)
 }
+
+// loginError is loginError of the package, which tells a client that is banned where help is.
+func (s *session) loginError(ctx context.Context, err error) error {
+	refused := loginError(err)
+	var r *pop3.Error
+	if !errors.Is(err, auth.ErrBanned) || !errors.As(refused, &r) {
+		return refused
+	}
+	if settings, err := s.store.Settings(ctx); err == nil && settings.HelpURL != "" {
+		r.Text = refusal.Clean(r.Text + helpMark + settings.HelpURL)
+	}
+	return r
+}
+
+// helpMark stands between a text and the URL where help is.
+const helpMark = " - see "
 
 // storeError makes the reply for a maildrop that cannot be opened, read or updated.
 func storeError(err error) error {

@@ -61,8 +61,9 @@ type Options struct {
 	Door      string
 	// Now is the clock of what is decided by time; nil means time.Now.
 	Now func() time.Time
-	// Connections and Times are the door's limits.
+	// Connections and Times are the door's limits. Gate counts its connections together with those of other doors; nil: it counts alone.
 	Connections guard.ConnLimits
+	Gate        *guard.Gate
 	Times       pop3.Limits
 	// Implementation is told in CAPA; empty leaves it out.
 	Implementation string
@@ -107,7 +108,7 @@ func New(o Options) *Server {
 // listener.
 func (s *Server) Serve(l net.Listener) error {
 	options := guard.ListenerOptions{
-		Limits: s.o.Connections, Logger: s.o.Logger, Refusal: refusal.Of(refusal.ConnectionsFull).POP3.Line() + "\r\n",
+		Limits: s.o.Connections, Gate: s.o.Gate, Logger: s.o.Logger, Refusal: refusal.Of(refusal.ConnectionsFull).POP3.Line() + "\r\n",
 		Plaintext: refusal.Of(refusal.ConnectionClear).POP3.Line() + "\r\n", Sniff: s.o.Sniff, SniffTLS: s.o.TLSConfig,
 		Known: s.o.Auth.Known, Handle: s.pop3.ServeConn,
 	}

@@ -72,7 +72,7 @@ func (s *session) login(ctx context.Context, mechanism, username, password strin
 	name := s.selects(username)
 	who, err := s.auth.Login(ctx, s.attempt(mechanism), name, password)
 	if err != nil {
-		return loginError(err)
+		return s.loginError(ctx, err)
 	}
 	s.who, s.mechanism = who, mechanism
 	return nil

@@ -1,6 +1,8 @@
 package maildrop
 
 import (
+	"strings"
+
 	"latchkey/internal/refusal"
 	"latchkey/pop3"
 )
@@ -12,13 +14,21 @@ func (*backend) Translate(tag, text string) string {
 	if tag != "de" {
 		return text
 	}
+	told, help, helped := strings.Cut(text, helpMark)
 	for i := range germanTexts {
-		if refusal.Of(germanTexts[i].name).POP3.Text == text {
-			return germanTexts[i].text
+		if refusal.Of(germanTexts[i].name).POP3.Text != told {
+			continue
 		}
+		if helped {
+			return germanTexts[i].text + germanHelp + help
+		}
+		return germanTexts[i].text
 	}
 	return text
 }
+
+// germanHelp is helpMark.
+const germanHelp = " - siehe "
 
 // germanTexts are the refusals that a POP3 client can see after it chose a language.
 var germanTexts = [...]struct {
@@ -29,6 +39,7 @@ var germanTexts = [...]struct {
 	{refusal.AuthSuspended, "fragen Sie Ihren Mailverwalter: dieses Postfach ist gesperrt"},
 	{refusal.AuthOtherIdentity, "lassen Sie die Autorisierungsidentität leer: niemand darf für einen anderen handeln"},
 	{refusal.AuthThrottled, "prüfen Sie das gespeicherte Passwort und warten Sie einige Minuten: zu viele Anmeldungen schlugen fehl"},
+	{refusal.AuthBanned, "berichtigen Sie das gespeicherte Passwort, dann warten Sie oder lassen Ihren Mailverwalter die Sperre aufheben: zu viele falsche Passwörter kamen von dieser Adresse"},
 	{refusal.AuthBusy, "versuchen Sie es gleich noch einmal: zu viele Anmeldungen zur selben Zeit"},
 	{refusal.AuthCleartext, "schalten Sie die Verschlüsselung (SSL/TLS oder STARTTLS) für den Posteingang ein: ohne sie wird kein Passwort angenommen"},
 	{refusal.AuthMechanism, "verwenden Sie PLAIN oder LOGIN: dieses Verfahren gibt es hier nicht"},
