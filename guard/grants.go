@@ -39,6 +39,8 @@ type GrantOptions struct {
 	Accounts Accounts
 	Settings store.SettingsStore
 	Hosts    *Hosts
+	// Conduct is told from where mail is fetched, and tells owners of grants from places that are new; nil: nobody does.
+	Conduct *Conduct
 	// Logger gets one event for each grant that is opened, renewed, withheld or revoked; nil discards them.
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
@@ -134,6 +136,7 @@ func (g *Grants) account(ctx context.Context, id store.AccountID) (store.Account
 // client that gets no grant has its mail all the same, and the log says why.
 func (g *Grants) LoggedIn(ctx context.Context, p Place, account store.AccountID, name string, version uint64) {
 	attrs := []any{"account", name, "id", uint64(account), "remote", p.address().String()}
+	first := g.o.Conduct != nil && g.o.Conduct.Seen(ctx, account, p.address())
 	grant, withheld, err := g.give(ctx, p, account, version)
 	switch {
 	case err != nil:
@@ -146,9 +149,20 @@ func (g *Grants) LoggedIn(ctx context.Context, p Place, account store.AccountID,
 		attrs = append(attrs, "grant", grant.ID.String(), "network", grant.Network.String(), "expires", grant.Expires, "left", grant.Left)
 		if grant.Created.Before(grant.LastLogin) { // as every poll does
 			g.o.Logger.Debug("grant renewed", attrs...)
-			return
+		} else {
+			g.o.Logger.Info("grant opened", attrs...)
 		}
-		g.o.Logger.Info("grant opened", attrs...)
+		if first {
+			g.tellOwner(ctx, grant)
+		}
+	}
+}
+
+// tellOwner says that mail was fetched from a new place, if the domain's owner wants that said.
+func (g *Grants) tellOwner(ctx context.Context, grant store.Grant) {
+	s, err := g.o.Settings.Settings(ctx)
+	if err == nil && s.GrantNotices {
+		g.o.Conduct.GrantOpened(ctx, grant.Account, grant.Network)
 	}
 }
 

@@ -64,10 +64,14 @@ type Grants interface {
 
 // Sending is what the service needs of the budgets: *guard.Sending.
 type Sending interface {
-	Mailbox(ctx context.Context, account store.AccountID, n, perDay int) (ok bool, retryAfter time.Duration, err error)
-	RefundMailbox(ctx context.Context, account store.AccountID, n, perDay int) error
-	Address(ctx context.Context, remote netip.Addr, n, perHour int) (ok bool, retryAfter time.Duration, err error)
-	RefundAddress(ctx context.Context, remote netip.Addr, n, perHour int) error
+	Take(ctx context.Context, b guard.Budget, n int64) (ok bool, retryAfter time.Duration, err error)
+	Give(ctx context.Context, b guard.Budget, n int64) error
+}
+
+// Conduct is what the service needs to know of how a mailbox usually sends: *guard.Conduct.
+type Conduct interface {
+	Judge(ctx context.Context, m guard.Outgoing) (*guard.Opinion, error)
+	Refused(ctx context.Context, account store.AccountID)
 }
 
 // Strangers counts over all connections what clients without a login do: *guard.Strangers.
@@ -114,6 +118,8 @@ type Options struct {
 	Auth        Authenticator
 	// Sending counts recipients outside the domain; nil: nobody sends there.
 	Sending Sending
+	// Conduct puts mail on hold; nil: none is.
+	Conduct Conduct
 	// Grants are those of POP before SMTP; nil: there are none.
 	Grants Grants
 	// Hosts knows which addresses are a client's own; nil: none, so that no network is trusted.

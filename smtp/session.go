@@ -238,6 +238,9 @@ func (s *session) authorizeRcpt(tx *transaction, addr mailaddr.Address, route st
 // near one, in a trusted network, is a stranger here.
 func (s *session) unknownRecipient(tx *transaction, cause error) error {
 	if way := tx.who.way(); way == store.SentAuth || way == store.SentGrant {
+		if s.srv.opts.Conduct != nil {
+			s.srv.opts.Conduct.Refused(s.ctx, tx.who.account())
+		}
 		return cause
 	}
 	s.unknown++

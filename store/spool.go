@@ -69,6 +69,9 @@ type Envelope struct {
 	// Return and EnvelopeID are MAIL's RET and ENVID (RFC 3461 §4.3, §4.4).
 	Return     Return
 	EnvelopeID string
+	// Hold, if it is not empty, is why the jobs are held from the beginning, as if by HoldJobs in the same moment; cut to MaxOutcomeText by the
+	// store. Local copies are not held.
+	Hold string
 	// Settles are outcomes of leased jobs that become durable together with this message: a bounce and the failures that it reports.
 	Settles []Outcome
 	// Reserved is room that was reserved for this message, at most MaxRecipients ids. It does not count against this message, whose own size

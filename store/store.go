@@ -15,6 +15,7 @@ type Store interface {
 	Grants
 	WebSessions
 	Clients
+	Habits
 	Audit
 	Stats
 	Trail

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"latchkey/guard"
 	"latchkey/store"
 )
 
@@ -38,6 +39,8 @@ type Store interface {
 	store.Grants
 	store.Clients
 	store.Spool
+	store.Habits
+	store.Counters
 	Usage(ctx context.Context, account store.AccountID) (store.Usage, error)
 	DomainUsage(ctx context.Context) (store.Usage, error)
 	Job(ctx context.Context, id store.JobID) (store.Job, error)
@@ -59,6 +62,8 @@ type Options struct {
 	Hasher Hasher
 	// Bans keeps who may not log in; nil: nobody can be asked.
 	Bans Bans
+	// Conduct is that of the running server; nil: there is none.
+	Conduct *guard.Conduct
 	// Logger gets causes that no client sees; nil discards them.
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
@@ -74,6 +79,7 @@ type API struct {
 	bans    Bans
 	log     *slog.Logger
 	now     func() time.Time
+	conduct *guard.Conduct
 	version Version
 	mux     *http.ServeMux
 	// Bounds of backups, smaller in tests.
@@ -85,7 +91,7 @@ type API struct {
 func New(o Options) *API {
 	a := &API{
 		store: o.Store, hasher: o.Hasher, bans: o.Bans, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux(),
-		maxManifest: MaxManifestSize, backupStall: backupStall,
+		maxManifest: MaxManifestSize, backupStall: backupStall, conduct: newConduct(o),
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -113,6 +119,9 @@ func (a *API) routes() map[string]func(*http.Request) (any, error) {
 		"PATCH /v1/accounts/{name}":        a.changeAccount,
 		"PUT /v1/accounts/{name}/password": a.setPassword,
 		"DELETE /v1/accounts/{name}":       a.removeAccount,
+		"POST /v1/accounts/{name}/release": a.releaseSender,
+		"POST /v1/accounts/{name}/purge":   a.purgeAccount,
+		"GET /v1/holds":                    a.listHolds,
 		"GET /v1/usage":                    a.showUsage,
 		"GET /v1/aliases":                  a.listAliases,
 		"PUT /v1/aliases/{name}":           a.putAlias,

@@ -22,6 +22,7 @@ import (
 	"latchkey/pop3/maildrop"
 	"latchkey/store"
 	"latchkey/store/memstore"
+	"latchkey/webmanager"
 )
 
 // street is a whole domain under a false clock: the doors as the process builds them, over pipes and the store in memory. Its clients come
@@ -60,11 +61,23 @@ func newStreet(t *testing.T) *street {
 	hosts := guard.NewHosts(guard.HostsOptions{
 		Interfaces: func() ([]netip.Addr, error) { return nil, nil }, Gateways: func() ([]netip.Addr, error) { return nil, nil }, Logger: log,
 	})
-	grants := guard.NewGrants(guard.GrantOptions{Grants: s.store, Accounts: s.store, Settings: s.store, Hosts: hosts, Logger: log})
+	p.conduct = guard.NewConduct(guard.ConductOptions{
+		Store: s.store, Notices: &webmanager.Notices{Store: s.store, Now: time.Now, Logger: log}, Logger: log,
+	})
+	grants := guard.NewGrants(guard.GrantOptions{
+		Grants: s.store, Accounts: s.store, Settings: s.store, Hosts: hosts, Conduct: p.conduct, Logger: log,
+	})
+	logins := guard.NewLogins(guard.LoginLimits{})
+	p.stale = guard.NewStaleDevices(func(ctx context.Context, d guard.StaleDevice) error {
+		return webmanager.TellStale(ctx, s.store, d, time.Now())
+	}, log)
+	authenticator := newAuthenticator(s.store, logins, grants, p.stale, log, time.Now)
 	s.o = &opener{
-		config: c, store: s.store, process: p, hosts: hosts, grants: grants, sending: guard.NewSending(s.store, time.Now),
-		auth: newAuthenticator(s.store, grants, log, time.Now), delays: new(maildrop.Delays), locks: new(maildrop.Locks), clients: p.clients, now: time.Now,
+		config: c, store: s.store, process: p, hosts: hosts, grants: grants, sending: guard.NewSending(s.store, time.Now), auth: authenticator,
+		delays: new(maildrop.Delays), locks: new(maildrop.Locks), clients: p.clients, now: time.Now,
+		strangers: guard.NewStrangers(guard.StrangerLimits{}, authenticator.Known), gate: guard.NewGate(connections(c), authenticator.Known),
 	}
+	s.background(p.stale.Run, p.conduct.Run)
 	s.must(s.o.loadCertificate())
 	s.roots = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // the certificate was made a moment ago, and nobody is between
 	for _, k := range s.o.kinds() {
@@ -73,6 +86,19 @@ func newStreet(t *testing.T) *street {
 		}
 	}
 	return s
+}
+
+// background runs what a process has beside its doors, until the test ends.
+func (s *street) background(run ...func(context.Context)) {
+	ctx, end := context.WithCancel(context.Background())
+	var work sync.WaitGroup
+	for _, one := range run {
+		work.Go(func() { one(ctx) })
+	}
+	s.t.Cleanup(func() {
+		end()
+		work.Wait()
+	})
 }
 
 // open serves a door until the test ends.

@@ -107,7 +107,7 @@ func (o *opener) pop(k doorKind, l net.Listener) server {
 func (o *opener) mail(side smtp.Door) func(doorKind, net.Listener) server {
 	return func(k doorKind, l net.Listener) server {
 		options := smtp.Options{
-			Door: side, Store: o.store, Auth: o.auth, Sending: o.sending, Grants: o.grants, Hosts: o.hosts, Loopback: onLoopback(l),
+			Door: side, Store: o.store, Auth: o.auth, Sending: o.sending, Conduct: o.process.conduct, Grants: o.grants, Hosts: o.hosts, Loopback: onLoopback(l),
 			Hostname: o.process.hostname, TLSConfig: o.tls, ImplicitTLS: k.implicit, Sniff: o.config.Listen.Sniffs(k.name),
 			Logger: o.process.log, Now: o.now, Connections: connections(o.config), Gate: o.gate, Known: o.auth.Known, Strangers: o.strangers,
 			Inventory: o.clients, Name: k.name,

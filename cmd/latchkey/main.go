@@ -183,7 +183,7 @@ func offlineAPI(ctx context.Context, st store.Store, log *slog.Logger) *webmanag
 	if keeper.Load(ctx) == nil { // else they cannot be asked for, and all the rest can
 		bans = &guard.BanDesk{Logins: logins, Keeper: keeper}
 	}
-	return newAPI(st, newAuthenticator(st, logins, nil, nil, log, time.Now), bans, log, time.Now)
+	return newAPI(st, newAuthenticator(st, logins, nil, nil, log, time.Now), bans, nil, log, time.Now)
 }
 
 // buildVersion is what the linker was told, or else what the build information knows.

@@ -29,7 +29,7 @@ func newRunner(c config.Config, st store.Store, p *process, log *slog.Logger, no
 	}
 	o := relay.Options{
 		Store: st, Resolver: names, Hostname: p.hostname, AllowNetworks: c.Relay.AllowNetworks, Own: p.listensAt, Port: uint16(c.Relay.Port),
-		Logger: log, Now: now,
+		Failed: p.conduct.Failed, Logger: log, Now: now,
 	}
 	if c.Relay.Smarthost != "" {
 		o.Smarthost = &relay.Smarthost{Addr: c.Relay.Smarthost, User: c.Relay.SmarthostUser, TLS: relay.TLSMode(c.Relay.SmarthostTLS)}

@@ -118,6 +118,7 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 	running.Go(func() { p.clients.Run(ending) })
 	running.Go(func() { p.stale.Run(ending) })
 	running.Go(func() { p.bans.Run(ending) })
+	running.Go(func() { p.conduct.Run(ending) })
 	err := ready()
 	if err == nil {
 		select {
@@ -135,6 +136,7 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 	running.Wait()
 	p.clients.Close()
 	p.bans.Close()
+	p.conduct.Close()
 	p.log.Info("stopped")
 	return err
 }

@@ -31,6 +31,7 @@ type process struct {
 	clients     *maildrop.Inventory
 	stale       *guard.StaleDevices
 	bans        *guard.BanKeeper
+	conduct     *guard.Conduct
 	api         *webmanager.API
 	control     *webmanager.Control
 }
@@ -58,7 +59,12 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	}
 	p := &process{log: log, domain: settings.Domain, hostname: hostname(c, settings.Domain), clients: maildrop.NewInventory(st, log)}
 	hosts := guard.NewHosts(guard.HostsOptions{Proxies: c.Proxies, Now: now, Logger: log})
-	grants := guard.NewGrants(guard.GrantOptions{Grants: st, Accounts: st, Settings: st, Hosts: hosts, Now: now, Logger: log})
+	p.conduct = guard.NewConduct(guard.ConductOptions{
+		Store: st, Notices: &webmanager.Notices{Store: st, Now: now, Logger: log}, Now: now, Logger: log,
+	})
+	grants := guard.NewGrants(guard.GrantOptions{
+		Grants: st, Accounts: st, Settings: st, Hosts: hosts, Conduct: p.conduct, Now: now, Logger: log,
+	})
 	logins := guard.NewLogins(guard.LoginLimits{})
 	p.stale = guard.NewStaleDevices(func(ctx context.Context, d guard.StaleDevice) error {
 		return webmanager.TellStale(ctx, st, d, now())
@@ -82,7 +88,7 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 		return nil, err
 	}
 	p.expirer = &maildrop.Expirer{Store: st, Now: now, Logger: log}
-	p.api = newAPI(st, authenticator, &guard.BanDesk{Logins: logins, Keeper: p.bans, Strangers: strangers}, log, now)
+	p.api = newAPI(st, authenticator, &guard.BanDesk{Logins: logins, Keeper: p.bans, Strangers: strangers}, p.conduct, log, now)
 	if p.control, err = webmanager.ListenControl(c.Data, p.api, log); err != nil {
 		p.release()
 		return nil, fmt.Errorf("management socket: %w", err)
@@ -108,10 +114,11 @@ func newAuthenticator(
 
 // newAPI makes the management API; bans is nil where they cannot be read.
 func newAPI(
-	st store.Store, authenticator *auth.Authenticator, bans webmanager.Bans, log *slog.Logger, now func() time.Time,
+	st store.Store, authenticator *auth.Authenticator, bans webmanager.Bans, conduct *guard.Conduct, log *slog.Logger,
+	now func() time.Time,
 ) *webmanager.API {
 	return webmanager.New(webmanager.Options{
-		Store: st, Hasher: authenticator, Bans: bans, Logger: log, Now: now, Version: buildVersion(), Go: runtime.Version(),
+		Store: st, Hasher: authenticator, Bans: bans, Conduct: conduct, Logger: log, Now: now, Version: buildVersion(), Go: runtime.Version(),
 	})
 }
 

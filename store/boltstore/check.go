@@ -57,7 +57,7 @@ func (s *Store) Check(ctx context.Context) ([]store.Problem, error) {
 	err := s.read(ctx, func(v *view) error {
 		for _, check := range []func(*view){
 			c.accounts, c.aliases, c.usage, c.copies, c.condemned, c.jobs, c.sharedRecords, c.liveOctets, c.trail, c.counts, c.sessions,
-			c.grants, c.clients, c.ids, c.rest,
+			c.grants, c.clients, c.habits, c.ids, c.rest,
 		} {
 			check(v)
 		}
@@ -378,6 +378,18 @@ func (c *checker) clients(v *view) {
 		}
 		if why := k.stray(key, client); why != "" {
 			c.found(store.ProblemReference, clientObject(key), "%s", why)
+		}
+		return nil
+	})
+}
+
+func (c *checker) habits(v *view) {
+	c.each(v, bHabits, func(key, value []byte) error {
+		if _, err := decodeHabit(key, value); err != nil {
+			return err
+		}
+		if !v.has(bAccounts, key[:8]) {
+			c.found(store.ProblemReference, habitObject(key), "account %d does not exist", id8(key))
 		}
 		return nil
 	})

@@ -72,6 +72,7 @@ type account struct {
 	copies  []*copied
 	usage   store.Usage
 	clients []store.Client
+	habits  map[habitKey]store.Habit
 }
 
 // copied is one local copy. It never changes: when it was fetched, another one takes its place.
