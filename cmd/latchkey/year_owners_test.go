@@ -5,11 +5,12 @@ import (
 	"net/netip"
 	"time"
 
+	"latchkey/internal/mailaddr"
 	"latchkey/internal/refusal"
 )
 
-// device is one program or machine of a mailbox's owner.
-type device struct {
+// yearDevice is one program or machine of a mailbox's owner.
+type yearDevice struct {
 	kind     deviceKind
 	box      *yearBox
 	home     netip.Addr
@@ -51,17 +52,17 @@ const (
 )
 
 // newDevice is the i-th of a mailbox: most are at home, at the office or in a pocket.
-func newDevice(y *year, b *yearBox, i int) *device {
-	d := &device{box: b, password: b.password, every: 24 * time.Hour}
+func newDevice(y *year, b *yearBox, i int) *yearDevice {
+	d := &yearDevice{box: b, password: b.password, every: 48 * time.Hour}
 	n := int(b.id)
-	switch i % 10 {
-	case 0, 1, 2:
+	switch k := i % 25; {
+	case k < 9:
 		d.kind, d.home = atOffice, officeAddr(n/officeSize)
-	case 3, 4, 5:
+	case k < 17:
 		d.kind, d.home = atHome, homeAddr(n/2) // two mailboxes to a household
-	case 6, 7:
+	case k < 23:
 		d.kind, d.home = mobile, carrierAddr(y.dice.IntN(carriers))
-	case 8:
+	case k < 24:
 		d.kind, d.home = roaming, hotelAddr(y.dice.IntN(1<<20))
 	default:
 		// The scanners of an office have a few mailboxes of their own.
@@ -72,7 +73,7 @@ func newDevice(y *year, b *yearBox, i int) *device {
 }
 
 // act is one visit: fetch mail or send some, sometimes both.
-func (d *device) act(y *year) time.Duration {
+func (d *yearDevice) act(y *year) time.Duration {
 	d.keepUp(y)
 	if d.kind == roaming {
 		d.home = hotelAddr(y.dice.IntN(1 << 20))
@@ -108,7 +109,7 @@ func (d *device) act(y *year) time.Duration {
 }
 
 // keepUp has the new password typed in when its time has come.
-func (d *device) keepUp(y *year) {
+func (d *yearDevice) keepUp(y *year) {
 	switch {
 	case d.password == d.box.password:
 		d.fixed = time.Time{}
@@ -126,28 +127,38 @@ func (d *device) keepUp(y *year) {
 }
 
 // send logs in to send a letter or two.
-func (d *device) send(y *year) {
+func (d *yearDevice) send(y *year) {
 	if !y.judge(y.login(d.home, d.box.name, d.password) == isIn, refusal.AuthThrottled) {
 		return
 	}
 	n := 1 + y.dice.IntN(3)
-	y.judge(y.spend(d.box, n) == n, refusal.RelayMailboxLimit)
-	y.sent += n
+	d.judgeSent(y, n, y.submit(d.home, d.box, d.box.people(y, n)))
+}
+
+// judgeSent counts a letter of an owner.
+func (d *yearDevice) judgeSent(y *year, n int, became fate) {
+	switch became {
+	case wentOut:
+		y.sent += n
+		y.judge(true, "")
+	case onHold:
+		y.judge(false, heldName)
+	case overBudget:
+		y.judge(false, refusal.RelayMailboxLimit)
+	case noGrant:
+		y.judge(false, refusal.RelayNoGrant)
+	case grantSpent:
+		y.judge(false, refusal.RelayGrantSpent)
+	}
 }
 
 // scan fetches mail and sends at once.
-func (d *device) scan(y *year) {
+func (d *yearDevice) scan(y *year) {
 	if !y.judge(y.fetch(d.home, d.box.name, d.password) == isIn, refusal.AuthThrottled) {
 		return
 	}
 	y.now = y.now.Add(time.Second)
-	n, granted := y.byGrant(d.home, d.box, 1)
-	why := refusal.RelayNoGrant
-	if granted {
-		why = refusal.RelayGrantSpent
-	}
-	y.judge(n == 1, why)
-	y.sent += n
+	d.judgeSent(y, 1, y.byGrant(d.home, d.box, d.box.people(y, 1)))
 }
 
 // judge counts what an owner did who was in the right.
@@ -158,12 +169,33 @@ func (y *year) judge(ok bool, why refusal.Name) bool {
 	return ok
 }
 
+// people are whom an owner writes to: mostly those whom he knows.
+func (b *yearBox) people(y *year, n int) []mailaddr.Address {
+	list := make([]mailaddr.Address, 0, n)
+	for len(list) < n {
+		who := y.dice.IntN(contacts)
+		if y.dice.IntN(20) == 0 {
+			b.met++
+			who = contacts + b.met
+		}
+		list = append(list, y.address(fmt.Sprintf("c%d", who), b.name))
+	}
+	return list
+}
+
+// contacts are how many people an owner knows when the year begins.
+const contacts = 200
+
 // owner changes the password of a mailbox about twice a year.
 type owner struct{ box *yearBox }
 
 func (o *owner) act(y *year) time.Duration {
-	b := o.box
+	o.box.change(y)
+	return y.about(180 * 24 * time.Hour)
+}
+
+// change gives a mailbox a new password.
+func (b *yearBox) change(y *year) {
 	b.previous, b.version, b.changed = b.password, b.version+1, y.now
 	b.password = fmt.Sprintf("%s/%d", b.name, b.version)
-	return y.about(180 * 24 * time.Hour)
 }

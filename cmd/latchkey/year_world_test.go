@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"latchkey/guard"
+	"latchkey/internal/mailaddr"
 	"latchkey/internal/refusal"
 	"latchkey/store"
 	"latchkey/store/memstore"
@@ -28,7 +29,11 @@ type year struct {
 	logins  *guard.Logins
 	grants  *guard.Grants
 	sending *guard.Sending
-	perDay  int
+	conduct *guard.Conduct
+	limits  store.Settings
+	// slow are when the looks at passwords end that wait, by mailbox, and wait is how long the last answer was kept back.
+	slow map[string][]time.Time
+	wait time.Duration
 
 	boxes  []*yearBox
 	byName map[string]*yearBox
@@ -36,7 +41,6 @@ type year struct {
 	// tried and refused are what owners did who were in the right, and what of it was refused, by the refusal.
 	tried   int
 	refused map[refusal.Name]int
-	logged  int
 	sent    int
 	wrong   int // logins of owners with a password that is wrong
 }
@@ -48,6 +52,10 @@ type yearBox struct {
 	password, previous string
 	version            uint64
 	changed            time.Time
+	met                int
+	// held is when mail was first put on hold, since the last time that somebody looked after it.
+	held   time.Time
+	robbed bool // somebody else has the password
 }
 
 // actor does something and says how long it is until it does the next thing; 0 is never.
@@ -76,28 +84,36 @@ func (a *agenda) Pop() any {
 	return last
 }
 
+// newYearsDay is when it begins.
+func newYearsDay() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
+
 // newYear has the mailboxes and nobody else.
 func newYear(t testing.TB, seed uint64, mailboxes int) *year {
 	t.Helper()
 	y := &year{
-		t: t, dice: rand.New(rand.NewPCG(seed, 2026)), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), //nolint:gosec // it has to come again
+		t: t, dice: rand.New(rand.NewPCG(seed, 2026)), now: newYearsDay(), //nolint:gosec // it has to come again
 		store: memstore.New("example.com"), logins: guard.NewLogins(guard.LoginLimits{}), byName: map[string]*yearBox{}, refused: map[refusal.Name]int{},
+		slow: map[string][]time.Time{},
 	}
 	clock := func() time.Time { return y.now }
 	settings, err := y.store.Settings(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	y.perDay = settings.DailyRecipients
+	y.limits = settings
 	kept := &yearGrants{of: map[store.AccountID][]store.Grant{}}
 	for i := range mailboxes {
 		b := &yearBox{id: store.AccountID(i + 1), name: fmt.Sprintf("m%d", i), password: fmt.Sprintf("m%d/0", i), version: 1}
 		y.boxes, y.byName[b.name] = append(y.boxes, b), b
+		if made, err := y.store.AddAccount(t.Context(), store.Account{Name: b.name}); err != nil || made.ID != b.id {
+			t.Fatalf("account %d: %+v, %v", b.id, made, err)
+		}
 	}
 	nobody := func() ([]netip.Addr, error) { return nil, nil }
 	y.sending = guard.NewSending(y.store, clock)
+	y.conduct = guard.NewConduct(guard.ConductOptions{Store: yearStore{y.store, (*yearAccounts)(y)}, Now: clock})
 	y.grants = guard.NewGrants(guard.GrantOptions{
-		Grants: kept, Accounts: (*yearAccounts)(y), Settings: y.store, Now: clock, Hosts: guard.NewHosts(guard.HostsOptions{
+		Conduct: y.conduct, Grants: kept, Accounts: (*yearAccounts)(y), Settings: y.store, Now: clock, Hosts: guard.NewHosts(guard.HostsOptions{
 			Interfaces: nobody, Gateways: nobody, Now: clock,
 		}),
 	})
@@ -108,6 +124,9 @@ func newYear(t testing.TB, seed uint64, mailboxes int) *year {
 func (y *year) join(who actor, within time.Duration) {
 	heap.Push(&y.agenda, appointment{y.now.Add(time.Duration(y.dice.Int64N(int64(within)))), who})
 }
+
+// joinAt puts somebody on the agenda at a time.
+func (y *year) joinAt(who actor, at time.Time) { heap.Push(&y.agenda, appointment{at, who}) }
 
 // live lets everybody act until the time is over.
 func (y *year) live(d time.Duration) {
@@ -146,21 +165,42 @@ func (y *year) login(remote netip.Addr, name, password string) answer {
 	if b != nil {
 		version = b.version
 	}
+	y.wait = 0
 	switch y.logins.Check(y.now, remote, name, version, password) {
 	case guard.Stale:
 		return isWrong
-	case guard.Throttled:
+	case guard.Throttled, guard.Banned:
 		return isTurnedAway
+	case guard.Slow:
+		if !y.waitSlow(name) {
+			return isTurnedAway
+		}
 	case guard.Proceed:
 	}
 	if b != nil && password == b.password {
 		y.logins.Succeeded(y.now, remote, name)
 		return isIn
 	}
+	if b != nil && password == b.previous {
+		y.logins.Outdated(y.now, remote, name, version, password)
+		return isWrong
+	}
 	if y.logins.Failed(y.now, remote, name, version, password) {
 		y.grants.Guessed(context.Background(), remote, name)
+		y.wait = y.logins.Delay(y.now, remote, name)
 	}
 	return isWrong
+}
+
+// waitSlow is guard.Logins.WaitSlow without the wait: it is false where too many wait already.
+func (y *year) waitSlow(name string) bool {
+	waiting := slices.DeleteFunc(y.slow[name], func(end time.Time) bool { return !y.now.Before(end) })
+	if len(waiting) >= guard.MaxSlowPerMailbox {
+		y.slow[name] = waiting
+		return false
+	}
+	y.slow[name] = append(waiting, y.now.Add(guard.DefaultLoginLimits().Slow))
+	return true
 }
 
 // fetch is a POP3 session.
@@ -173,34 +213,84 @@ func (y *year) fetch(remote netip.Addr, name, password string) answer {
 	return a
 }
 
-// spend takes recipients from a mailbox's budget, and returns how many went out.
-func (y *year) spend(b *yearBox, n int) int {
-	ok, _, err := y.sending.Mailbox(context.Background(), b.id, n, y.perDay)
+// fate is what became of a message.
+type fate int
+
+const (
+	wentOut fate = iota
+	onHold
+	overBudget
+	noGrant
+	grantSpent
+)
+
+// submit sends as a mailbox that has proved itself: budgets, then what is thought of it.
+func (y *year) submit(remote netip.Addr, b *yearBox, to []mailaddr.Address) fate {
+	ctx, n := context.Background(), int64(len(to))
+	for _, budget := range []guard.Budget{
+		guard.MailboxHour(b.id, y.limits.HourlyRecipients), guard.MailboxDay(b.id, y.limits.DailyRecipients),
+		guard.DomainHour(y.limits.DomainHourlyRecipients), guard.DomainDay(y.limits.DomainDailyRecipients),
+	} {
+		ok, _, err := y.sending.Take(ctx, budget, n)
+		if err != nil {
+			y.t.Fatal(err)
+		}
+		if !ok {
+			return overBudget
+		}
+	}
+	opinion, err := y.conduct.Judge(ctx, guard.Outgoing{Account: b.id, Remote: remote, Recipients: to, NewRecipients: y.limits.NewRecipients})
 	if err != nil {
 		y.t.Fatal(err)
 	}
-	if !ok {
-		return 0
+	opinion.Took(ctx)
+	if opinion.Hold == "" {
+		return wentOut
 	}
-	return n
+	if b.held.IsZero() {
+		b.held = y.now
+	}
+	return onHold
 }
 
-// byGrant sends without AUTH, as a mailbox, and returns how many recipients got it.
-func (y *year) byGrant(remote netip.Addr, b *yearBox, n int) (sent int, granted bool) {
+// byGrant sends without AUTH, as a mailbox.
+func (y *year) byGrant(remote netip.Addr, b *yearBox, to []mailaddr.Address) fate {
 	live, err := y.grants.Live(context.Background(), guard.Place{Remote: remote}, []store.AccountID{b.id})
 	if err != nil {
 		y.t.Fatal(err)
 	}
 	for _, g := range live {
-		ok, err := y.grants.Spend(context.Background(), g.ID, n)
+		ok, err := y.grants.Spend(context.Background(), g.ID, len(to))
 		if err != nil {
 			y.t.Fatal(err)
 		}
 		if ok {
-			return y.spend(b, n), true
+			return y.submit(remote, b, to)
 		}
 	}
-	return 0, len(live) > 0
+	if len(live) > 0 {
+		return grantSpent
+	}
+	return noGrant
+}
+
+// address is somebody outside.
+func (y *year) address(local, domain string) mailaddr.Address {
+	a, err := mailaddr.New(local, domain+".example")
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	return a
+}
+
+// yearStore has the accounts of the year.
+type yearStore struct {
+	*memstore.Store
+	accounts *yearAccounts
+}
+
+func (s yearStore) Account(ctx context.Context, id store.AccountID) (store.Account, error) {
+	return s.accounts.Account(ctx, id)
 }
 
 // yearAccounts is who there is.
@@ -211,7 +301,7 @@ func (a *yearAccounts) Account(_ context.Context, id store.AccountID) (store.Acc
 		return store.Account{}, store.ErrNotFound
 	}
 	b := a.boxes[id-1]
-	return store.Account{ID: id, Name: b.name, CredentialVersion: b.version}, nil
+	return store.Account{ID: id, Name: b.name, CredentialVersion: b.version, Created: newYearsDay()}, nil
 }
 
 func (a *yearAccounts) AccountByName(ctx context.Context, name string) (store.Account, error) {
