@@ -152,10 +152,10 @@ func senders() []*attacker {
 		to             func(a *attacker, y *year, b *yearBox) []mailaddr.Address
 		most, mostEver int
 	}{
-		{"6", "a stolen password, a new country, 500 recipients in 5 minutes", 3 * time.Second, abroad, func(a *attacker, y *year, _ *yearBox) []mailaddr.Address { return a.strangers(y, 5) }, 0, 50},
-		{"6", "a stolen password, a new country, a stranger each 10 minutes", 10 * time.Minute, abroad, func(a *attacker, y *year, _ *yearBox) []mailaddr.Address { return a.strangers(y, 1) }, 0, 50},
+		{"6", "a stolen password, a new country, 500 recipients in 5 minutes", 3 * time.Second, fromAbroad, func(a *attacker, y *year, _ *yearBox) []mailaddr.Address { return a.strangers(y, 5) }, 0, 50},
+		{"6", "a stolen password, a new country, a stranger each 10 minutes", 10 * time.Minute, fromAbroad, func(a *attacker, y *year, _ *yearBox) []mailaddr.Address { return a.strangers(y, 1) }, 0, 50},
 		{"6", "a stolen password, another network for each message", time.Minute, everywhereElse, func(a *attacker, y *year, _ *yearBox) []mailaddr.Address { return a.strangers(y, 2) }, 0, 50},
-		{"7", "a stolen password, a new country, 20 an hour to whom the owner knows", 3 * time.Minute, abroad, func(_ *attacker, y *year, b *yearBox) []mailaddr.Address { return friends(y, b, 1) }, 0, 50},
+		{"7", "a stolen password, a new country, 20 an hour to whom the owner knows", 3 * time.Minute, fromAbroad, func(_ *attacker, y *year, b *yearBox) []mailaddr.Address { return friends(y, b, 1) }, 0, 50},
 		{"7", "the owner's own computer, 20 an hour to whom he knows", 3 * time.Minute, ownOffice, func(_ *attacker, y *year, b *yearBox) []mailaddr.Address { return friends(y, b, 1) }, 500, 0},
 		{"7", "the owner's own computer, 20 an hour to strangers", 3 * time.Minute, ownOffice, func(a *attacker, y *year, _ *yearBox) []mailaddr.Address { return a.strangers(y, 1) }, 400, 0},
 	} {
@@ -170,7 +170,7 @@ func senders() []*attacker {
 	return list
 }
 
-func abroad(_ *attacker, _ *year, b *yearBox) netip.Addr { return bot(62_000 + int(b.id)) }
+func fromAbroad(_ *attacker, _ *year, b *yearBox) netip.Addr { return bot(62_000 + int(b.id)) }
 
 func everywhereElse(a *attacker, _ *year, _ *yearBox) netip.Addr { return bot(63_000 + a.steps%2000) }
 
