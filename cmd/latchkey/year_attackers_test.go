@@ -68,7 +68,7 @@ func heard(a answer) int {
 }
 
 // out is n if the message went out.
-func out(f fate, n int) int {
+func out(f yearFate, n int) int {
 	if f == wentOut {
 		return n
 	}

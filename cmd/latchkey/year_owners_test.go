@@ -51,8 +51,8 @@ const (
 	carriers   = 60
 )
 
-// newDevice is the i-th of a mailbox: most are at home, at the office or in a pocket.
-func newDevice(y *year, b *yearBox, i int) *yearDevice {
+// newYearDevice is the i-th of a mailbox: most are at home, at the office or in a pocket.
+func newYearDevice(y *year, b *yearBox, i int) *yearDevice {
 	d := &yearDevice{box: b, password: b.password, every: 48 * time.Hour}
 	n := int(b.id)
 	switch k := i % 25; {
@@ -136,7 +136,7 @@ func (d *yearDevice) send(y *year) {
 }
 
 // judgeSent counts a letter of an owner.
-func (d *yearDevice) judgeSent(y *year, n int, became fate) {
+func (d *yearDevice) judgeSent(y *year, n int, became yearFate) {
 	switch became {
 	case wentOut:
 		y.sent += n

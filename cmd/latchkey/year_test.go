@@ -43,7 +43,7 @@ func liveYear(t *testing.T, seed uint64, days, devices int) *yearResult {
 	y := newYear(t, seed, yearMailboxes)
 	for _, b := range y.boxes {
 		for i := range devices {
-			d := newDevice(y, b, i)
+			d := newYearDevice(y, b, i)
 			y.join(d, d.every)
 		}
 		y.join(&owner{b}, 180*24*time.Hour)

@@ -213,11 +213,11 @@ func (y *year) fetch(remote netip.Addr, name, password string) answer {
 	return a
 }
 
-// fate is what became of a message.
-type fate int
+// yearFate is what became of a message.
+type yearFate int
 
 const (
-	wentOut fate = iota
+	wentOut yearFate = iota
 	onHold
 	overBudget
 	noGrant
@@ -225,7 +225,7 @@ const (
 )
 
 // submit sends as a mailbox that has proved itself: budgets, then what is thought of it.
-func (y *year) submit(remote netip.Addr, b *yearBox, to []mailaddr.Address) fate {
+func (y *year) submit(remote netip.Addr, b *yearBox, to []mailaddr.Address) yearFate {
 	ctx, n := context.Background(), int64(len(to))
 	for _, budget := range []guard.Budget{
 		guard.MailboxHour(b.id, y.limits.HourlyRecipients), guard.MailboxDay(b.id, y.limits.DailyRecipients),
@@ -254,7 +254,7 @@ func (y *year) submit(remote netip.Addr, b *yearBox, to []mailaddr.Address) fate
 }
 
 // byGrant sends without AUTH, as a mailbox.
-func (y *year) byGrant(remote netip.Addr, b *yearBox, to []mailaddr.Address) fate {
+func (y *year) byGrant(remote netip.Addr, b *yearBox, to []mailaddr.Address) yearFate {
 	live, err := y.grants.Live(context.Background(), guard.Place{Remote: remote}, []store.AccountID{b.id})
 	if err != nil {
 		y.t.Fatal(err)
