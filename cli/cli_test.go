@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"latchkey/config"
+	"latchkey/guard"
 	"latchkey/internal/mailaddr"
 	"latchkey/store"
 	"latchkey/store/memstore"
@@ -63,7 +64,13 @@ func newWorld(t *testing.T) *world {
 }
 
 func (w *world) api(s *memstore.Store) *webmanager.API {
-	return webmanager.New(webmanager.Options{Store: s, Hasher: w.hasher, Now: func() time.Time { return noon }, Version: "v1.2.3", Go: "go1.26"})
+	logins := guard.NewLogins(guard.LoginLimits{})
+	keeper := guard.NewBanKeeper(logins, s, func() time.Time { return noon }, nil)
+	if err := keeper.Load(context.Background()); err != nil {
+		w.t.Fatal(err)
+	}
+	bans := &guard.BanDesk{Logins: logins, Keeper: keeper}
+	return webmanager.New(webmanager.Options{Bans: bans, Store: s, Hasher: w.hasher, Now: func() time.Time { return noon }, Version: "v1.2.3", Go: "go1.26"})
 }
 
 func (w *world) init(_ context.Context, dir, domain string) error {

@@ -53,8 +53,8 @@ type Log struct {
 
 // Limits bounds the connections that are open at once.
 type Limits struct {
-	// Connections bounds those of one listening address.
+	// Connections bounds those of all listening addresses together; one of them may have three of four.
 	Connections int
-	// ConnectionsPerAddress bounds those from one client address (IPv6: one /64) to one listening address.
+	// ConnectionsPerAddress bounds those of them from one client address (IPv6: one /64).
 	ConnectionsPerAddress int
 }

@@ -108,12 +108,12 @@ func serverKeys() []Key {
 		},
 		{
 			Name: "limits.connections", Default: "1000", kind: number,
-			Help: "most connections open at once to one listening address",
+			Help: "most connections open at once at all doors together; one listening address has three of four",
 			set:  setNumber(func(c *Config) *int { return &c.Limits.Connections }),
 		},
 		{
 			Name: "limits.connections_per_address", Default: "50", kind: number,
-			Help: "most of them from one client address (IPv6: one /64)",
+			Help: "most of them from one client address (IPv6: one /64); the networks around it may have three and nine times as many",
 			set:  setNumber(func(c *Config) *int { return &c.Limits.ConnectionsPerAddress }),
 		},
 	}

@@ -21,7 +21,7 @@ const (
 	LongestBan = 24 * time.Hour
 	BanMemory  = 24 * time.Hour
 	// MaxBans bounds the bans after guesses: beyond it the one that was met longest ago is forgotten.
-	MaxBans = 10_000
+	MaxBans = 4000
 	// MaxBanRules bounds the bans that somebody made, MaxBanRuleTime how long one lasts, MaxBanReason its reason in octets. Their networks are
 	// at most a /16 (IPv4) or a /32 (IPv6) wide.
 	MaxBanRules    = 200

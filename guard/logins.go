@@ -23,7 +23,7 @@ const (
 	HomeAge       = 7 * 24 * time.Hour
 	// MaxKnownPairs bounds the networks of owners: a client together with a mailbox that logged in there, KnownAge for how long they are. Nobody
 	// comes among them by guessing, so no flood of guesses drives them out.
-	MaxKnownPairs = 20_000
+	MaxKnownPairs = 10_000
 	KnownAge      = 30 * 24 * time.Hour
 	// maxStale is how many wrong passwords of one pair are remembered: those of an old phone and an old laptop, say.
 	maxStale = 8
@@ -88,7 +88,7 @@ func (l LoginLimits) withDefaults() LoginLimits {
 type Logins struct {
 	limits LoginLimits
 	key    [32]byte
-	waits  waits
+	waits  *waits
 
 	mu sync.Mutex // protects the tables
 	// known are the pairs with a success, pairs the others.

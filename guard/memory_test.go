@@ -13,9 +13,9 @@ import (
 const (
 	// floodAddresses is how many different addresses TestMemoryIsBounded has come, half of them IPv4 and half IPv6 /64s: enough to fill every table many
 	// times. With the build tag torture it is manyAddresses.
-	floodAddresses = 300_000
+	floodAddresses = 100_000
 	// maxFloodHeap bounds what all counters together may hold after that, in octets.
-	maxFloodHeap = 64 << 20
+	maxFloodHeap = 48 << 20
 )
 
 // floodAddress is the i-th address, spread over all there are.
@@ -64,7 +64,7 @@ func flood(t *testing.T, n int) {
 		g.Check(now, a, name, 1, name)
 		g.Failed(now, a, name, 1, name)
 		g.Delay(now, a, name)
-		switch i % 16 {
+		switch i % 8 {
 		case 0:
 			g.Succeeded(now, a, name)
 		case 1:

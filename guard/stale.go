@@ -16,13 +16,13 @@ const (
 	// somebody who tries again by hand.
 	StaleRepeats = 5
 	StaleWindow  = 24 * time.Hour
-	// MaxStaleNotices is how many notices a mailbox gets in StaleWindow at most, whatever the number of devices, and MaxStaleNoticesInAll all of them
-	// together: whoever repeats wrong passwords from everywhere must not fill a mailbox.
+	// MaxStaleNotices is how many notices a mailbox gets at once at most, whatever the number of devices, and MaxStaleNoticesInAll all of them
+	// together; as many more come back evenly in StaleWindow. Whoever repeats wrong passwords from everywhere must not fill a mailbox.
 	MaxStaleNotices      = 3
 	MaxStaleNoticesInAll = 200
 	// MaxStaleDevices bounds the devices (a mailbox, and a client as in [Prefix]) that are remembered; beyond it the one that came longest ago is
 	// forgotten.
-	MaxStaleDevices = 10_000
+	MaxStaleDevices = 5000
 	// staleQueue is how many notices may wait to be written.
 	staleQueue = 64
 )

@@ -12,7 +12,7 @@ import (
 // Bounds of what is remembered of strangers at the mail doors.
 const (
 	// MaxStrangers bounds the clients, and the networks around them, that are counted: beyond it the one that was met longest ago is forgotten.
-	MaxStrangers = 20_000
+	MaxStrangers = 10_000
 	// RelayBlock is how long a client that tries to relay again and again is kept from port 25.
 	RelayBlock = 30 * time.Minute
 	// maxAskBack bounds what one accepted message gives back of the unknown recipients that were counted.

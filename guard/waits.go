@@ -23,13 +23,18 @@ var ErrCrowded = errors.New("guard: too many logins wait")
 
 // waits are the logins that wait.
 type waits struct {
+	ended chan struct{} // closed by EndWaits
+	end   sync.Once
+
 	mu        sync.Mutex // protects the fields below
 	total     int
 	prefixes  map[netip.Prefix]int
 	mailboxes map[string]int // those of WaitSlow
 }
 
-func newWaits() waits { return waits{prefixes: map[netip.Prefix]int{}, mailboxes: map[string]int{}} }
+func newWaits() *waits {
+	return &waits{ended: make(chan struct{}), prefixes: map[netip.Prefix]int{}, mailboxes: map[string]int{}}
+}
 
 // Wait holds the answer to a wrong password back, as long as Delay says. It returns nil when the time is over, ErrCrowded at once where too many wait
 // already, and the context's error if that ends first. No turn to hash may be held by the caller.
@@ -45,6 +50,9 @@ func (g *Logins) WaitSlow(ctx context.Context, remote netip.Addr, mailbox string
 	return g.waits.wait(ctx, prefixes(remote), mailbox, g.limits.Slow)
 }
 
+// EndWaits ends all waits, and those that would begin, as if too many waited: a process that stops does not wait for guesses. It may be called twice.
+func (g *Logins) EndWaits() { g.waits.end.Do(func() { close(g.waits.ended) }) }
+
 // wait waits; mailbox is empty where it is of no account.
 func (w *waits) wait(ctx context.Context, scopes []scope, mailbox string, d time.Duration) error {
 	if !w.enter(scopes, mailbox) {
@@ -56,6 +64,8 @@ func (w *waits) wait(ctx context.Context, scopes []scope, mailbox string, d time
 	select {
 	case <-timer.C:
 		return nil
+	case <-w.ended:
+		return ErrCrowded
 	case <-ctx.Done():
 		return ctx.Err()
 	}

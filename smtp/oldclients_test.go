@@ -240,10 +240,11 @@ func dialTCP(t *testing.T, address string) net.Conn {
 	return c
 }
 
-// TestEarlyTalkerIsNoted: in every line of its session's log, under TLS too. It is served like everybody.
+// TestEarlyTalkerIsNoted: in every line of its session's log, under TLS too. One that is known is served like everybody.
 func TestEarlyTalkerIsNoted(t *testing.T) {
 	for _, early := range []bool{true, false} {
-		f := newFixture(t, MX, func(o *Options) { o.Sniff = true }).serve()
+		known := func(netip.Addr) bool { return true }
+		f := newFixture(t, MX, func(o *Options) { o.Sniff, o.Known = true, known }).serve()
 		c := f.dial()
 		if early {
 			c.send("EHLO spam.example\r\n")

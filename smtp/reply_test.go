@@ -50,6 +50,7 @@ func replies() []replyCase {
 		{auth.ErrCredentials, "535 5.7.8"},
 		{auth.ErrSuspended, "535 5.7.13"},
 		{auth.ErrThrottled, "454 4.7.0"},
+		{auth.ErrBanned, "421 4.7.0"},
 		{auth.ErrCleartext, "538 5.7.11"},
 		{auth.ErrBusy, "454 4.7.0"},
 		{auth.ErrIdentity, "535 5.7.8"},

@@ -141,8 +141,9 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 	return err
 }
 
-// shutdown closes the doors: sessions may finish until drain ends.
+// shutdown closes the doors: sessions may finish until drain ends, but answers to wrong passwords wait no longer.
 func (p *process) shutdown(drain context.Context) {
+	p.logins.EndWaits()
 	var stopping sync.WaitGroup
 	for _, d := range p.doors {
 		stopping.Go(func() {

@@ -29,6 +29,7 @@ type process struct {
 	runner      *relay.Runner
 	expirer     *maildrop.Expirer
 	clients     *maildrop.Inventory
+	logins      *guard.Logins
 	stale       *guard.StaleDevices
 	bans        *guard.BanKeeper
 	conduct     *guard.Conduct
@@ -66,6 +67,7 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 		Grants: st, Accounts: st, Settings: st, Hosts: hosts, Conduct: p.conduct, Now: now, Logger: log,
 	})
 	logins := guard.NewLogins(guard.LoginLimits{})
+	p.logins = logins
 	p.stale = guard.NewStaleDevices(func(ctx context.Context, d guard.StaleDevice) error {
 		return webmanager.TellStale(ctx, st, d, now())
 	}, log)

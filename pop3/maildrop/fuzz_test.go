@@ -146,7 +146,7 @@ func FuzzDoor(f *testing.F) {
 
 // fuzzDomain is a domain of one mailbox with three messages, one of them all header, one with NUL.
 func fuzzDomain(t *testing.T, which uint8) (*fixture, *Server, *bytes.Buffer) {
-	f := &fixture{t: t, store: memstore.New("example.com"), guard: guard.NewLogins(guard.LoginLimits{})}
+	f := &fixture{t: t, store: memstore.New("example.com"), guard: guard.NewLogins(guard.LoginLimits{Delays: noDelays})}
 	t.Cleanup(func() { _ = f.store.Close() })
 	f.alice = f.add(store.Account{Name: "alice", Verifier: quickVerifier})
 	f.deliver("Subject: one\r\n\r\n", ".dot\r\n")

@@ -52,6 +52,9 @@ var (
 	sesameOnce sync.Once
 )
 
+// noDelays answers wrong passwords at once.
+var noDelays = []time.Duration{0}
+
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{t: t, store: memstore.New("example.com"), vars: map[string]string{}}
@@ -62,7 +65,7 @@ func newFixture(t *testing.T) *fixture {
 		}
 		_ = f.store.Close()
 	})
-	f.guard = guard.NewLogins(guard.LoginLimits{})
+	f.guard = guard.NewLogins(guard.LoginLimits{Delays: noDelays})
 	f.auth = auth.New(auth.Options{Accounts: f.store, Settings: f.store, Guard: f.guard})
 	dir := t.TempDir()
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
@@ -249,7 +252,15 @@ var variants = map[string]struct {
 	"login_password_octets": {set: addDave},
 	"login_plain_octets":    {set: addDave},
 	"login_throttled": {set: func(f *fixture) {
+		f.add(store.Account{Name: "frank", Verifier: f.hash("right")})
+		f.guard.Succeeded(time.Now(), netip.MustParseAddr("127.0.0.1"), "alice")
+		for i := range guard.DefaultLoginLimits().Burst.N {
+			f.guard.Failed(time.Now(), netip.MustParseAddr("127.0.0.1"), fmt.Sprint("mailbox", i), 0, "guess")
+		}
+	}},
+	"login_banned": {set: func(f *fixture) {
 		a := f.add(store.Account{Name: "frank", Verifier: f.hash("right")})
+		f.set(func(s *store.Settings) { s.HelpURL = "https://help.example/ban" })
 		for i := range guard.DefaultLoginLimits().Pair.N {
 			f.guard.Failed(time.Now(), netip.MustParseAddr("127.0.0.1"), "frank", a.CredentialVersion, fmt.Sprint("guess", i))
 		}

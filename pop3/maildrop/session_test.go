@@ -456,6 +456,7 @@ func TestReplies(t *testing.T) {
 		{loginError, auth.ErrCredentials, pop3.CodeAuth, false},
 		{loginError, auth.ErrSuspended, pop3.CodeAuth, false},
 		{loginError, auth.ErrThrottled, pop3.CodeTemp, false},
+		{loginError, &auth.Banned{Wait: time.Minute}, pop3.CodeTemp, false},
 		{loginError, auth.ErrCleartext, pop3.CodeAuth, false},
 		{loginError, auth.ErrBusy, pop3.CodeTemp, false},
 		{loginError, auth.ErrIdentity, pop3.CodeAuth, false},
