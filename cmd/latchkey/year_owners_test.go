@@ -53,7 +53,7 @@ const (
 
 // newYearDevice is the i-th of a mailbox: most are at home, at the office or in a pocket.
 func newYearDevice(y *year, b *yearBox, i int) *yearDevice {
-	d := &yearDevice{box: b, password: b.password, every: 48 * time.Hour}
+	d := &yearDevice{box: b, password: b.password, every: 72 * time.Hour}
 	n := int(b.id)
 	switch k := i % 25; {
 	case k < 9:

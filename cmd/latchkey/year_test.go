@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -40,6 +41,7 @@ type yearResult struct {
 // liveYear lives through some days of it.
 func liveYear(t *testing.T, seed uint64, days, devices int) *yearResult {
 	t.Helper()
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // there is much that stays
 	y := newYear(t, seed, yearMailboxes)
 	for _, b := range y.boxes {
 		for i := range devices {
