@@ -37,7 +37,7 @@ const (
 	// So many connections guess a password each second, and so many do nothing.
 	floodGuessers, floodHolders = 500, 500
 	// deliveryPace and loginPace are the pauses between two deliveries and two logins of owners.
-	deliveryPace, loginPace = 50 * time.Millisecond, 125 * time.Millisecond
+	deliveryPace, loginPace = 50 * time.Millisecond, 250 * time.Millisecond
 	// ownerHomes is from how many addresses owners come.
 	ownerHomes  = 16
 	floodLetter = 4096
