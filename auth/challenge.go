@@ -17,6 +17,8 @@ const (
 	CRAMMD5         = "CRAM-MD5"
 	SCRAMSHA256     = "SCRAM-SHA-256"
 	SCRAMSHA256Plus = "SCRAM-SHA-256-PLUS"
+	SCRAMSHA1       = "SCRAM-SHA-1"
+	SCRAMSHA1Plus   = "SCRAM-SHA-1-PLUS"
 )
 
 // decoySealed is opened, in vain, for names that have nothing sealed. It has the length of a usual password's.
@@ -32,13 +34,22 @@ type secret struct {
 
 // APOP says who has this name and a password whose MD5 digest, behind the timestamp of the greeting, is the one given (RFC 1939 §7).
 // Its errors are those of a Login; a name that does not exist, an account that may not log in by challenge and one whose password was not
-// sealed yet are ErrCredentials, after the same work.
+// sealed yet are ErrCredentials, after the same work. The digest may be of the password as it was set or as SASLprep makes it (RFC 6856 §2.2).
 func (a *Authenticator) APOP(ctx context.Context, at Attempt, username, timestamp string, digest [16]byte) (Identity, error) {
 	at.Mechanism = APOP
 	return a.challenged(ctx, at, username, func(s secret) bool {
-		want := md5.Sum([]byte(timestamp + s.password))
-		return subtle.ConstantTimeCompare(want[:], digest[:]) == 1
+		return s.proves(func(password string) bool {
+			want := md5.Sum([]byte(timestamp + password))
+			return subtle.ConstantTimeCompare(want[:], digest[:]) == 1
+		})
 	})
+}
+
+// proves says whether a proof is one of the password as it was set or as SASLprep makes it: programs do the one or the other. Both are always
+// looked at.
+func (s secret) proves(one func(password string) bool) bool {
+	asSet, asPrepared := one(s.password), one(prepared(s.password))
+	return asSet || asPrepared
 }
 
 // challenged is Login for those who show a proof. proves says whether it is one of the secret; it is called once, in its turn, whoever
@@ -113,10 +124,10 @@ func (a *Authenticator) judge(remote netip.Addr, s secret, proves func(secret) b
 	return false, nil
 }
 
-// ChallengeMechanisms lists the SASL mechanisms of challenge logins that a door should offer a client, the strongest first. state is the
-// connection's, nil without TLS. At an old-client door they are all listed, SCRAM-SHA-256-PLUS where the connection can be bound to.
-// Elsewhere they are the SCRAM ones, and only if the settings let every account log in so: a program that meets a mechanism which it
-// likes best need not try another, and with most accounts this one would fail.
+// ChallengeMechanisms lists the SASL mechanisms of challenge logins that a door should offer a client, the strongest first: those of SHA-256
+// before those of SHA-1 (RFC 5802 §4), each with its -PLUS where the connection can be bound to, and CRAM-MD5. state is the connection's, nil
+// without TLS. At an old-client door they are all listed. Elsewhere they are the SCRAM ones, and only if the settings let every account log in
+// so: a program that meets a mechanism which it likes best need not try another, and with most accounts this one would fail.
 func (a *Authenticator) ChallengeMechanisms(ctx context.Context, at Attempt, state *tls.ConnectionState) []string {
 	if a.sealer.store == nil {
 		return nil
@@ -126,11 +137,10 @@ func (a *Authenticator) ChallengeMechanisms(ctx context.Context, at Attempt, sta
 			return nil
 		}
 	}
-	var list []string
+	list := []string{SCRAMSHA256, SCRAMSHA1}
 	if channelBinding(state).IsSupported() {
-		list = append(list, SCRAMSHA256Plus)
+		list = []string{SCRAMSHA256Plus, SCRAMSHA256, SCRAMSHA1Plus, SCRAMSHA1}
 	}
-	list = append(list, SCRAMSHA256)
 	if at.OldDoor {
 		list = append(list, CRAMMD5)
 	}

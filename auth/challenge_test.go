@@ -37,15 +37,23 @@ var challenges = []struct {
 		server := f.NewCRAMMD5Server(f.t.Context(), Attempt{Service: "pop3", Remote: from}, "mail.example.com", keepIdentity(&id))
 		return id, playCRAM(server, username, password)
 	}},
-	{SCRAMSHA256, func(f *fixture, from netip.Addr, username, password string) (id Identity, err error) {
-		at := Attempt{Service: "pop3", Remote: from, Mechanism: SCRAMSHA256}
-		server := f.NewSCRAMServer(f.t.Context(), at, nil, keepIdentity(&id))
-		client, err := scram.SHA256.NewClientUnprepped(username, password, "")
-		if err != nil {
-			return id, err
-		}
-		return id, playSCRAM(server, client.NewConversation())
+	{SCRAMSHA256, func(f *fixture, from netip.Addr, username, password string) (Identity, error) {
+		return trySCRAM(f, SCRAMSHA256, from, username, password)
 	}},
+	{SCRAMSHA1, func(f *fixture, from netip.Addr, username, password string) (Identity, error) {
+		return trySCRAM(f, SCRAMSHA1, from, username, password)
+	}},
+}
+
+// trySCRAM is a client that prepares nothing.
+func trySCRAM(f *fixture, mechanism string, from netip.Addr, username, password string) (id Identity, err error) {
+	at := Attempt{Service: "pop3", Remote: from, Mechanism: mechanism}
+	server := f.NewSCRAMServer(f.t.Context(), at, nil, keepIdentity(&id))
+	client, err := scramKindOf(mechanism).hash.NewClientUnprepped(username, password, "")
+	if err != nil {
+		return id, err
+	}
+	return id, playSCRAM(server, client.NewConversation())
 }
 
 // keepIdentity accepts whoever logs in, once.
@@ -214,13 +222,13 @@ func TestChallengesDoTheSame(t *testing.T) {
 		opened++
 		return openSealed(key, a)
 	}
-	f.derive = func(password string, factors scram.KeyFactors) (scram.StoredCredentials, error) {
+	f.derive = func(hash scram.HashGeneratorFcn, password string, factors scram.KeyFactors) (scram.StoredCredentials, error) {
 		derived++
-		return deriveSCRAM(password, factors)
+		return deriveSCRAM(hash, password, factors)
 	}
 	for _, c := range challenges {
 		want := 0
-		if c.name == SCRAMSHA256 {
+		if strings.HasPrefix(c.name, "SCRAM") {
 			want = 1
 		}
 		for _, name := range []string{"alice", "alice", "off", "unsealed", "nobody", "nobody", "x@elsewhere.example", "!"} {
@@ -260,7 +268,7 @@ func TestChallengeGuessesCount(t *testing.T) {
 	f.o.Guesses = g
 	limit := int(guard.DefaultLoginLimits().Pair.N)
 	for i := range limit - 1 {
-		if _, err := challenges[i%3].try(f, office, "alice", "the same"); !errors.Is(err, ErrCredentials) {
+		if _, err := challenges[i%len(challenges)].try(f, office, "alice", "the same"); !errors.Is(err, ErrCredentials) {
 			t.Fatalf("guess %d: %v", i, err)
 		}
 	}
@@ -340,6 +348,68 @@ func TestChallengeStoreFails(t *testing.T) {
 	f.answer("alice", "open sesame", nil)
 }
 
+// addQuick is add with a verifier that costs next to nothing.
+func (f *fixture) addQuick(name, password string) {
+	f.t.Helper()
+	v := verifier{memory: 8, time: 1, threads: 1, salt: []byte(name + "'s salt")}
+	v.key = v.derive(password, keyLen)
+	_, err := f.store.AddAccount(f.t.Context(), store.Account{Name: name, Verifier: v.encode()})
+	must(f.t, err)
+}
+
+// TestSpellings: a proof may be of a password as it was set or as SASLprep makes it (RFC 6856 §2.2, RFC 5802 §2.2), with SCRAM of the latter
+// alone; of one that cannot be prepared, or of which nothing would be left, it is as it was set.
+func TestSpellings(t *testing.T) {
+	f := patientFixture(t)
+	f.settings(func(s *store.Settings) { s.OldClientLogin = true })
+	for i, tt := range []struct{ set, prepared string }{
+		{"I\u00adX", "IX"}, {"\u2168", "IX"}, {"a\u00a0b", "a b"}, {"p\u00e4ss", "p\u00e4ss"}, {"pa\u0308ss", "p\u00e4ss"},
+		{"\u00bd\u00b4", "1\u20442 \u0301"}, {" x ", " x "}, {"\U0001f511", ""}, {"latin-1 \xe4", ""}, {"\u0627x", ""}, {"tab\there", ""}, {"\u00ad", ""},
+	} {
+		name := fmt.Sprint("user", i)
+		f.addQuick(name, tt.set)
+		f.try(over(office), name, tt.set, nil)
+		for _, c := range challenges {
+			isSCRAM := strings.HasPrefix(c.name, "SCRAM")
+			for _, typed := range []struct {
+				password string
+				right    bool
+			}{
+				{tt.set, !isSCRAM || tt.prepared == "" || tt.prepared == tt.set}, {tt.prepared, tt.prepared != ""}, {tt.set + "x", false},
+			} {
+				_, err := c.try(f, office, name, typed.password)
+				if typed.right && err != nil || !typed.right && !errors.Is(err, ErrCredentials) {
+					t.Errorf("%s: %q for %q: got %v, want it right: %v", c.name, typed.password, tt.set, err, typed.right)
+				}
+			}
+		}
+	}
+}
+
+// TestNames: by whatever mechanism, a name has the canonical form of mailboxes, NFC without regard to case, and none of SASLprep: of what that
+// would map or join, one name is not the other (RFC 5802 §5.1, RFC 5034 §4).
+func TestNames(t *testing.T) {
+	f := patientFixture(t)
+	f.settings(func(s *store.Settings) { s.OldClientLogin = true })
+	f.addQuick("j\u00fcrgen", "open sesame")
+	f.try(over(office), "j\u00fcrgen", "open sesame", nil)
+	for _, tt := range []struct {
+		typed string
+		want  error
+	}{
+		{"j\u00fcrgen", nil}, {"J\u00dcRGEN", nil}, {"ju\u0308rgen@example.com", nil}, {"jurgen", ErrCredentials},
+		{"j\u00fcrgen\u00ad", ErrCredentials}, {"\uff4a\u00fcrgen", ErrCredentials}, {"j\u00fcr\u200bgen", ErrCredentials},
+		{"j\u00fcr\tgen", ErrCredentials}, {"j\xfcrgen", ErrCredentials},
+	} {
+		f.try(over(office), tt.typed, "open sesame", tt.want)
+		for _, c := range challenges {
+			if _, err := c.try(f, office, tt.typed, "open sesame"); !errors.Is(err, tt.want) {
+				t.Errorf("%s: %+q: got %v, want %v", c.name, tt.typed, err, tt.want)
+			}
+		}
+	}
+}
+
 // TestChallengesStayOutOfTheLog looks for all that is secret, and for names as they were typed. Each challenge login leaves one event.
 func TestChallengesStayOutOfTheLog(t *testing.T) {
 	f := newFixture(t)
@@ -371,7 +441,7 @@ func TestChallengesStayOutOfTheLog(t *testing.T) {
 		}
 	}
 	results := map[string]int{}
-	form := regexp.MustCompile(`^time=\S+ level=(\w+) msg=login service=(?:pop3|smtp) mechanism=(APOP|CRAM-MD5|SCRAM-SHA-256) ` +
+	form := regexp.MustCompile(`^time=\S+ level=(\w+) msg=login service=(?:pop3|smtp) mechanism=(APOP|CRAM-MD5|SCRAM-SHA-256|SCRAM-SHA-1) ` +
 		`remote=198\.51\.100\.7 tls=false account=(?:alice|"") result=(\w+)( err=.*)?\n$`)
 	for event := range strings.Lines(log) {
 		m := form.FindStringSubmatch(event)
@@ -382,9 +452,10 @@ func TestChallengesStayOutOfTheLog(t *testing.T) {
 		results[strings.Join(m[1:4], " ")]++
 	}
 	want := map[string]int{
-		"INFO APOP ok": 1, "INFO CRAM-MD5 ok": 1, "INFO SCRAM-SHA-256 ok": 1,
+		"INFO APOP ok": 1, "INFO CRAM-MD5 ok": 1, "INFO SCRAM-SHA-256 ok": 1, "INFO SCRAM-SHA-1 ok": 1,
 		"INFO APOP refused": 3, "INFO CRAM-MD5 refused": 3, "INFO SCRAM-SHA-256 refused": 4, // one of them for its binding
-		"ERROR APOP error": 1, "ERROR CRAM-MD5 error": 1, "ERROR SCRAM-SHA-256 error": 1,
+		"INFO SCRAM-SHA-1 refused": 3, "ERROR APOP error": 1, "ERROR CRAM-MD5 error": 1, "ERROR SCRAM-SHA-256 error": 1,
+		"ERROR SCRAM-SHA-1 error": 1,
 	}
 	if !maps.Equal(results, want) {
 		t.Errorf("got events %v, want %v", results, want)
@@ -402,10 +473,10 @@ func TestChallengeMechanisms(t *testing.T) {
 		}
 	}
 	check(front)
-	check(old, SCRAMSHA256, CRAMMD5)
+	check(old, SCRAMSHA256, SCRAMSHA1, CRAMMD5)
 	f.settings(func(s *store.Settings) { s.OldClientLogin = true })
-	check(front, SCRAMSHA256)
-	check(old, SCRAMSHA256, CRAMMD5)
+	check(front, SCRAMSHA256, SCRAMSHA1)
+	check(old, SCRAMSHA256, SCRAMSHA1, CRAMMD5)
 	b := &broken{SettingsStore: f.store, settings: store.ErrClosed}
 	f.o.Settings = b
 	check(front)

@@ -57,9 +57,11 @@ func (s *cramServer) Next(response []byte) (challenge []byte, done bool, err err
 		return nil, true, errExchange
 	}
 	id, err := s.auth.challenged(s.ctx, s.at, string(response[:i]), func(kept secret) bool {
-		mac := hmac.New(md5.New, []byte(kept.password))
-		mac.Write([]byte(s.challenge))
-		return hmac.Equal(mac.Sum(nil), digest[:])
+		return kept.proves(func(password string) bool {
+			mac := hmac.New(md5.New, []byte(password))
+			mac.Write([]byte(s.challenge))
+			return hmac.Equal(mac.Sum(nil), digest[:])
+		})
 	})
 	if err != nil {
 		return nil, true, err

@@ -66,8 +66,8 @@ type Authenticator struct {
 	decoyPassword string
 	// These are openSealed, deriveSCRAM, scramSalt and the library's own nonces; tests count their runs, or play examples of an RFC.
 	open   func(key []byte, a store.Account) (password string, ok bool)
-	derive func(password string, factors scram.KeyFactors) (scram.StoredCredentials, error)
-	salt   func(key []byte, mailbox string) ([]byte, error)
+	derive func(hash scram.HashGeneratorFcn, password string, factors scram.KeyFactors) (scram.StoredCredentials, error)
+	salt   func(key []byte, kind, mailbox string) ([]byte, error)
 	nonce  func() string
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/hkdf"
 	"crypto/hmac"
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/base64"
@@ -15,12 +16,13 @@ import (
 
 	"github.com/emersion/go-sasl"
 	"github.com/xdg-go/scram"
+	"github.com/xdg-go/stringprep"
 
 	"latchkey/store"
 )
 
 const (
-	// scramIterations is what RFC 7677 §3 asks for at least: 1.1 ms of a core.
+	// scramIterations is what RFC 7677 §3 and RFC 5802 §5.1 ask for at least: 1.1 ms of a core.
 	scramIterations = 4096
 	// maxSCRAMMessage bounds a client's message in octets.
 	maxSCRAMMessage = 4096
@@ -28,12 +30,29 @@ const (
 	maxSCRAMKeys = 4096
 )
 
-// scramServer is the server side of SCRAM-SHA-256 and -PLUS (RFC 5802, RFC 7677). The name arrives in the first message, but nothing is
+// scramKind is what the mechanisms of one hash have in common, -PLUS or not.
+type scramKind struct {
+	name string // without -PLUS
+	hash scram.HashGeneratorFcn
+	size int // of a proof and of a key, in octets
+}
+
+// scramKindOf is that of a mechanism. What is none of SHA-1 is one of SHA-256.
+func scramKindOf(mechanism string) scramKind {
+	switch mechanism {
+	case SCRAMSHA1, SCRAMSHA1Plus:
+		return scramKind{SCRAMSHA1, scram.SHA1, sha1.Size}
+	}
+	return scramKind{SCRAMSHA256, scram.SHA256, sha256.Size}
+}
+
+// scramServer is the server side of SCRAM-SHA-256, SCRAM-SHA-1 and their -PLUS (RFC 5802, RFC 7677). The name arrives in the first message, but nothing is
 // asked of the store about it before the proof is there: the first reply tells of no name whether it exists.
 type scramServer struct {
 	auth    *Authenticator
 	ctx     context.Context // of the connection
 	at      Attempt
+	kind    scramKind
 	binding scram.ChannelBinding
 	accept  func(Identity) error
 
@@ -57,11 +76,11 @@ const (
 	scramOver
 )
 
-// NewSCRAMServer returns a server for at.Mechanism, SCRAMSHA256 or SCRAMSHA256Plus. state is the connection's; nil without TLS, or where
+// NewSCRAMServer returns a server for at.Mechanism: SCRAMSHA256, SCRAMSHA1, or the -PLUS of one. state is the connection's; nil without TLS, or where
 // -PLUS is not listed. accept is called once with who logged in, when the client has taken the server's own proof; its error ends the
 // exchange. Other errors are ErrIdentity, ErrBinding, those of [Authenticator.APOP], and one for a malformed message.
 func (a *Authenticator) NewSCRAMServer(ctx context.Context, at Attempt, state *tls.ConnectionState, accept func(Identity) error) sasl.Server {
-	return &scramServer{auth: a, ctx: ctx, at: at, binding: channelBinding(state), accept: accept}
+	return &scramServer{auth: a, ctx: ctx, at: at, kind: scramKindOf(at.Mechanism), binding: channelBinding(state), accept: accept}
 }
 
 // channelBinding returns what the client can bind its proof to: tls-exporter with TLS 1.3 (RFC 9266), tls-unique before (RFC 5929 §3),
@@ -113,8 +132,8 @@ func (s *scramServer) first(message []byte) ([]byte, error) {
 		return nil, errExchange
 	}
 	var failed error
-	server, err := scram.SHA256.NewServer(func(username string) (scram.StoredCredentials, error) {
-		s.keys, failed = s.auth.scramOffer(s.ctx, username)
+	server, err := s.kind.hash.NewServer(func(username string) (scram.StoredCredentials, error) {
+		s.keys, failed = s.auth.scramOffer(s.ctx, s.kind, username)
 		return s.keys, failed
 	})
 	if err != nil {
@@ -124,7 +143,7 @@ func (s *scramServer) first(message []byte) ([]byte, error) {
 		server = server.WithNonceGenerator(s.auth.nonce)
 	}
 	s.talk = server.NewConversationWithChannelBinding(s.binding)
-	if s.at.Mechanism == SCRAMSHA256Plus {
+	if s.at.Mechanism != s.kind.name { // it is the -PLUS
 		s.talk = server.NewConversationWithChannelBindingRequired(s.binding)
 	}
 	reply, err := s.talk.Step(string(message))
@@ -164,7 +183,7 @@ func (s *scramServer) identify(message []byte) error {
 
 // final looks at the proof and answers with the server's own.
 func (s *scramServer) final(message []byte) ([]byte, error) {
-	bound, ok := parseFinal(message)
+	bound, ok := parseFinal(message, s.kind.size)
 	if !ok {
 		return nil, errExchange
 	}
@@ -174,7 +193,7 @@ func (s *scramServer) final(message []byte) ([]byte, error) {
 	}
 	var reply string
 	id, err := s.auth.challenged(s.ctx, s.at, s.username, func(kept secret) bool {
-		return s.auth.withKeys(kept, s.keys, func() bool {
+		return s.auth.withKeys(kept, s.kind, s.keys, func() bool {
 			reply, _ = s.talk.Step(string(message)) // an error says why the proof is none
 			return s.talk.Valid()
 		})
@@ -184,8 +203,8 @@ func (s *scramServer) final(message []byte) ([]byte, error) {
 }
 
 // parseFinal looks at the form of the client-final-message (RFC 5802 §7), so that what follows can only be wrong, and returns the channel
-// binding that it claims.
-func parseFinal(message []byte) (bound []byte, ok bool) {
+// binding that it claims. size is that of a proof.
+func parseFinal(message []byte, size int) (bound []byte, ok bool) {
 	if len(message) > maxSCRAMMessage {
 		return nil, false
 	}
@@ -198,7 +217,7 @@ func parseFinal(message []byte) (bound []byte, ok bool) {
 	}
 	proof, last := strings.CutPrefix(fields[len(fields)-1], "p=")
 	octets, err := base64.StdEncoding.DecodeString(proof)
-	if !last || err != nil || len(octets) != sha256.Size {
+	if !last || err != nil || len(octets) != size {
 		return nil, false
 	}
 	bound, err = base64.StdEncoding.DecodeString(fields[0][len("c="):])
@@ -207,7 +226,7 @@ func parseFinal(message []byte) (bound []byte, ok bool) {
 
 // scramOffer is what a client is told first: a salt that is the same at every attempt, whether the name exists or not, and the number of
 // iterations. The keys are still empty.
-func (a *Authenticator) scramOffer(ctx context.Context, username string) (scram.StoredCredentials, error) {
+func (a *Authenticator) scramOffer(ctx context.Context, kind scramKind, username string) (scram.StoredCredentials, error) {
 	settings, err := a.o.Settings.Settings(ctx)
 	if err != nil {
 		return scram.StoredCredentials{}, fmt.Errorf("auth: settings: %w", err)
@@ -217,26 +236,27 @@ func (a *Authenticator) scramOffer(ctx context.Context, username string) (scram.
 		return scram.StoredCredentials{}, err
 	}
 	mailbox, _ := mailboxKey(username, settings.Domain)
-	salt, err := a.salt(key, mailbox)
+	salt, err := a.salt(key, kind.name, mailbox)
 	return scram.StoredCredentials{
 		KeyFactors: scram.KeyFactors{Salt: string(salt), Iters: scramIterations},
-		StoredKey:  make([]byte, sha256.Size), ServerKey: make([]byte, sha256.Size),
+		StoredKey:  make([]byte, kind.size), ServerKey: make([]byte, kind.size),
 	}, err
 }
 
-// scramSalt is the salt of a mailbox, known or not. It goes with the name, so that not even an account's beginning and end show.
-func scramSalt(key []byte, mailbox string) ([]byte, error) {
-	return hkdf.Expand(sha256.New, key, saltPurpose+"\x00"+mailbox, saltLen)
+// scramSalt is the salt of a mailbox, known or not, for a kind of SCRAM. It goes with the name, so that not even an account's beginning and
+// end show.
+func scramSalt(key []byte, kind, mailbox string) ([]byte, error) {
+	return hkdf.Expand(sha256.New, key, saltPurpose+"\x00"+kind+"\x00"+mailbox, saltLen)
 }
 
 // withKeys fills the keys of a secret into what the library has, and lets it look at the proof. Whatever a wrong proof is of, it costs one
 // derivation: keys that were at hand are made up for, so that they tell nobody that the name exists.
-func (a *Authenticator) withKeys(s secret, keys scram.StoredCredentials, proves func() bool) bool {
-	which := scramKey{account: s.account.ID, version: s.account.CredentialVersion, salt: keys.Salt}
+func (a *Authenticator) withKeys(s secret, kind scramKind, keys scram.StoredCredentials, proves func() bool) bool {
+	which := scramKey{account: s.account.ID, version: s.account.CredentialVersion, kind: kind.name, salt: keys.Salt}
 	made, cached := a.scramKeys.get(which)
 	if cached = cached && s.usable; !cached {
 		var err error
-		if made, err = a.derive(s.password, keys.KeyFactors); err != nil {
+		if made, err = a.derive(kind.hash, s.password, keys.KeyFactors); err != nil {
 			a.o.Logger.Error("no keys for SCRAM", "account", s.account.Name, "err", err)
 			return false
 		}
@@ -248,27 +268,36 @@ func (a *Authenticator) withKeys(s secret, keys scram.StoredCredentials, proves 
 	copy(keys.ServerKey, made.ServerKey)
 	right := proves()
 	if !right && cached {
-		_, _ = a.derive(a.decoyPassword, keys.KeyFactors) // for the time it takes
+		_, _ = a.derive(kind.hash, a.decoyPassword, keys.KeyFactors) // for the time it takes
 	}
 	return right
 }
 
-// deriveSCRAM makes the keys of a password (RFC 5802 §3), prepared by SASLprep as the client does it. A password that cannot be prepared is
-// taken as it is.
-func deriveSCRAM(password string, factors scram.KeyFactors) (scram.StoredCredentials, error) {
-	client, err := scram.SHA256.NewClient("", password, "")
+// deriveSCRAM makes the keys of a password (RFC 5802 §3), prepared as the client does it.
+func deriveSCRAM(hash scram.HashGeneratorFcn, password string, factors scram.KeyFactors) (scram.StoredCredentials, error) {
+	client, err := hash.NewClientUnprepped("", prepared(password), "")
 	if err != nil {
-		if client, err = scram.SHA256.NewClientUnprepped("", password, ""); err != nil {
-			return scram.StoredCredentials{}, err
-		}
+		return scram.StoredCredentials{}, err
 	}
 	return client.GetStoredCredentialsWithError(factors)
+}
+
+// prepared returns a password as SASLprep makes it (RFC 4013, as a stored string).
+//
+// Deviation: RFC 5802 §2.2 has no passwords that cannot be prepared. One that cannot, with a character that Unicode 3.2 lacks or as no UTF-8, is
+// taken as it is, as the programs do that let one be typed.
+func prepared(password string) string {
+	if made, err := stringprep.SASLprep.Prepare(password); err == nil && made != "" {
+		return made
+	}
+	return password
 }
 
 // scramKey names the keys of one password: those of a changed one have another version.
 type scramKey struct {
 	account store.AccountID
 	version uint64
+	kind    string
 	salt    string
 }
 

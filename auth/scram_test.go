@@ -25,45 +25,61 @@ import (
 	"latchkey/store"
 )
 
-var scramAttempt = Attempt{Service: "pop3", Remote: office, Mechanism: SCRAMSHA256}
+var scramAttempt = by(SCRAMSHA256)
 
 // plus is an attempt with channel binding.
 var plus = Attempt{Service: "pop3", Remote: office, TLS: true, Mechanism: SCRAMSHA256Plus}
 
+// by is an attempt by a mechanism.
+func by(mechanism string) Attempt {
+	return Attempt{Service: "pop3", Remote: office, Mechanism: mechanism}
+}
+
 func nobody(Identity) error { panic("logged in") }
 
-// TestSCRAMExample is that of RFC 7677 §3.
+// TestSCRAMExample plays those of RFC 7677 §3 and RFC 5802 §5.
 func TestSCRAMExample(t *testing.T) {
-	f := newFixture(t)
-	f.add("user", "pencil")
-	f.settings(func(s *store.Settings) { s.OldClientLogin = true })
-	f.try(over(office), "user", "pencil", nil)
-	f.nonce = func() string { return "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0" }
-	f.salt = func([]byte, string) ([]byte, error) {
-		return base64.StdEncoding.DecodeString("W22ZaJ0SNY7soEsUEjb6gQ==")
-	}
-	var id Identity
-	s := f.NewSCRAMServer(t.Context(), scramAttempt, nil, keepIdentity(&id))
-	for _, step := range []struct{ client, server string }{
-		{"n,,n=user,r=rOprNGfwEbeRWgbNEkqO", "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"},
-		{
-			"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
-			"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=",
-		},
+	type step struct{ client, server string }
+	for _, tt := range []struct {
+		mechanism, nonce, salt string
+		steps                  []step
+	}{
+		{SCRAMSHA256, "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0", "W22ZaJ0SNY7soEsUEjb6gQ==", []step{
+			{"n,,n=user,r=rOprNGfwEbeRWgbNEkqO", "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"},
+			{
+				"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
+				"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=",
+			},
+		}},
+		{SCRAMSHA1, "3rfcNHYJY1ZVvWVs7j", "QSXCR+Q6sek8bf92", []step{
+			{"n,,n=user,r=fyko+d2lbbFgONRv9qkxdawL", "r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096"},
+			{"c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=", "v=rmF9pqV8S7suAoZWja4dJRkFsKQ="},
+		}},
 	} {
-		got, done, err := s.Next([]byte(step.client))
-		if string(got) != step.server || done || err != nil {
-			t.Fatalf("got %q %v %v, want %q", got, done, err, step.server)
-		}
-	}
-	if id != (Identity{}) {
-		t.Error("accepted before the client has taken the server's proof")
-	}
-	if _, done, err := s.Next([]byte{}); !done || err != nil || id.Name != "user" {
-		t.Errorf("at the end %v %v, %+v", done, err, id)
-	}
-	if _, _, err := s.Next([]byte{}); !errors.Is(err, errExchange) {
-		t.Errorf("a finished exchange goes on: %v", err)
+		t.Run(tt.mechanism, func(t *testing.T) {
+			f := newFixture(t)
+			f.add("user", "pencil")
+			f.settings(func(s *store.Settings) { s.OldClientLogin = true })
+			f.try(over(office), "user", "pencil", nil)
+			f.nonce = func() string { return tt.nonce }
+			f.salt = func([]byte, string, string) ([]byte, error) { return base64.StdEncoding.DecodeString(tt.salt) }
+			var id Identity
+			s := f.NewSCRAMServer(t.Context(), by(tt.mechanism), nil, keepIdentity(&id))
+			for _, step := range tt.steps {
+				if got, done, err := s.Next([]byte(step.client)); string(got) != step.server || done || err != nil {
+					t.Fatalf("got %q %v %v, want %q", got, done, err, step.server)
+				}
+			}
+			if id != (Identity{}) {
+				t.Error("accepted before the client has taken the server's proof")
+			}
+			if _, done, err := s.Next([]byte{}); !done || err != nil || id.Name != "user" {
+				t.Errorf("at the end %v %v, %+v", done, err, id)
+			}
+			if _, _, err := s.Next([]byte{}); !errors.Is(err, errExchange) {
+				t.Errorf("a finished exchange goes on: %v", err)
+			}
+		})
 	}
 }
 
@@ -142,9 +158,9 @@ func TestSCRAMMessages(t *testing.T) {
 	g := &told{f: f}
 	f.o.Guesses = g
 	derived := 0
-	f.derive = func(password string, factors scram.KeyFactors) (scram.StoredCredentials, error) {
+	f.derive = func(hash scram.HashGeneratorFcn, password string, factors scram.KeyFactors) (scram.StoredCredentials, error) {
 		derived++
-		return deriveSCRAM(password, factors)
+		return deriveSCRAM(hash, password, factors)
 	}
 	fill := func(before string, size int, behind string) string {
 		return before + strings.Repeat("x", size-len(before)-len(behind)) + behind
@@ -181,6 +197,15 @@ func TestSCRAMMessages(t *testing.T) {
 	if err := final("c=eSws,r=x" + proof); !errors.Is(err, ErrBinding) { // "y,,"
 		t.Errorf("another header: got %v", err)
 	}
+	for mechanism, size := range map[string]int{SCRAMSHA256: 20, SCRAMSHA1: 32} { // that of the other
+		s := f.NewSCRAMServer(t.Context(), by(mechanism), nil, nobody)
+		_, _, err := s.Next([]byte("n,,n=alice,r=x"))
+		must(t, err)
+		last := "c=biws,r=x,p=" + base64.StdEncoding.EncodeToString(make([]byte, size))
+		if _, _, err := s.Next([]byte(last)); !errors.Is(err, errExchange) {
+			t.Errorf("%s: a proof of %d octets: got %v", mechanism, size, err)
+		}
+	}
 	if derived != 0 || len(g.names) != 0 {
 		t.Errorf("%d keys derived, told of %q", derived, g.names)
 	}
@@ -195,8 +220,9 @@ func TestSCRAMMessages(t *testing.T) {
 // TestSCRAMSalt: one for each mailbox, at every attempt, however the name is typed, whether it exists or not.
 func TestSCRAMSalt(t *testing.T) {
 	f := newFixture(t)
+	at := scramAttempt
 	offer := func(name string) string {
-		reply, _, err := f.NewSCRAMServer(t.Context(), scramAttempt, nil, nobody).Next([]byte("n,,n=" + name + ",r=x"))
+		reply, _, err := f.NewSCRAMServer(t.Context(), at, nil, nobody).Next([]byte("n,,n=" + name + ",r=x"))
 		must(t, err)
 		fields := strings.Split(string(reply), ",")
 		if len(fields) != 3 || len(fields[0]) < len("r=x")+24 || fields[2] != "i=4096" {
@@ -218,6 +244,11 @@ func TestSCRAMSalt(t *testing.T) {
 			t.Errorf("%q: got %s, want %s", name, got, before)
 		}
 	}
+	at = by(SCRAMSHA1)
+	if got := offer("nobody"); got == before || got != offer("nobody") {
+		t.Error("SHA-1 has the salt of SHA-256, or another one at every attempt")
+	}
+	at = scramAttempt
 	f.add("nobody", "x")
 	if got := offer("nobody"); got != before {
 		t.Error("a new account shows by its salt")
@@ -233,18 +264,26 @@ func TestSCRAMKeysAreRemembered(t *testing.T) {
 	f := newFixture(t)
 	f.seal()
 	derived := 0
-	f.derive = func(password string, factors scram.KeyFactors) (scram.StoredCredentials, error) {
+	f.derive = func(hash scram.HashGeneratorFcn, password string, factors scram.KeyFactors) (scram.StoredCredentials, error) {
 		derived++
-		return deriveSCRAM(password, factors)
+		return deriveSCRAM(hash, password, factors)
 	}
+	mechanism := SCRAMSHA256
 	login := func(name, password string, want int) {
 		t.Helper()
 		derived = 0
-		if _, err := challenges[2].try(f, office, name, password); err != nil || derived != want {
+		if _, err := trySCRAM(f, mechanism, office, name, password); err != nil || derived != want {
 			t.Errorf("%s: %v, %d derivations, want %d", name, err, derived, want)
 		}
 	}
 	login("alice", "open sesame", 1)
+	login("alice", "open sesame", 0)
+	salt := f.salt
+	f.salt = func(key []byte, _, mailbox string) ([]byte, error) { return salt(key, SCRAMSHA256, mailbox) }
+	mechanism = SCRAMSHA1
+	login("alice", "open sesame", 1) // though the salt be the same
+	login("alice", "open sesame", 0)
+	mechanism, f.salt = SCRAMSHA256, salt
 	login("alice", "open sesame", 0)
 	v, err := f.Hash(t.Context(), "new")
 	must(t, err)
@@ -270,38 +309,11 @@ func TestSCRAMKeysAreRemembered(t *testing.T) {
 	}
 }
 
-// TestSCRAMPasswords: passwords that SASLprep changes (RFC 5802 §2.2), and those that it cannot prepare.
-func TestSCRAMPasswords(t *testing.T) {
-	f := newFixture(t)
-	f.settings(func(s *store.Settings) { s.OldClientLogin = true })
-	for i, tt := range []struct{ set, typed string }{
-		{"I\u00adX", "IX"}, {"\u2168", "IX"}, {"a\u00a0b", "a b"}, {"p\u00e4ss", "pa\u0308ss"}, {"\u00bd\u00b4", "\u00bd\u00b4"}, {" x ", " x "},
-	} {
-		name := fmt.Sprint("user", i)
-		f.add(name, tt.set)
-		f.try(over(office), name, tt.set, nil)
-		client, err := scram.SHA256.NewClient(name, tt.typed, "")
-		must(t, err)
-		var id Identity
-		if err := playSCRAM(f.NewSCRAMServer(t.Context(), scramAttempt, nil, keepIdentity(&id)), client.NewConversation()); err != nil {
-			t.Errorf("%q for %q: %v", tt.typed, tt.set, err)
-		}
-	}
-	for i, set := range []string{"\U0001f511", "latin-1 \xe4", "\u0627x"} {
-		name := fmt.Sprint("raw", i)
-		f.add(name, set)
-		f.try(over(office), name, set, nil)
-		if _, err := challenges[2].try(f, office, name, set); err != nil {
-			t.Errorf("%q: %v", set, err)
-		}
-	}
-}
-
 // TestSCRAMDerivationFails: no login, and a word in the log.
 func TestSCRAMDerivationFails(t *testing.T) {
 	f := newFixture(t)
 	f.seal()
-	f.derive = func(string, scram.KeyFactors) (scram.StoredCredentials, error) {
+	f.derive = func(scram.HashGeneratorFcn, string, scram.KeyFactors) (scram.StoredCredentials, error) {
 		return scram.StoredCredentials{}, errors.New("no keys today")
 	}
 	if _, err := challenges[2].try(f, office, "alice", "open sesame"); !errors.Is(err, ErrCredentials) {
@@ -362,8 +374,6 @@ func TestSCRAMPlus(t *testing.T) {
 	f := newFixture(t)
 	f.seal()
 	cert := selfSigned(t)
-	client, err := scram.SHA256.NewClient("alice", "open sesame", "")
-	must(t, err)
 	for version, kind := range map[uint16]scram.ChannelBindingType{
 		tls.VersionTLS13: scram.ChannelBindingTLSExporter, tls.VersionTLS12: scram.ChannelBindingTLSUnique,
 		tls.VersionTLS10: scram.ChannelBindingTLSUnique,
@@ -374,50 +384,59 @@ func TestSCRAMPlus(t *testing.T) {
 		if bound.Type != kind || len(bound.Data) == 0 {
 			t.Fatalf("TLS %x: a client binds to %q", version, bound.Type)
 		}
-		want := []string{SCRAMSHA256Plus, SCRAMSHA256, CRAMMD5}
+		want := []string{SCRAMSHA256Plus, SCRAMSHA256, SCRAMSHA1Plus, SCRAMSHA1, CRAMMD5}
 		if got := f.ChallengeMechanisms(t.Context(), Attempt{OldDoor: true}, &server); !slices.Equal(got, want) {
 			t.Errorf("TLS %x: %q are listed, want %q", version, got, want)
 		}
-		tricked := scram.ChannelBinding{Type: scram.ChannelBindingTLSServerEndpoint, Data: []byte("x")}
-		plain := scramAttempt
-		plain.TLS = true
-		for _, tt := range []struct {
-			name  string
-			at    Attempt
-			state *tls.ConnectionState
-			talk  *scram.ClientConversation
-			want  error
-		}{
-			{"bound", plus, &server, client.NewConversationWithChannelBinding(bound), nil},
-			{"bound, by the plain name", plain, &server, client.NewConversationWithChannelBinding(bound), nil},
-			{"unbound", plain, &server, client.NewConversation(), nil},
-			{"unbound, by the PLUS name", plus, &server, client.NewConversation(), ErrBinding},
-			{"talked out of it", plain, &server, client.NewConversationAdvertisingChannelBinding(), ErrBinding},
-			{"talked out of it, by the PLUS name", plus, &server, client.NewConversationAdvertisingChannelBinding(), ErrBinding},
-			{"nothing to bind to", plain, nil, client.NewConversationAdvertisingChannelBinding(), nil},
-			{"bound where nothing is", plus, nil, client.NewConversationWithChannelBinding(bound), ErrBinding},
-			{"somebody in the middle", plus, &server, client.NewConversationWithChannelBinding(stranger), ErrBinding},
-			{"a type that we have not", plus, &server, client.NewConversationWithChannelBinding(tricked), ErrBinding},
-		} {
-			f.log.Reset()
-			var id Identity
-			err := playSCRAM(f.NewSCRAMServer(t.Context(), tt.at, tt.state, keepIdentity(&id)), tt.talk)
-			if !errors.Is(err, tt.want) || tt.want == nil && (err != nil || id.Account != f.alice.ID) {
-				t.Errorf("TLS %x, %s: got %v, want %v", version, tt.name, err, tt.want)
-			}
-			if tt.want != nil && !strings.Contains(f.log.String(), `result=refused err="auth: SCRAM is not bound`) {
-				t.Errorf("TLS %x, %s: the log has %s", version, tt.name, f.log)
-			}
+		for _, mechanism := range []string{SCRAMSHA256, SCRAMSHA1} {
+			t.Run(fmt.Sprintf("%x %s", version, mechanism), func(t *testing.T) { tryBindings(t, f, mechanism, &server, bound, stranger) })
 		}
-		wrong, err := scram.SHA256.NewClient("alice", "wrong", "")
-		must(t, err)
-		err = playSCRAM(f.NewSCRAMServer(t.Context(), plus, &server, nobody), wrong.NewConversationWithChannelBinding(bound))
-		if !errors.Is(err, ErrCredentials) {
-			t.Errorf("TLS %x: bound, with a wrong password: got %v", version, err)
+	}
+}
+
+// tryBindings binds to bound, which is server's, and otherwise.
+func tryBindings(t *testing.T, f *fixture, mechanism string, server *tls.ConnectionState, bound, stranger scram.ChannelBinding) {
+	client, err := scramKindOf(mechanism).hash.NewClient("alice", "open sesame", "")
+	must(t, err)
+	tricked := scram.ChannelBinding{Type: scram.ChannelBindingTLSServerEndpoint, Data: []byte("x")}
+	plain, plus := by(mechanism), by(mechanism+"-PLUS")
+	plain.TLS, plus.TLS = true, true
+	for _, tt := range []struct {
+		name  string
+		at    Attempt
+		state *tls.ConnectionState
+		talk  *scram.ClientConversation
+		want  error
+	}{
+		{"bound", plus, server, client.NewConversationWithChannelBinding(bound), nil},
+		{"bound, by the plain name", plain, server, client.NewConversationWithChannelBinding(bound), nil},
+		{"unbound", plain, server, client.NewConversation(), nil},
+		{"unbound, by the PLUS name", plus, server, client.NewConversation(), ErrBinding},
+		{"talked out of it", plain, server, client.NewConversationAdvertisingChannelBinding(), ErrBinding},
+		{"talked out of it, by the PLUS name", plus, server, client.NewConversationAdvertisingChannelBinding(), ErrBinding},
+		{"nothing to bind to", plain, nil, client.NewConversationAdvertisingChannelBinding(), nil},
+		{"bound where nothing is", plus, nil, client.NewConversationWithChannelBinding(bound), ErrBinding},
+		{"somebody in the middle", plus, server, client.NewConversationWithChannelBinding(stranger), ErrBinding},
+		{"a type that we have not", plus, server, client.NewConversationWithChannelBinding(tricked), ErrBinding},
+	} {
+		f.log.Reset()
+		var id Identity
+		err := playSCRAM(f.NewSCRAMServer(t.Context(), tt.at, tt.state, keepIdentity(&id)), tt.talk)
+		if !errors.Is(err, tt.want) || tt.want == nil && (err != nil || id.Account != f.alice.ID) {
+			t.Errorf("%s: got %v, want %v", tt.name, err, tt.want)
 		}
-		if _, err := challenges[0].try(f, office, "alice", "open sesame"); err != nil { // forgives the guess
-			t.Error(err)
+		if tt.want != nil && !strings.Contains(f.log.String(), `result=refused err="auth: SCRAM is not bound`) {
+			t.Errorf("%s: the log has %s", tt.name, f.log)
 		}
+	}
+	wrong, err := scramKindOf(mechanism).hash.NewClient("alice", "wrong", "")
+	must(t, err)
+	err = playSCRAM(f.NewSCRAMServer(t.Context(), plus, server, nobody), wrong.NewConversationWithChannelBinding(bound))
+	if !errors.Is(err, ErrCredentials) {
+		t.Errorf("bound, with a wrong password: got %v", err)
+	}
+	if _, err := challenges[0].try(f, office, "alice", "open sesame"); err != nil { // forgives the guess
+		t.Error(err)
 	}
 }
 
@@ -454,6 +473,8 @@ func TestSCRAMConcurrently(t *testing.T) {
 func FuzzSCRAM(f *testing.F) {
 	proof := "p=" + base64.StdEncoding.EncodeToString(make([]byte, 32))
 	f.Add("n,,n=alice,r=x", "c=biws,r=xN,"+proof, "")
+	f.Add("n,,n=alice,r=x", "c=biws,r=xN,p="+base64.StdEncoding.EncodeToString(make([]byte, 20)), "")
+	f.Add("p=tls-exporter,,n=alice,r=x", "c=cD10bHMtZXhwb3J0ZXIsLGJvdW5k,r=xN,p="+base64.StdEncoding.EncodeToString(make([]byte, 20)), "")
 	f.Add("y,a=alice,n=alice@example.com,r=x,e=1", "c=eSxhPWFsaWNlLA==,r=xN,x=y,"+proof, "more")
 	f.Add("p=tls-unique,,n=a=2Cb=3D,r=", "c=,r=,p=", "")
 	f.Add("p=tls-exporter,,n=alice,r=x", "c=cD10bHMtZXhwb3J0ZXIsLGJvdW5k,r=xN,"+proof, "")
@@ -463,8 +484,10 @@ func FuzzSCRAM(f *testing.F) {
 	expected := []error{errExchange, ErrBinding, ErrIdentity, ErrCredentials}
 	f.Fuzz(func(t *testing.T, one, two, three string) {
 		for _, s := range []*scramServer{
-			{auth: x.Authenticator, ctx: t.Context(), at: scramAttempt, accept: nobody},
-			{auth: x.Authenticator, ctx: t.Context(), at: plus, binding: bound, accept: nobody},
+			{auth: x.Authenticator, ctx: t.Context(), at: scramAttempt, kind: scramKindOf(SCRAMSHA256), accept: nobody},
+			{auth: x.Authenticator, ctx: t.Context(), at: plus, kind: scramKindOf(SCRAMSHA256), binding: bound, accept: nobody},
+			{auth: x.Authenticator, ctx: t.Context(), at: by(SCRAMSHA1), kind: scramKindOf(SCRAMSHA1), accept: nobody},
+			{auth: x.Authenticator, ctx: t.Context(), at: by(SCRAMSHA1Plus), kind: scramKindOf(SCRAMSHA1), binding: bound, accept: nobody},
 		} {
 			for i, message := range []string{one, two, three} {
 				challenge, done, err := s.Next([]byte(message))

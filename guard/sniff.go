@@ -121,12 +121,22 @@ type countedConn struct {
 	early bool
 	// unheld learns of the first octet of a client that was greeted at once; nil when there is nothing to learn.
 	unheld *Listener
+	// held is what a handshake has written; nil without TLS.
+	held *held
 }
 
 // Close implements net.Conn.
 func (c *countedConn) Close() error {
 	c.release()
 	return c.Conn.Close()
+}
+
+// Write implements net.Conn.
+func (c *countedConn) Write(p []byte) (int, error) {
+	if c.held != nil {
+		return c.held.write(c.Conn, p)
+	}
+	return c.Conn.Write(p)
 }
 
 // Read implements net.Conn.
@@ -137,6 +147,11 @@ func (c *countedConn) Read(p []byte) (int, error) {
 			c.head = nil
 		}
 		return n, nil
+	}
+	if c.held != nil {
+		if err := c.held.flush(c.Conn); err != nil {
+			return 0, err
+		}
 	}
 	n, err := c.Conn.Read(p)
 	if c.unheld != nil && n > 0 {
@@ -247,9 +262,14 @@ func (l *Listener) secure(c *countedConn, wrapped net.Conn, config *tls.Config) 
 		return nil, err
 	}
 	growStack()
+	c.held = new(held)
+	defer c.held.end()
 	conn := tls.Server(wrapped, config)
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) }) // HandshakeContext has a goroutine for that
 	err = conn.Handshake()
+	if err != nil || conn.ConnectionState().Version != tls.VersionTLS13 {
+		err = errors.Join(err, c.held.flush(c.Conn)) // an alert, or what the client waits for
+	}
 	if !stop() {
 		err = ctx.Err() // the connection is of no use any more
 	}

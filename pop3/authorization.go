@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"time"
-	"unicode/utf8"
 )
 
 // PasswordSession is a Session that does not always take USER and PASS, for example not before TLS (RFC 2595 §2.3).
@@ -46,7 +45,7 @@ func cmdUser(c *Conn, arg []byte) reply {
 	case isEmpty(arg):
 		return bad(textUserNeedsName)
 	case c.isMisspelt(arg):
-		return misspelt()
+		return misspelt(arg)
 	}
 	a.user, a.named = string(arg), true
 	return ok(textNowPassword)
@@ -64,7 +63,7 @@ func cmdPass(c *Conn, arg []byte) reply {
 	case !named:
 		return bad(textUserFirst)
 	case c.isMisspelt(arg):
-		return misspelt()
+		return misspelt(arg)
 	}
 	password := string(arg)
 	return c.login(func(ctx context.Context) error { return c.session.Login(ctx, user, password) })
@@ -87,17 +86,19 @@ func cmdAPOP(c *Conn, arg []byte) reply {
 	case err != nil || len(raw) != len(digest):
 		return bad(textAPOPDigest)
 	case c.isMisspelt(args.at[0]):
-		return misspelt()
+		return misspelt(args.at[0])
 	}
 	copy(digest[:], raw)
 	user := string(args.at[0])
 	return c.login(func(ctx context.Context) error { return s.APOP(ctx, user, c.timestamp, digest) })
 }
 
-// isMisspelt reports whether a name or password must be refused as it is not UTF-8: where UTF-8 is promised for them (RFC 6856 §2.2).
-func (c *Conn) isMisspelt(arg []byte) bool { return !utf8.Valid(arg) && c.policy().UTF8User }
+// isMisspelt reports whether a name or password must be refused: where UTF-8 is promised for them (RFC 6856 §2.2), for what it is made of.
+func (c *Conn) isMisspelt(arg []byte) bool {
+	return misspelling(arg) != textNone && c.policy().UTF8User
+}
 
-func misspelt() reply { return reply{code: CodeAuth, text: textNotUTF8, failed: true} }
+func misspelt(arg []byte) reply { return reply{code: CodeAuth, text: misspelling(arg), failed: true} }
 
 // login proves who the client is and opens the maildrop.
 func (c *Conn) login(prove func(ctx context.Context) error) reply {

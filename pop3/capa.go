@@ -19,8 +19,9 @@ type Policy struct {
 	LoginDelay time.Duration
 	// LoginDelayByUser is set if LoginDelay may be another one after login; before it CAPA then says so.
 	LoginDelayByUser bool
-	// UTF8User is set if names and passwords may be UTF-8 (RFC 6856 §2.2), with and without the command UTF8. Then what is not UTF-8 is refused
-	// without asking the backend, which must prepare both with SASLprep (RFC 4013) and refuse what that prohibits.
+	// UTF8User is set if names and passwords may be UTF-8 (RFC 6856 §2.2), with and without the command UTF8. Then what is not UTF-8, or has a
+	// character that SASLprep prohibits (RFC 4013 §2.3), is refused without asking the backend. The rest of SASLprep, its mappings and
+	// normalisation, is the backend's.
 	UTF8User bool
 }
 
@@ -36,7 +37,7 @@ const (
 type PolicySession interface {
 	Session
 	// Policy returns what holds for the connection as it is now: before login for everybody, after Open for the client. It is called for each
-	// CAPA, and for names and passwords that are not UTF-8.
+	// CAPA, and for names and passwords that are not UTF-8, or have a character that SASLprep prohibits.
 	Policy(ctx context.Context) Policy
 }
 

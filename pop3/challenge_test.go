@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"latchkey/pop3"
 )
 
 // TestCRAMMD5: a mechanism in which the server speaks first.
@@ -56,6 +58,47 @@ func TestLastOfEarlierSessions(t *testing.T) {
 	b.Deliver("alice", messageLines)
 	session("RSET", "+OK 2 messages", "LAST", "+OK 0")
 	session("LAST", "+OK 1", "RETR 2", "+OK", "LAST", "+OK 2")
+}
+
+// TestHostname: the greeting never looks as if it had a response code (RFC 2449 §6.4), and the timestamp is always a msg-id (RFC 5322 §3.6.4).
+func TestHostname(t *testing.T) {
+	long := strings.Repeat("a.", 109) + "a"
+	for name, want := range map[string]struct{ greeting, right string }{
+		"pop.test":                 {"pop.test", "pop.test"},
+		"pop_3.xn--bcher-kva.test": {"pop_3.xn--bcher-kva.test", "pop_3.xn--bcher-kva.test"},
+		"[192.0.2.1]":              {"192.0.2.1", "[192.0.2.1]"},
+		"[IPv6:2001:db8::1]":       {"IPv6:2001:db8::1", "[IPv6:2001:db8::1]"},
+		long + "a":                 {long + "a", long + "a"},
+		long + "aa":                {"localhost", "localhost"},
+		"":                         {"localhost", "localhost"},
+		"[":                        {"localhost", "localhost"},
+		"[]":                       {"localhost", "localhost"},
+		"[a":                       {"localhost", "localhost"},
+		"[a]b]":                    {"localhost", "localhost"},
+		"[SYS/TEMP] pop":           {"localhost", "localhost"},
+		"a]":                       {"localhost", "localhost"},
+		"a..b":                     {"localhost", "localhost"},
+		"a.":                       {"localhost", "localhost"},
+		"a b":                      {"localhost", "localhost"},
+		"a>b":                      {"localhost", "localhost"},
+		"a\r\n-ERR":                {"localhost", "localhost"},
+		"b\u00fccher.test":         {"localhost", "localhost"},
+	} {
+		for _, apop := range []bool{false, true} {
+			var backend pop3.Backend = newBackend()
+			form := "+OK " + want.greeting + " POP3 server ready"
+			if apop {
+				backend = newBackend().APOP()
+				form += " <1.0@" + want.right + ">"
+			}
+			s := newServer(backend)
+			s.Hostname = name
+			got := newClient(t, dial(t, serve(t, s))).line()
+			if got = regexp.MustCompile(`<[0-9]+\.[0-9a-f]{16}@`).ReplaceAllString(got, "<1.0@"); got != form {
+				t.Errorf("%q: got %q, want %q", name, got, form)
+			}
+		}
+	}
 }
 
 // TestTimestamps: each greeting has another one, in the form of a msg-id (RFC 1939 §7, RFC 2449 §3).

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 )
@@ -173,11 +174,12 @@ func (c *Conn) greet() error {
 		return errors.Join(c.say(&r), errQuit)
 	}
 	c.session = session
-	r := ok(textGreeting).with(c.server.Hostname)
+	host := c.server.host()
+	r := ok(textGreeting).with(strings.Trim(host, "[]")) // a bracket would begin a response code (RFC 2449 §6.4)
 	if _, ok := session.(APOPSession); ok {
 		var unique [8]byte
 		_, _ = rand.Read(unique[:]) // never fails: crypto/rand ends the process instead
-		c.timestamp = fmt.Sprintf("<%d.%s@%s>", os.Getpid(), hex.EncodeToString(unique[:]), c.server.Hostname)
+		c.timestamp = fmt.Sprintf("<%d.%s@%s>", os.Getpid(), hex.EncodeToString(unique[:]), host)
 		r.text, r.s[1] = textGreetingAPOP, c.timestamp
 	}
 	return c.say(&r)

@@ -14,6 +14,9 @@ const (
 	maxBadLate  = 20
 	// maxLoginWaits is how many times Limits.Login a client has in all before it is logged in, whatever it says meanwhile.
 	maxLoginWaits = 10
+	// maxHostname bounds Server.Hostname, as a greeting with a timestamp has it twice; defaultHostname stands for one that cannot be said.
+	maxHostname     = 220
+	defaultHostname = "localhost"
 	// maxFailedLogins is how many logins of one connection may fail.
 	maxFailedLogins = 5
 

@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -18,7 +20,8 @@ var ErrServerClosed = errors.New("pop3: server closed")
 type Server struct {
 	// Backend begins sessions.
 	Backend Backend
-	// Hostname is named in the greeting.
+	// Hostname is named in the greeting and in the timestamp for APOP, which is a msg-id (RFC 1939 §7): a domain in ASCII, or an address in
+	// brackets (RFC 5321 §4.1.3), of at most 220 octets. In place of anything else, nothing among it, localhost is said.
 	Hostname string
 	// TLSConfig makes STLS available (RFC 2595 §4); nil takes it away. A connection that comes out of the listener as a *tls.Conn is
 	// TLS from its first octet (RFC 8314 §3) and gets no STLS.
@@ -212,6 +215,26 @@ func (s *Server) copyAll(to io.Writer, from io.Reader) error {
 	defer s.buffers.Put(b)
 	_, err := io.CopyBuffer(to, from, b[:])
 	return err
+}
+
+// host is the Hostname, if it can be the right side of a msg-id (RFC 5322 §3.6.4).
+func (s *Server) host() string {
+	isLabel := func(label string) bool {
+		return label != "" && !strings.ContainsFunc(label, func(r rune) bool {
+			return (r|0x20 < 'a' || r|0x20 > 'z') && (r < '0' || r > '9') && r != '-' && r != '_'
+		})
+	}
+	name := s.Hostname
+	inside, literal := strings.CutPrefix(name, "[")
+	inside, closed := strings.CutSuffix(inside, "]")
+	switch {
+	case len(name) > maxHostname:
+	case literal && closed && inside != "" && !strings.ContainsFunc(inside, func(r rune) bool { return r <= ' ' || r > '~' || r >= '[' && r <= ']' }):
+		return name
+	case !slices.ContainsFunc(strings.Split(name, "."), func(label string) bool { return !isLabel(label) }):
+		return name
+	}
+	return defaultHostname
 }
 
 // preferred is the language for LANG *.

@@ -38,6 +38,7 @@ const (
 	textNowPassword
 	textUserFirst
 	textNotUTF8
+	textProhibited
 	textNoAPOP
 	textAPOPArguments
 	textAPOPDigest

@@ -15,6 +15,33 @@ import (
 
 var placeholder = regexp.MustCompile(`\{.`)
 
+// TestMisspelling: both sides of what SASLprep prohibits (RFC 4013 §2.3).
+func TestMisspelling(t *testing.T) {
+	for _, good := range []string{
+		"", "alice", " a~", "gr\u00fc\u00dfe", "\u00a0", "\u00ad", "\u06dc", "\u06de", "\u070e", "\u0710", "\u180d", "\u200b", "\u200c", "\u200d",
+		"\u2010", "\u2027", "\u202f", "\u2060", "\u2064", "\u2069", "\u2070", "\u2fef", "\u2ffc", "\ud7ff", "\uf900", "\ufeff", "\U0001d172",
+		"\U0001d17b", "\U0001f511", "\U000e0002", "\U000e001f", "\U000e0080",
+	} {
+		if got := misspelling([]byte(good)); got != textNone {
+			t.Errorf("%+q: got %q", good, languages[english].texts[got])
+		}
+	}
+	for _, bad := range []string{
+		"\x00", "a\tb", "\x1f", "\x7f", "\u0080", "\u009f", "\u06dd", "\u070f", "\u180e", "\u200e", "\u200f", "\u2028", "\u202e", "\u2061", "\u2063",
+		"\u206a", "\u206f", "\u2ff0", "\u2ffb", "\ue000", "\uf8ff", "\ufdd0", "\ufdef", "\ufff9", "\ufffd", "\uffff", "\U0001d173", "\U0001d17a",
+		"\U0001fffe", "\U000e0001", "\U000e0020", "\U000e007f", "\U000f0000", "\U0010fffd", "\U0010ffff",
+	} {
+		if got := misspelling([]byte("gr" + bad + "x")); got != textProhibited {
+			t.Errorf("%+q: got %q", bad, languages[english].texts[got])
+		}
+	}
+	for _, octets := range []string{"\xff", "gr\xfcn", "\xed\xa0\x80", "\xc0\x80", "\xf4\x90\x80\x80"} {
+		if got := misspelling([]byte(octets)); got != textNotUTF8 {
+			t.Errorf("%q: got %q", octets, languages[english].texts[got])
+		}
+	}
+}
+
 // TestTexts: every language has every text, with the same numbers and strings in it; English is ASCII, and nothing looks like a response code.
 func TestTexts(t *testing.T) {
 	for l, language := range languages {

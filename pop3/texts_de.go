@@ -24,6 +24,7 @@ var germanTexts = [textCount]string{
 	textNowPassword:        "jetzt das Passwort",
 	textUserFirst:          "zuerst USER",
 	textNotUTF8:            "Name oder Passwort ist kein UTF-8",
+	textProhibited:         "Name oder Passwort hat ein Zeichen, das nicht erlaubt ist",
 	textNoAPOP:             "APOP gibt es hier nicht",
 	textAPOPArguments:      "zu APOP gehören ein Name und eine Prüfsumme",
 	textAPOPDigest:         "eine Prüfsumme hat 32 hexadezimale Ziffern",

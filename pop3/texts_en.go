@@ -25,6 +25,7 @@ var englishTexts = [textCount]string{
 	textNowPassword:        "now the password",
 	textUserFirst:          "USER first",
 	textNotUTF8:            "name or password is not UTF-8",
+	textProhibited:         "name or password has a character that is not allowed",
 	textNoAPOP:             "APOP is not available here",
 	textAPOPArguments:      "APOP needs a name and a digest",
 	textAPOPDigest:         "a digest has 32 hex digits",

@@ -97,6 +97,8 @@ func dial(t testing.TB, address string) net.Conn {
 	return c
 }
 
+func utf8User(b *pop3test.Backend, _ *pop3.Server) { b.BeforeLogin.UTF8User = true }
+
 // variants says what a transcript needs besides the usual backend, and what its maildrops must look like afterwards.
 var variants = map[string]struct {
 	set  func(b *pop3test.Backend, s *pop3.Server)
@@ -120,11 +122,12 @@ var variants = map[string]struct {
 			Expire: pop3.ExpireAtOnce, ExpireByUser: true, LoginDelay: time.Minute + time.Millisecond, LoginDelayByUser: true, UTF8User: true,
 		}
 	}},
-	"last":               {set: func(b *pop3test.Backend, _ *pop3.Server) { b.Last = true }},
-	"utf8_surrogate":     {set: setSurrogate},
-	"utf8_surrogate_not": {set: setSurrogate},
-	"utf8_user":          {set: func(b *pop3test.Backend, _ *pop3.Server) { b.BeforeLogin.UTF8User = true }},
-	"lang_update_fails":  {set: func(b *pop3test.Backend, _ *pop3.Server) { b.Updating = errors.New("disk on fire") }},
+	"last":                 {set: func(b *pop3test.Backend, _ *pop3.Server) { b.Last = true }},
+	"utf8_surrogate":       {set: setSurrogate},
+	"utf8_surrogate_not":   {set: setSurrogate},
+	"utf8_user":            {set: utf8User},
+	"utf8_user_prohibited": {set: utf8User},
+	"lang_update_fails":    {set: func(b *pop3test.Backend, _ *pop3.Server) { b.Updating = errors.New("disk on fire") }},
 	"lang_own_texts": {set: func(b *pop3test.Backend, _ *pop3.Server) {
 		b.Texts = map[string]map[string]string{"de": {"wrong name or password": "Name oder Passwort ist falsch, größere Mühe!"}}
 	}},

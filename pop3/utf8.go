@@ -1,5 +1,11 @@
 package pop3
 
+import (
+	"bytes"
+	"unicode"
+	"unicode/utf8"
+)
+
 // UTF8Maildrop is a Maildrop that may hold messages with UTF-8 in their headers (RFC 6532), which only a client that said UTF8 may get (RFC 6856
 // §2.1). A Maildrop that is none of these has no such messages.
 //
@@ -53,4 +59,27 @@ func cmdLang(c *Conn, arg []byte) reply {
 		return ok(textLanguage).with(languages[chosen].tag)
 	}
 	return bad(textOneArgument).with("LANG")
+}
+
+// prohibited are the characters that SASLprep leaves in a string and then refuses (RFC 4013 §2.3): of the tables C.2 to C.9 of RFC 3454 those that
+// neither its mappings nor its normalisation take away first, beside control characters, private use and what is no character.
+var prohibited = &unicode.RangeTable{
+	R16: []unicode.Range16{
+		{0x06DD, 0x06DD, 1}, {0x070F, 0x070F, 1}, {0x180E, 0x180E, 1}, {0x200E, 0x200F, 1}, {0x2028, 0x202E, 1}, {0x2061, 0x2063, 1},
+		{0x206A, 0x206F, 1}, {0x2FF0, 0x2FFB, 1}, {0xFFF9, 0xFFFD, 1},
+	},
+	R32: []unicode.Range32{{0x1D173, 0x1D17A, 1}, {0xE0001, 0xE0001, 1}, {0xE0020, 0xE007F, 1}},
+}
+
+// misspelling says why a name or password is no string for SASLprep; textNone if it is one.
+func misspelling(arg []byte) text {
+	switch {
+	case !utf8.Valid(arg):
+		return textNotUTF8
+	case bytes.ContainsFunc(arg, func(r rune) bool {
+		return unicode.In(r, unicode.Cc, unicode.Co, unicode.Noncharacter_Code_Point, prohibited)
+	}):
+		return textProhibited
+	}
+	return textNone
 }

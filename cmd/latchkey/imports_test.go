@@ -48,6 +48,7 @@ var reserved = []struct {
 	{"github.com/miekg/dns", []string{"internal/resolver", "internal/resolver/resolvertest"}},
 	{"golang.org/x/crypto", []string{"auth"}},
 	{"github.com/xdg-go/scram", []string{"auth"}},
+	{"github.com/xdg-go/stringprep", []string{"auth"}},
 }
 
 func levelOf(pkg string) (int, bool) {

@@ -49,7 +49,7 @@ func (s *testServer) challengedBy(mechanism string, from int) {
 	}
 }
 
-// TestInteropFetchByChallenge: programs log in by APOP, CRAM-MD5 and SCRAM-SHA-256 at the doors for old clients, and fetch every octet.
+// TestInteropFetchByChallenge: programs log in by APOP, CRAM-MD5, SCRAM-SHA-1 and SCRAM-SHA-256 at the doors for old clients, and fetch every octet.
 func TestInteropFetchByChallenge(t *testing.T) {
 	s := oldInteropServer(t)
 	for _, p := range fetchingPrograms {

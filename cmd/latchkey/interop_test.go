@@ -278,12 +278,12 @@ func (f fidelity) compare(t *testing.T, got string, messages []string) {
 var fetchingPrograms = []fetchingProgram{
 	{"curl", "curl", []string{"PLAIN", "LOGIN"}, []string{"+APOP", "CRAM-MD5"}, securities, false, octetForOctet, false, fetchCurl},
 	{"fetchmail", "fetchmail", []string{"password"}, []string{"apop", "cram-md5"}, securities, true, lineForLine, false, fetchFetchmail},
-	{"mpop", "mpop", []string{"user", "plain", "login"}, []string{"apop", "cram-md5", "scram-sha-256"}, securities, true, lineForLine, true, fetchMpop},
+	{"mpop", "mpop", []string{"user", "plain", "login"}, []string{"apop", "cram-md5", "scram-sha-1", "scram-sha-256"}, securities, true, lineForLine, true, fetchMpop},
 	{"getmail", "getmail", []string{"user"}, []string{"apop"}, []security{cleartext, implicit}, true, refolded, false, fetchGetmail},
 	{"poplib", "python3", []string{"user"}, []string{"apop"}, securities, false, octetForOctet, false, fetchPython},
 	{"ruby", "ruby", []string{"user"}, []string{"apop"}, []security{cleartext, implicit}, false, octetForOctet, false, fetchRuby},
 	{"s-nail", "s-nail", []string{"user"}, []string{"apop"}, securities, false, inMbox, false, fetchSNail},
-	{"mutt", "mutt", []string{"user"}, []string{"apop", "cram-md5", "scram-sha-256"}, securities, false, inMbox, false, fetchMutt},
+	{"mutt", "mutt", []string{"user"}, []string{"apop", "cram-md5", "scram-sha-1", "scram-sha-256"}, securities, false, inMbox, false, fetchMutt},
 }
 
 func fetchCurl(t *testing.T, s *testServer, sec security, mechanism, _ string, _ bool) string {

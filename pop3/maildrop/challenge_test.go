@@ -4,9 +4,14 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/md5"
+	"crypto/pbkdf2"
+	"crypto/sha1"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"hash"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -78,7 +83,7 @@ func TestCRAMMD5AtOldDoor(t *testing.T) {
 	f := oldDoor(t)
 	c := f.dialTalk(t)
 	c.reply("+OK")
-	if capa := strings.Join(c.lines("CAPA"), "\n"); !strings.Contains(capa, "SASL PLAIN LOGIN SCRAM-SHA-256 CRAM-MD5") {
+	if capa := strings.Join(c.lines("CAPA"), "\n"); !strings.Contains(capa, "SASL PLAIN LOGIN SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5") {
 		t.Errorf("CAPA: %s", capa)
 	}
 	c.login("alice", "open sesame")
@@ -98,6 +103,82 @@ func TestCRAMMD5AtOldDoor(t *testing.T) {
 	c.reply("+OK")
 	c.ask("AUTH CRAM-MD5", "+ ")
 	c.ask(base64.StdEncoding.EncodeToString([]byte("nonsense")), "-ERR malformed response")
+}
+
+// scramFinal is what a client without channel binding answers to a server-first-message (RFC 5802 §3), and what the server then has to say. first
+// is the client-first-message-bare. It is made of the RFC's formulas, and shares nothing with the server.
+func scramFinal(hash func() hash.Hash, first, line, password string) (final, thanks string) {
+	server, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(line, "+ "))
+	if err != nil {
+		return err.Error(), ""
+	}
+	var nonce, salt string
+	iterations := 0
+	for field := range strings.SplitSeq(string(server), ",") {
+		switch {
+		case strings.HasPrefix(field, "r="):
+			nonce = field
+		case strings.HasPrefix(field, "s="):
+			octets, _ := base64.StdEncoding.DecodeString(field[2:]) // no proof comes of another one
+			salt = string(octets)
+		case strings.HasPrefix(field, "i="):
+			iterations, _ = strconv.Atoi(field[2:])
+		}
+	}
+	salted, err := pbkdf2.Key(hash, password, []byte(salt), iterations, hash().Size())
+	if err != nil {
+		return err.Error(), ""
+	}
+	mac := func(key []byte, text string) []byte {
+		m := hmac.New(hash, key)
+		m.Write([]byte(text))
+		return m.Sum(nil)
+	}
+	without := "c=" + b64("n,,") + "," + nonce
+	all := first + "," + string(server) + "," + without
+	key := mac(salted, "Client Key")
+	stored := hash()
+	stored.Write(key)
+	for i, octet := range mac(stored.Sum(nil), all) {
+		key[i] ^= octet
+	}
+	return b64(without + ",p=" + b64(string(key))), "+ " + b64("v="+b64(string(mac(mac(salted, "Server Key"), all))))
+}
+
+// TestSCRAMAtDoors: both hashes open the maildrop at a door for old clients, and at an ordinary one where all mailboxes have old-client login; the
+// server proves itself; a wrong password gets no proof of the server's. SHA-256 is listed first.
+func TestSCRAMAtDoors(t *testing.T) {
+	f := oldDoor(t)
+	c := f.dialTalk(t)
+	c.reply("+OK")
+	c.login("alice", "open sesame") // and is sealed
+	c.ask("QUIT", "+OK")
+	f.set(func(s *store.Settings) { s.OldClientLogin = true })
+	for _, door := range []string{f.door, f.serve(Options{}, nil)} {
+		f.door = door
+		for _, tt := range []struct {
+			mechanism string
+			hash      func() hash.Hash
+		}{{"SCRAM-SHA-256", sha256.New}, {"SCRAM-SHA-1", sha1.New}} {
+			for _, password := range []string{"open sesame", "wrong"} {
+				c := f.dialTalk(t)
+				c.reply("+OK")
+				if capa := strings.Join(c.lines("CAPA"), "\n"); !strings.Contains(capa, " SCRAM-SHA-256 SCRAM-SHA-1") {
+					t.Errorf("CAPA: %s", capa)
+				}
+				final, thanks := scramFinal(tt.hash, "n=alice,r=x", c.ask("AUTH "+tt.mechanism+" "+b64("n,,n=alice,r=x"), "+ "), password)
+				if password == "wrong" {
+					c.ask(final, "-ERR [AUTH]")
+					continue
+				}
+				if got := c.ask(final, "+ "); got != thanks {
+					t.Errorf("%s: the server proves itself by %q, want %q", tt.mechanism, got, thanks)
+				}
+				c.ask("", "+OK 2 messages")
+				c.ask("STAT", "+OK 2 ")
+			}
+		}
+	}
 }
 
 // TestNoChallengeElsewhere: an ordinary door has no timestamp, no APOP and no CRAM-MD5.

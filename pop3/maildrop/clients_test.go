@@ -3,6 +3,8 @@ package maildrop
 import (
 	"crypto/hmac"
 	"crypto/md5"
+	"crypto/sha1"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"net"
@@ -82,6 +84,14 @@ var answers = map[string]func(line string) string{
 		mac := hmac.New(md5.New, []byte("open sesame"))
 		mac.Write(challenge)
 		return base64.StdEncoding.EncodeToString([]byte("alice " + hex.EncodeToString(mac.Sum(nil))))
+	},
+	"scram_sha_1": func(line string) string {
+		final, _ := scramFinal(sha1.New, "n=alice,r=client", line, "open sesame")
+		return final
+	},
+	"scram_sha_256": func(line string) string {
+		final, _ := scramFinal(sha256.New, "n=alice,r=client", line, "open sesame")
+		return final
 	},
 }
 

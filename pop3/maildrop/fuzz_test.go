@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/hmac"
 	"crypto/md5"
+	"crypto/sha1"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -124,7 +125,8 @@ const (
 )
 
 // FuzzDoor is a whole door on a store in memory: selections, work-arounds, challenges, delays. A client says lines, one after the other is answered;
-// it goes without QUIT or stays until it is put out. "!cram" and "!apop" are the right proofs.
+// it goes without QUIT or stays until it is put out. "!cram", "!apop" and "!scram" (SHA-1,
+// after a first message of n,,n=alice,r=x) are the right proofs.
 func FuzzDoor(f *testing.F) {
 	for which := range uint8(64) {
 		f.Add([]byte("USER alice(new)\nPASS "+quickPassword+"\nRETR 1\nDELE 2\nLIST\nQUIT\n"), which)
@@ -132,6 +134,9 @@ func FuzzDoor(f *testing.F) {
 	}
 	for _, s := range []string{
 		"AUTH SCRAM-SHA-256\nbiwsbj1hbGljZSxyPXg=\nYz1iaXdzLHI9eCxwPXg=\nSTAT\n",
+		"AUTH SCRAM-SHA-1\nbiwsbj1hbGljZSxyPXg=\nYz1iaXdzLHI9eCxwPXg=\nSTAT\n",
+		"AUTH SCRAM-SHA-1 biwsbj1hbGljZSxyPXg=\n!scram\n=\nSTAT\n",
+		"AUTH SCRAM-SHA-1 biwsbj1hbGljZSxyPXg=\n!scram\n\nSTAT\nDELE 1\nQUIT\n",
 		"AUTH PLAIN " + plain("alice(max=1)", quickPassword) + "\nSTAT\nDELE 1\nQUIT\n",
 		"USER alice(7d)\nPASS a\x00b\nUSER ((\nPASS )\nAUTH NTLM\nAUTH LOGIN\n=\n=\n",
 		"USER nobody\nPASS x\n!apop\nAPOP nobody 00112233445566778899aabbccddeeff\n",
@@ -181,7 +186,7 @@ func fuzzDomain(t *testing.T, which uint8) (*fixture, *Server, *bytes.Buffer) {
 
 func fuzzDoor(t *testing.T, input []byte, which uint8) {
 	f, s, log := fuzzDomain(t, which)
-	l := pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+	l := newPipes()
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	ours, theirs := net.Pipe()
@@ -223,6 +228,8 @@ func fuzzDoor(t *testing.T, input []byte, which uint8) {
 		case "!cram":
 			challenge, _ := base64.StdEncoding.DecodeString(strings.TrimSpace(strings.TrimPrefix(last, "+ "))) // or it is none
 			line = cramResponse("alice", quickPassword, string(challenge))
+		case "!scram":
+			line, _ = scramFinal(sha1.New, "n=alice,r=x", strings.TrimSpace(last), quickPassword)
 		case "!apop":
 			sum := md5.Sum([]byte(stamp + quickPassword))
 			line = "APOP alice " + hex.EncodeToString(sum[:])

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -372,7 +373,10 @@ func TestNothingIsDeletedAfterTakeOver(t *testing.T) {
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
+	once   *sync.Once // a listener is closed by Serve and by whoever ends it, at once
 }
+
+func newPipes() pipes { return pipes{make(chan net.Conn), make(chan struct{}), new(sync.Once)} }
 
 type pipe struct {
 	net.Conn
@@ -391,11 +395,7 @@ func (l pipes) Accept() (net.Conn, error) {
 }
 
 func (l pipes) Close() error {
-	select {
-	case <-l.closed:
-	default:
-		close(l.closed)
-	}
+	l.once.Do(func() { close(l.closed) })
 	return nil
 }
 
@@ -420,7 +420,7 @@ func silence(t *testing.T, do func(f *fixture, l pipes)) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		f.set(func(s *store.Settings) { s.ExclusiveMaildrop, s.CleartextLogin = true, true })
-		l := pipes{make(chan net.Conn), make(chan struct{})}
+		l := newPipes()
 		s := New(Options{Store: f.store, Auth: f.auth, Hostname: "mail.example.com"})
 		done := make(chan error, 1)
 		go func() { done <- s.Serve(l) }()

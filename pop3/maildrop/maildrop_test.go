@@ -249,6 +249,7 @@ var variants = map[string]struct {
 	"cleartext_refused":     {outside: true},
 	"stls_from_outside":     {outside: true},
 	"cleartext_allowed":     {outside: true, set: func(f *fixture) { f.set(func(s *store.Settings) { s.CleartextLogin = true }) }},
+	"login_scram":           {set: sealed},
 	"login_password_octets": {set: addDave},
 	"login_plain_octets":    {set: addDave},
 	"login_throttled": {set: func(f *fixture) {
@@ -265,6 +266,15 @@ var variants = map[string]struct {
 			f.guard.Failed(time.Now(), netip.MustParseAddr("127.0.0.1"), "frank", a.CredentialVersion, fmt.Sprint("guess", i))
 		}
 	}},
+}
+
+// sealed has the domain's mailboxes log in by challenge, and alice's password sealed.
+func sealed(f *fixture) {
+	f.auth = auth.New(auth.Options{Accounts: f.store, Settings: f.store, Sealing: f.store, Guard: guard.NewLogins(guard.LoginLimits{})})
+	f.set(func(s *store.Settings) { s.OldClientLogin = true })
+	if _, err := f.auth.Login(f.t.Context(), auth.Attempt{Service: "test", TLS: true}, "alice", "open sesame"); err != nil {
+		f.t.Fatal(err)
+	}
 }
 
 func addDave(f *fixture) {
@@ -302,7 +312,7 @@ func TestTranscripts(t *testing.T) {
 			if v.rule != nil {
 				conn = &unstamped{Conn: conn}
 			}
-			dialog.Run(t, conn, dialog.POP3, file, f.vars)
+			dialog.Player{Protocol: dialog.POP3, Vars: f.vars, Answers: answers}.Run(t, conn, file)
 		})
 	}
 }

@@ -42,7 +42,7 @@ type Options struct {
 	Grants Grants
 	// Loopback is set when the door's listener is bound to a loopback address; see [guard.Place].
 	Loopback bool
-	// Hostname is named in the greeting.
+	// Hostname is named in the greeting and in challenges: a domain in ASCII, as [pop3.Server] has it.
 	Hostname string
 	// TLSConfig makes STLS available, or with ImplicitTLS makes every connection TLS from its first octet (RFC 8314 §3).
 	TLSConfig   *tls.Config

@@ -91,3 +91,26 @@ func TestSurrogates(t *testing.T) {
 		t.Errorf("with UTF8 %v, without %v", sizes["UTF8"], sizes["NOOP"])
 	}
 }
+
+// TestEightBitMail: octets above 0x7F in the header of a message that came without SMTPUTF8, and in the body of any, go out as they came to a
+// client that has not said UTF8: in UTF-8, in Latin-1 and in neither (docs/adr/0013).
+func TestEightBitMail(t *testing.T) {
+	f := newFixture(t)
+	header, body := "From: gr\xfc\xdfe <a@example.com>\r\nSubject: as ever \u00fc\r\n\r\n", "H\xe4llo\r\nH\u00e4llo\r\n\xff\x80\r\n"
+	f.deliver(header, body)
+	n := len(f.messages())
+	for _, mode := range []string{"NOOP", "UTF8"} {
+		c := f.talk(t)
+		if mode == "UTF8" {
+			c.ask("UTF8", "+OK")
+		}
+		c.login("alice", "open sesame")
+		if got := strings.Join(c.lines(fmt.Sprintf("RETR %d", n)), "\r\n") + "\r\n"; !strings.HasSuffix(got, header+body) {
+			t.Errorf("%s: RETR has %q, want %q at its end", mode, got, header+body)
+		}
+		if got := strings.Join(c.lines(fmt.Sprintf("TOP %d 1", n)), "\r\n") + "\r\n"; !strings.HasSuffix(got, header+"H\xe4llo\r\n") {
+			t.Errorf("%s: TOP has %q, want %q and a line", mode, got, header)
+		}
+		c.ask("QUIT", "+OK")
+	}
+}
