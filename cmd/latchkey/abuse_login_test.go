@@ -91,7 +91,7 @@ func TestAbuse04SlowSpray(t *testing.T) {
 }
 
 // TestAbuse05OldPhoneInTheOffice: one telephone behind an office's address has an old password, and tries it every minute for a day. Nobody
-// there is shut out, and its owner neither.
+// there is shut out, its owner neither, and he is told once.
 func TestAbuse05OldPhoneInTheOffice(t *testing.T) {
 	onStreet(t, func(s *street) {
 		const office = "203.0.113.7"
@@ -107,6 +107,10 @@ func TestAbuse05OldPhoneInTheOffice(t *testing.T) {
 				}
 			}
 			time.Sleep(time.Minute)
+		}
+		// Both are told that mail was fetched from a new place; anna of her telephone, besides.
+		if anna, bert := s.holds("anna"), s.holds("bert"); anna != bert+1 {
+			t.Errorf("anna was told %d times, bert %d times", anna, bert)
 		}
 	})
 }
