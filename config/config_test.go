@@ -41,7 +41,7 @@ func TestDefaults(t *testing.T) {
 			Sniff: []string{"pop3", "mx", "submission", "old_pop3", "old_submission"},
 		},
 		Log:        Log{Level: "info", Format: "text"},
-		Limits:     Limits{Connections: 1000, ConnectionsPerAddress: 50},
+		Limits:     Limits{Connections: 2000, ConnectionsPerAddress: 50},
 		Relay:      Relay{SmarthostTLS: SmarthostVerify, Port: 25},
 		Reputation: Reputation{Lists: []string{"zen.spamhaus.org", "bl.spamcop.net", "psbl.surriel.com"}},
 	}

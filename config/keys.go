@@ -107,7 +107,7 @@ func serverKeys() []Key {
 			set:  setWord(func(c *Config) *string { return &c.Log.Format }, "text", "json"),
 		},
 		{
-			Name: "limits.connections", Default: "1000", kind: number,
+			Name: "limits.connections", Default: "2000", kind: number,
 			Help: "most connections open at once at all doors together; one listening address has three of four",
 			set:  setNumber(func(c *Config) *int { return &c.Limits.Connections }),
 		},

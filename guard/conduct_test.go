@@ -107,9 +107,9 @@ func (l *lab) each(from netip.Addr, to []mailaddr.Address, every time.Duration) 
 	return out
 }
 
-// TestRow6StolenMailbox: with the right password from a new country, whatever the pace and the number of hosts, at most 50 recipients get
+// TestAbuse06StolenMailbox: with the right password from a new country, whatever the pace and the number of hosts, at most 50 recipients get
 // mail, one notice is written, and the owner's own mail goes on.
-func TestRow6StolenMailbox(t *testing.T) {
+func TestAbuse06StolenMailbox(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		hosts int
@@ -242,9 +242,9 @@ func TestHoldAll(t *testing.T) {
 	}
 }
 
-// TestRow7Failures: recipients that fail or do not exist raise a flag for the domain's owner, once a day, and then put mail on hold; a lift
+// TestAbuse07Failures: recipients that fail or do not exist raise a flag for the domain's owner, once a day, and then put mail on hold; a lift
 // forgives.
-func TestRow7Failures(t *testing.T) {
+func TestAbuse07Failures(t *testing.T) {
 	l := newLab(t)
 	l.send(office, people("member", 50))
 	for i := range 10 {

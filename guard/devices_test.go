@@ -144,8 +144,8 @@ func (d *domain) updated(v store.Device, change func(*store.Device)) error {
 	return err
 }
 
-// TestRow37DeviceGrantOfFormerOwner: what a removed mailbox's device opened is nothing to the next owner of the name.
-func TestRow37DeviceGrantOfFormerOwner(t *testing.T) {
+// TestAbuse37DeviceGrantOfFormerOwner: what a removed mailbox's device opened is nothing to the next owner of the name.
+func TestAbuse37DeviceGrantOfFormerOwner(t *testing.T) {
 	d := newDomain(t)
 	here := place("198.51.100.7")
 	d.fetch(here, d.alice, d.device(d.alice, "scanner", nil))

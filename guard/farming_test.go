@@ -33,9 +33,9 @@ func (d *domain) seen(own string) {
 	}
 }
 
-// TestRow9GrantFarming: a bot logs in from 1,000 hosts every 19 minutes with a stolen password. At most five grants are live at any time,
+// TestAbuse09OwnerDisplaces: a bot logs in from 1,000 hosts every 19 minutes with a stolen password. At most five grants are live at any time,
 // the other logins succeed without one, the owner's own login gets one all the same, and he is told once a day.
-func TestRow9GrantFarming(t *testing.T) {
+func TestAbuse09OwnerDisplaces(t *testing.T) {
 	d := newDomain(t)
 	notices := d.known("192.0.2.20")
 	opened := 0
@@ -101,9 +101,9 @@ func TestGrantNotice(t *testing.T) {
 	}
 }
 
-// TestRow8SharedAddress: whoever shares the address of a victim gets no more than the victim's own grant gives: as that mailbox, 50
+// TestAbuse08GrantIsShared: whoever shares the address of a victim gets no more than the victim's own grant gives: as that mailbox, 50
 // recipients; nothing at all from a carrier's translator, or where many mailboxes log in.
-func TestRow8SharedAddress(t *testing.T) {
+func TestAbuse08GrantIsShared(t *testing.T) {
 	d := newDomain(t)
 	d.login(place("203.0.113.7"), d.alice)
 	g := d.only(place("203.0.113.7"))

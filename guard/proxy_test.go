@@ -63,7 +63,7 @@ func sends(t *testing.T, l *Listener, from, text string) net.Conn {
 }
 
 // Row 35 of the abuse scenarios: what a listed proxy says of the client counts, in both forms of the header, and what follows it is not lost.
-func TestRow35HeaderNamesTheClient(t *testing.T) {
+func TestAbuse35HeaderNamesTheClient(t *testing.T) {
 	l := proxied(t, ListenerOptions{})
 	for name, tt := range map[string]struct {
 		header, remote string
@@ -109,7 +109,7 @@ func TestRow35HeaderNamesTheClient(t *testing.T) {
 }
 
 // Row 35: what is no good header ends the connection, and so does none; nothing is said, because who speaks there is a proxy.
-func TestRow35BadHeaders(t *testing.T) {
+func TestAbuse35BadHeaders(t *testing.T) {
 	for name, text := range map[string]string{
 		"none":                    "EHLO x\r\n",
 		"none, of TLS":            "\x16\x03\x01\x00\x05hello",
@@ -139,7 +139,7 @@ func TestRow35BadHeaders(t *testing.T) {
 }
 
 // Row 35: from an address that is not listed a header is what any client may say, and counts for nothing.
-func TestRow35HeaderOfAStranger(t *testing.T) {
+func TestAbuse35HeaderOfAStranger(t *testing.T) {
 	l := proxied(t, ListenerOptions{})
 	const header = "PROXY TCP4 203.0.113.7 192.0.2.25 4711 25\r\n"
 	sends(t, l, "127.0.0.6", header)
@@ -151,7 +151,7 @@ func TestRow35HeaderOfAStranger(t *testing.T) {
 }
 
 // Row 35: the caps count clients, not the proxy; and what a refused client is told comes through.
-func TestRow35CapsCountTheClient(t *testing.T) {
+func TestAbuse35CapsCountTheClient(t *testing.T) {
 	l := proxied(t, ListenerOptions{Limits: ConnLimits{Total: 10, PerPrefix: 1}, Refusal: "421 full\r\n"})
 	for i := range 4 {
 		sends(t, l, proxyAddress, fmt.Sprintf("PROXY TCP4 203.0.113.%d 192.0.2.25 4711 25\r\n", 64*i+1))
@@ -161,7 +161,7 @@ func TestRow35CapsCountTheClient(t *testing.T) {
 }
 
 // Row 35: the header comes before TLS, and before the look at how a client begins.
-func TestRow35HeaderBeforeTLS(t *testing.T) {
+func TestAbuse35HeaderBeforeTLS(t *testing.T) {
 	config := TLSConfig(selfSigned(t, t.TempDir()).GetCertificate)
 	for name, o := range map[string]ListenerOptions{"implicit": {TLS: config}, "sniffed": {Sniff: true, SniffTLS: config}} {
 		t.Run(name, func(t *testing.T) {
@@ -186,7 +186,7 @@ func TestRow35HeaderBeforeTLS(t *testing.T) {
 }
 
 // Row 35: a proxy that says nothing is not waited for beyond ProxyHeaderTimeout, nor beyond MaxProxyHeaders.
-func TestRow35SilentProxy(t *testing.T) {
+func TestAbuse35SilentProxy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conns := make(chan net.Conn)
 		l := NewListener(&pipeListener{conns: conns, done: make(chan struct{})}, ListenerOptions{
@@ -252,7 +252,7 @@ type fromProxy struct{ net.Conn }
 func (fromProxy) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.ParseIP(proxyAddress)} }
 
 // Row 35: behind a unix socket there is always a proxy.
-func TestRow35UnixSocket(t *testing.T) {
+func TestAbuse35UnixSocket(t *testing.T) {
 	dir, err := os.MkdirTemp("", "socket") // t.TempDir may be too long for a socket
 	if err != nil {
 		t.Fatal(err)

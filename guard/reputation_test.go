@@ -102,9 +102,9 @@ func (w *watchtower) mailbox(name string, named, failed, complaints int64) store
 	return a.ID
 }
 
-// TestRow26Listed: within an hour of a listing postmaster knows, with the link and the likely mailbox, which is on hold; the listing is told once,
+// TestAbuse26Listed: within an hour of a listing postmaster knows, with the link and the likely mailbox, which is on hold; the listing is told once,
 // over a restart too; when it is over and comes back it is told again.
-func TestRow26Listed(t *testing.T) {
+func TestAbuse26Listed(t *testing.T) {
 	w := newWatchtower(t)
 	thief := w.mailbox("thief", 400, 100, 0)
 	w.mailbox("busy", 300, 3, 0)
@@ -166,9 +166,9 @@ func TestNobodyStandsOut(t *testing.T) {
 	}
 }
 
-// TestRow25ListTrouble: what a list says that is no listing, and what becomes of it: nobody is put on hold, and postmaster is told of the
+// TestAbuse25ListTrouble: what a list says that is no listing, and what becomes of it: nobody is put on hold, and postmaster is told of the
 // list once, if at all.
-func TestRow25ListTrouble(t *testing.T) {
+func TestAbuse25ListTrouble(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		setup func(w *watchtower)

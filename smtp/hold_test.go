@@ -41,7 +41,7 @@ func (c *client) submit(kind string, n int, reply string) {
 
 // Row 6 on the wire: a stolen password at work is answered 250 and its mail put on hold, with all that follows from there; the owner's mail
 // from home goes on, and nothing is said that a thief could learn from.
-func TestRow6HoldOnTheWire(t *testing.T) {
+func TestAbuse06HoldOnTheWire(t *testing.T) {
 	onProofs(t, Submission, func(t *testing.T, f *proofs) {
 		f.settled("alice", office)
 		thief := f.from(elsewhere)
@@ -156,7 +156,7 @@ func TestConductThatFails(t *testing.T) {
 }
 
 // Row 7: recipients that do not exist count against the mailbox that names them, if it has proved itself.
-func TestRow7RefusedRecipientsCount(t *testing.T) {
+func TestAbuse07RefusedRecipientsCount(t *testing.T) {
 	onProofs(t, Submission, func(t *testing.T, f *proofs) {
 		f.settled("alice", office)
 		c := f.from(office)

@@ -42,6 +42,7 @@ type Store interface {
 	Reserve(ctx context.Context, account store.AccountID, octets int64) (store.ReservationID, error)
 	Unreserve(ids ...store.ReservationID)
 	NewDraft(ctx context.Context) (store.Draft, error)
+	Room(ctx context.Context) error
 	Settings(ctx context.Context) (store.Settings, error)
 	AddStat(ctx context.Context, day store.Day, name string, n int64) error
 }

@@ -100,6 +100,9 @@ func (s *Server) newSession(c *gosmtp.Conn) (gosmtp.Session, error) {
 	}
 	if state, ok := c.TLSConnectionState(); ok {
 		n.tls = &state
+		if octets := w.injected(); octets > 0 {
+			n.log.Warn("data sent before the TLS handshake dropped", "octets", octets)
+		}
 	}
 	n.helo = w.greetedBy()
 	return n, nil
@@ -184,9 +187,12 @@ func (s *session) mail(from string, opts *gosmtp.MailOptions) error {
 	most, over := sizeLimit(who, settings)
 	switch {
 	case opts.Size > most:
-		return over
+		return over // RFC 1870 §6.1, §6.2: and what there is no room for is refused before it is sent as well
 	case len(opts.EnvelopeID) > maxEnvelopeID:
 		return refuse(refusal.EnvelopeIDTooLong)
+	}
+	if err := s.srv.opts.Store.Room(s.ctx); err != nil {
+		return err
 	}
 	hello := cleanHello(s.conn.Hostname())
 	_, proved := who.(authenticated)

@@ -21,6 +21,10 @@ const (
 type Spool interface {
 	// NewDraft starts a message. ctx bounds nothing but this call. The caller commits or aborts the draft.
 	NewDraft(ctx context.Context) (Draft, error)
+	// Room returns nil while the device takes messages, and ErrNoSpace while what is left on it is kept for deleting: so that a message is
+	// refused before it is sent. It promises nothing for the next moment, and does no I/O but a look, now and then, whether there is room
+	// again.
+	Room(ctx context.Context) error
 }
 
 // Draft is a message being received. Memory does not grow with its size. A draft is used by one goroutine at a time, and is gone

@@ -133,9 +133,14 @@ func readLine(stop context.Context, prompt string) (string, error) {
 	}
 }
 
-// openStore opens the store of a data directory, with the errors that package cli explains.
+// openStore opens the store of a data directory for a command, with the errors that package cli explains.
 func openStore(ctx context.Context, dir string) (*boltstore.Store, error) {
-	st, err := boltstore.Open(ctx, dir, boltstore.Options{})
+	return openServed(ctx, dir, nil)
+}
+
+// openServed is openStore for a server, whose log hears of damage, of a device that fails and of one that is slow.
+func openServed(ctx context.Context, dir string, log *slog.Logger) (*boltstore.Store, error) {
+	st, err := boltstore.Open(ctx, dir, boltstore.Options{Logger: log})
 	return st, lockedError(err)
 }
 

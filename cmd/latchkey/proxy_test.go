@@ -45,7 +45,7 @@ func (s *testServer) throughProxy(door, client string) net.Conn {
 
 // Row 35 of the abuse scenarios: behind a proxy every rule holds for the client: a grant is bound to its address, and to no other that comes
 // through the proxy; Received, the inventory and the log name it.
-func TestRow35GrantsBehindAProxy(t *testing.T) {
+func TestAbuse35GrantsBehindAProxy(t *testing.T) {
 	s := proxiedServer(t)
 	s.start()
 	s.addAccount("anna", "password of anna")
@@ -81,7 +81,7 @@ func TestRow35GrantsBehindAProxy(t *testing.T) {
 }
 
 // Row 35: a listed proxy without a header is hung up on; an address that is not listed gains nothing by one.
-func TestRow35HeadersOfOthers(t *testing.T) {
+func TestAbuse35HeadersOfOthers(t *testing.T) {
 	s := proxiedServer(t)
 	s.start()
 	conn := s.dialFrom("127.0.0.5", "mx")
@@ -104,7 +104,7 @@ func TestRow35HeadersOfOthers(t *testing.T) {
 }
 
 // Row 35: a door may be a unix socket, which is made anew at each start; a file in its place is not touched.
-func TestRow35UnixDoors(t *testing.T) {
+func TestAbuse35UnixDoors(t *testing.T) {
 	s := proxiedServer(t)
 	path := strings.TrimPrefix(s.config.Listen.MX[1], config.UnixPrefix)
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})

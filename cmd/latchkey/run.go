@@ -24,7 +24,7 @@ const drainTime = 10 * time.Second
 // serve runs the domain of a data directory until stop ends; abort cuts the drain short.
 func serve(stop, abort context.Context, c config.Config, log *slog.Logger) (err error) {
 	defer gcpace.Start()()
-	st, err := openStore(stop, c.Data)
+	st, err := openServed(stop, c.Data, log)
 	if err != nil {
 		return openError(c.Data, err)
 	}

@@ -18,6 +18,15 @@ type draft struct {
 	settled bool
 }
 
+// Room implements store.Spool: memory is never full.
+func (s *Store) Room(ctx context.Context) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	s.end()
+	return nil
+}
+
 // NewDraft implements store.Spool.
 func (s *Store) NewDraft(ctx context.Context) (store.Draft, error) {
 	if err := s.begin(ctx); err != nil {

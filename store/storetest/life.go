@@ -200,6 +200,7 @@ func (x *filled) mailVerbs() []verb {
 		{"Messages", func(ctx context.Context) error { return second(md.Messages(ctx)) }},
 		{"Expunge", func(ctx context.Context) error { return md.Expunge(ctx, x.copies, x.copies) }},
 		{"NewDraft", func(ctx context.Context) error { return second(s.NewDraft(ctx)) }},
+		{"Room", s.Room},
 		{"Commit", func(ctx context.Context) error { return second(d.Commit(ctx, e)) }},
 		{"Destinations", func(ctx context.Context) error { return second(s.Destinations(ctx, x.now, "", 10)) }},
 		{"Lease", func(ctx context.Context) error {
