@@ -92,7 +92,7 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 	defer end()
 	for _, d := range p.doors {
 		running.Go(func() {
-			if err := d.server.Serve(d.listener); err != nil && stop.Err() == nil && !(p.relays.Load() && errors.Is(err, smtp.ErrServerClosed)) {
+			if err := d.server.Serve(d.listener); err != nil && stop.Err() == nil && (!p.relays.Load() || !errors.Is(err, smtp.ErrServerClosed)) {
 				failed <- fmt.Errorf("listen.%s: %w", d.name, err)
 			}
 		})
