@@ -37,7 +37,10 @@ func newLatchkeyPeer(t *testing.T, messages []string) *latchkeyPeer {
 	t.Helper()
 	p := &latchkeyPeer{s: newTestServer(t, differentialDomain), accounts: make([]store.AccountID, differentialSequences), ids: map[store.MessageID]int{}}
 	p.s.wrap = func(st store.Store) store.Store { p.store = st; return st }
+	loginLimits.Delays = []time.Duration{0}
+	t.Cleanup(func() { loginLimits.Delays = nil })
 	p.s.start()
+	p.s.do("PATCH", "/v1/settings", map[string]any{"grant_notices": false, "confirm": differentialDomain}, nil) // a notice would be a message more
 	recipients := make([]store.Recipient, differentialSequences)
 	var adding sync.WaitGroup
 	const together = 50

@@ -35,8 +35,8 @@ const (
 	// differentialTries is how often a sequence is played on a rival that answers it in a way that no rule explains. Under load they now
 	// and then lose their step where a line arrives octet by octet; only what they do each time is a difference.
 	differentialTries = 3
-	// differentialPatience bounds one sequence on one server, the waits after wrong passwords included.
-	differentialPatience = 30 * time.Second
+	// differentialPatience bounds one sequence on one server.
+	differentialPatience = 10 * time.Second
 )
 
 // popPeer is a server with one mailbox for every sequence, each with the messages of differentialMessages.

@@ -59,6 +59,9 @@ type server interface {
 	Close() error
 }
 
+// loginLimits are the defaults. A test that compares answers does not wait for them.
+var loginLimits guard.LoginLimits
+
 // wire builds everything, top to bottom as in docs/architecture.md, and takes the listening addresses. Nothing runs yet. The store
 // stays the caller's; now is the clock of everything that is not a connection.
 func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger, now func() time.Time) (*process, error) {
@@ -74,7 +77,7 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	grants := guard.NewGrants(guard.GrantOptions{
 		Grants: st, Accounts: st, Settings: st, Hosts: hosts, Devices: st, Conduct: p.conduct, Now: now, Logger: log,
 	})
-	logins := guard.NewLogins(guard.LoginLimits{})
+	logins := guard.NewLogins(loginLimits)
 	p.logins = logins
 	p.stale = guard.NewStaleDevices(func(ctx context.Context, d guard.StaleDevice) error {
 		return webmanager.TellStale(ctx, st, d, now())
