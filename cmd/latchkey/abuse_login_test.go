@@ -19,6 +19,7 @@ func throttled(answer string) bool {
 // TestAbuse03PasswordSpray: one address that tries a password on many mailboxes is heard some dozens of times, whichever door it uses: POP3
 // and SMTP share the count. The owners of those mailboxes notice nothing.
 func TestAbuse03PasswordSpray(t *testing.T) {
+	manyHashes(t)
 	onStreet(t, func(s *street) {
 		const sprayer = "198.51.100.66"
 		if got := s.popLogin("203.0.113.5", "anna", "password of anna"); !strings.HasPrefix(got, "+OK") {
@@ -64,6 +65,7 @@ func second(_ *talk, answer string) string { return answer }
 // TestAbuse04SlowSpray: one mailbox is tried from ever new addresses. After a hundred guesses an hour whoever tries from a new network waits before his
 // password is looked at, four at a time, and others are not heard. Where its owner was before he never waits, and elsewhere he waits and is let in.
 func TestAbuse04SlowSpray(t *testing.T) {
+	manyHashes(t)
 	onStreet(t, func(s *street) {
 		const soon = 6 * time.Second // to hang up takes five here
 		took := func(address, name string) time.Duration {
@@ -119,6 +121,7 @@ func (s *street) guessTogether(name string, n int, d time.Duration) int {
 // TestAbuse05OldPhoneInTheOffice: one telephone behind an office's address has an old password, and tries it every minute for a day. Nobody
 // there is shut out, its owner neither, and he is told once.
 func TestAbuse05OldPhoneInTheOffice(t *testing.T) {
+	manyHashes(t)
 	onStreet(t, func(s *street) {
 		const office = "203.0.113.7"
 		for minute := range 24 * 60 {
@@ -387,4 +390,12 @@ func TestAbuse37NextOfTheName(t *testing.T) {
 		t.Logf("the old session ends: %v", err)
 	}
 	holds(t, s.fetch("anna", "new password"), "new mail")
+}
+
+// manyHashes leaves a test to the run without the race detector.
+func manyHashes(t *testing.T) {
+	t.Helper()
+	if underRace {
+		t.Skip("hundreds of hashes: it is run without the race detector")
+	}
 }
