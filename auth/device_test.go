@@ -172,8 +172,8 @@ func TestDeviceRules(t *testing.T) {
 	}
 }
 
-// TestRow4DeviceIsNotLockedOut: no number of guesses of others, from wherever they come, keeps a device out, and a device forgives no guesses.
-func TestRow4DeviceIsNotLockedOut(t *testing.T) {
+// TestAbuse04DeviceIsNotLockedOut: no number of guesses of others, from wherever they come, keeps a device out, and a device forgives no guesses.
+func TestAbuse04DeviceIsNotLockedOut(t *testing.T) {
 	f := deviceFixture(t)
 	_, password := f.device(f.alice, "Scanner", nil)
 	for i := range 10 {
@@ -233,8 +233,8 @@ func TestDeviceOutlivesMainPassword(t *testing.T) {
 	f.try(sending(office), "alicia", other, nil)
 }
 
-// TestRow37DevicesOfFormerOwner: a removed mailbox's devices open nothing for the next owner of its name.
-func TestRow37DevicesOfFormerOwner(t *testing.T) {
+// TestAbuse37DevicesOfFormerOwner: a removed mailbox's devices open nothing for the next owner of its name.
+func TestAbuse37DevicesOfFormerOwner(t *testing.T) {
 	f := deviceFixture(t)
 	_, password := f.device(f.alice, "Scanner", nil)
 	id := f.try(sending(office), "alice", password, nil)

@@ -17,7 +17,7 @@ func newAccount(env *Env) *cobra.Command {
 		newAccountAdd(env), newAccountList(env), newAccountShow(env), newAccountUsage(env), newAccountChange(env), newAccountPassword(env),
 		newSuspend(env, "suspend NAME", "Close POP3 and SMTP to a mailbox; its incoming mail waits at the senders", true, "suspended"),
 		newSuspend(env, "resume NAME", "Open a suspended mailbox again", false, "open again"),
-		newAccountRemove(env), newAccountClients(env),
+		newAccountRemove(env), newAccountClients(env), newAccountPurge(env),
 	)
 	cmd.Aliases = []string{"mailbox"}
 	return addDataFlags(cmd)

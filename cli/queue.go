@@ -20,7 +20,7 @@ const maxSelection = 1_000_000
 
 func newQueue(env *Env) *cobra.Command {
 	return addDataFlags(group("queue", "Mail on its way to other domains",
-		newQueueList(env), newQueueShow(env),
+		newQueueList(env), newQueueShow(env), newQueueHolds(env),
 		newQueueVerb(env, queueCommand{
 			verb: "retry", done: "to be tried now", short: "Try deliveries now, whatever is known of their destination",
 			long: "Try deliveries now that wait for a later attempt. Those that are held are refused: release them.", selects: "false",
@@ -204,7 +204,10 @@ func newQueueVerb(env *Env, c queueCommand) *cobra.Command {
 	if c.selects == "" {
 		selection.held = cmd.Flags().Bool("held", false, "only those that are held")
 	}
-	body, yes := webmanager.QueueAction{}, false
+	body, yes, sender := webmanager.QueueAction{}, false, ""
+	if c.verb == "release" {
+		cmd.Flags().StringVar(&sender, "sender", "", "all of this mailbox, and what it sends from the networks that were put on hold: they are its own from now on")
+	}
 	if c.verb == "hold" {
 		cmd.Flags().StringVar(&body.Reason, "reason", "", "why, for whoever looks at the queue")
 	}
@@ -214,6 +217,12 @@ func newQueueVerb(env *Env, c queueCommand) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		query := selection.query()
 		selected := *all || len(query) > 0
+		if sender != "" {
+			if selected || len(args) > 0 {
+				return usagef("--sender stands alone; usage: %s", cmd.UseLine())
+			}
+			return env.releaseSender(cmd, sender)
+		}
 		if selected == (len(args) > 0) {
 			return usagef("name deliveries by their numbers, or select them by --from, --to, --message or --all; usage: %s", cmd.UseLine())
 		}

@@ -58,7 +58,7 @@ func settingsHelp(introduction string) string {
 	var help strings.Builder
 	help.WriteString(introduction + "\n")
 	for _, s := range webmanager.Settings() {
-		fmt.Fprintf(&help, "\n  %-19s %s", s.Name, s.Help)
+		fmt.Fprintf(&help, "\n  %-24s %s", s.Name, s.Help)
 	}
 	return help.String()
 }

@@ -15,14 +15,17 @@ type Config struct {
 	TLS      TLS
 	Log      Log
 	Limits   Limits
-	// Proxies are what connections come through that hide their clients.
+	// Proxies are what connections come through whose clients are told by a PROXY header.
 	Proxies []netip.Prefix
 	Relay   Relay
+	// Reputation watches over the addresses from which mail leaves.
+	Reputation Reputation
 }
 
 // Listen holds the addresses of each door; a door without addresses stays shut.
 type Listen struct {
-	// POP3 is the POP3 door that starts in the clear and offers STLS, POP3S the one that starts with TLS (RFC 8314 §3.3).
+	// Each address is host:port, or UnixPrefix and a path. POP3 is the POP3 door that starts in the clear and offers STLS, POP3S the one that
+	// starts with TLS (RFC 8314 §3.3).
 	POP3, POP3S []string
 	// MX takes mail from other servers, and submission after AUTH for clients that know no other port.
 	MX []string

@@ -40,9 +40,10 @@ func TestDefaults(t *testing.T) {
 			POP3: []string{":110"}, POP3S: []string{":995"}, MX: []string{":25"}, Submission: []string{":587"}, SMTPS: []string{":465"},
 			Sniff: []string{"pop3", "mx", "submission", "old_pop3", "old_submission"},
 		},
-		Log:    Log{Level: "info", Format: "text"},
-		Limits: Limits{Connections: 1000, ConnectionsPerAddress: 50},
-		Relay:  Relay{SmarthostTLS: SmarthostVerify, Port: 25},
+		Log:        Log{Level: "info", Format: "text"},
+		Limits:     Limits{Connections: 2000, ConnectionsPerAddress: 50},
+		Relay:      Relay{SmarthostTLS: SmarthostVerify, Port: 25},
+		Reputation: Reputation{Lists: []string{"zen.spamhaus.org", "bl.spamcop.net", "psbl.surriel.com"}},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got %+v, want %+v", c, want)

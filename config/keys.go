@@ -57,7 +57,7 @@ func (k Key) Env() string { return EnvPrefix + strings.ToUpper(strings.ReplaceAl
 
 // Keys returns the table of everything that can be configured.
 func Keys() []Key {
-	return append(serverKeys(), outgoingKeys()...)
+	return append(append(serverKeys(), outgoingKeys()...), reputationKeys()...)
 }
 
 func serverKeys() []Key {
@@ -107,7 +107,7 @@ func serverKeys() []Key {
 			set:  setWord(func(c *Config) *string { return &c.Log.Format }, "text", "json"),
 		},
 		{
-			Name: "limits.connections", Default: "1000", kind: number,
+			Name: "limits.connections", Default: "2000", kind: number,
 			Help: "most connections open at once at all doors together; one listening address has three of four",
 			set:  setNumber(func(c *Config) *int { return &c.Limits.Connections }),
 		},
@@ -143,7 +143,7 @@ func setSniff(c *Config, value string) error {
 func door(name, address, help string, field func(*Listen) *[]string) Key {
 	return Key{
 		Name: "listen." + name, Default: address, kind: addresses,
-		Help: help + ": one or more host:port; empty: off",
+		Help: help + ": one or more host:port, or unix:/path for a socket behind a proxy; empty: off",
 		set: func(c *Config, value string) error {
 			list, err := parseAddresses(value)
 			*field(&c.Listen) = list
@@ -200,7 +200,21 @@ func setNumber(field func(*Config) *int) func(*Config, string) error {
 	}
 }
 
-// parseAddresses reads host:port, or several with commas between. The host is an IP address, "localhost" or empty for all: other
+// UnixPrefix begins the address of a door that is a unix socket; its path follows.
+const UnixPrefix = "unix:"
+
+// maxSocketPath is what fits into sockaddr_un with its NUL.
+const maxSocketPath = 107
+
+// checkSocket looks at what follows UnixPrefix.
+func checkSocket(path string) error {
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path || len(path) > maxSocketPath || mailaddr.HasControl(path) {
+		return fmt.Errorf("%q: behind %s stands the whole path of a socket, of at most %d octets", path, UnixPrefix, maxSocketPath)
+	}
+	return nil
+}
+
+// parseAddresses reads host:port or unix:path, or several with commas between. The host is an IP address, "localhost" or empty for all: other
 // names would make the doors depend on DNS at start-up.
 func parseAddresses(value string) ([]string, error) {
 	if strings.TrimSpace(value) == "" {
@@ -213,6 +227,16 @@ func parseAddresses(value string) ([]string, error) {
 	list := make([]string, 0, len(fields))
 	for _, field := range fields {
 		address := strings.TrimSpace(field)
+		if slices.Contains(list, address) {
+			return nil, fmt.Errorf("%q is named twice", address)
+		}
+		if path, ok := strings.CutPrefix(address, UnixPrefix); ok {
+			if err := checkSocket(path); err != nil {
+				return nil, err
+			}
+			list = append(list, address)
+			continue
+		}
 		host, port, err := net.SplitHostPort(address)
 		if err != nil {
 			return nil, fmt.Errorf("%q is not host:port (an IPv6 host stands in brackets)", address)
@@ -222,9 +246,6 @@ func parseAddresses(value string) ([]string, error) {
 		}
 		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 			return nil, fmt.Errorf("%q: the port is a number of 0 to 65535", address)
-		}
-		if slices.Contains(list, address) {
-			return nil, fmt.Errorf("%q is named twice", address)
 		}
 		list = append(list, address)
 	}

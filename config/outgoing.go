@@ -47,8 +47,9 @@ func outgoingKeys() []Key {
 	return []Key{
 		{
 			Name: "proxies", kind: addresses,
-			Help: "addresses or networks of proxies in front: a client that comes from one is never taken for a mailbox owner or a trusted network",
-			set:  setNetworks(func(c *Config) *[]netip.Prefix { return &c.Proxies }),
+			Help: "addresses or networks of proxies in front: each connection from one must begin with a PROXY header, version 1 or 2, " +
+				"and is one of the client that it names",
+			set: setNetworks(func(c *Config) *[]netip.Prefix { return &c.Proxies }),
 		},
 		{
 			Name: "relay.smarthost", kind: text,

@@ -11,7 +11,10 @@ func RemoteAddr(c net.Conn) netip.Addr { return Unmap(c.RemoteAddr()) }
 
 // Unmap is RemoteAddr for an address that somebody else took from the connection.
 func Unmap(addr net.Addr) netip.Addr {
-	if a, ok := addr.(*net.TCPAddr); ok {
+	switch a := addr.(type) {
+	case *net.TCPAddr:
+		return a.AddrPort().Addr().Unmap().WithZone("")
+	case *proxiedAddr:
 		return a.AddrPort().Addr().Unmap().WithZone("")
 	}
 	return netip.Addr{}

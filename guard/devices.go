@@ -60,18 +60,7 @@ func (g *Grants) voided(ctx context.Context, t terms, grants []store.Grant) ([]s
 	return grants, nil
 }
 
-// DeviceWindow is the window of a device's own budget.
-const DeviceWindow = 24 * time.Hour
-
-// Device takes n recipients, whatever their domain, from what a device may name in [DeviceWindow]. If they are not there nothing is taken, and
-// retryAfter says when they will be.
-func (s *Sending) Device(ctx context.Context, device store.DeviceID, n, perDay int) (ok bool, retryAfter time.Duration, err error) {
-	return s.take(ctx, deviceKey(device), n, store.Limit{N: int64(perDay), Window: DeviceWindow})
+// DeviceDay is what a device may name of recipients, whatever their domain, in a day.
+func DeviceDay(device store.DeviceID, n int) Budget {
+	return Budget{"sent/device/" + device.String(), store.Limit{N: int64(n), Window: 24 * time.Hour}}
 }
-
-// RefundDevice gives n recipients back.
-func (s *Sending) RefundDevice(ctx context.Context, device store.DeviceID, n, perDay int) error {
-	return s.give(ctx, deviceKey(device), n, store.Limit{N: int64(perDay), Window: DeviceWindow})
-}
-
-func deviceKey(device store.DeviceID) string { return "sent/device/" + device.String() }

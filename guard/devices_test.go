@@ -144,8 +144,8 @@ func (d *domain) updated(v store.Device, change func(*store.Device)) error {
 	return err
 }
 
-// TestRow37DeviceGrantOfFormerOwner: what a removed mailbox's device opened is nothing to the next owner of the name.
-func TestRow37DeviceGrantOfFormerOwner(t *testing.T) {
+// TestAbuse37DeviceGrantOfFormerOwner: what a removed mailbox's device opened is nothing to the next owner of the name.
+func TestAbuse37DeviceGrantOfFormerOwner(t *testing.T) {
 	d := newDomain(t)
 	here := place("198.51.100.7")
 	d.fetch(here, d.alice, d.device(d.alice, "scanner", nil))
@@ -164,7 +164,7 @@ func TestDeviceBudget(t *testing.T) {
 	s := NewSending(memstore.New("example.com"), func() time.Time { return clock })
 	take := func(device store.DeviceID, n int, want bool) time.Duration {
 		t.Helper()
-		ok, wait, err := s.Device(t.Context(), device, n, 10)
+		ok, wait, err := s.Take(t.Context(), DeviceDay(device, 10), int64(n))
 		if err != nil || ok != want {
 			t.Errorf("%d of device %s: %t, %v, want %t", n, device, ok, err, want)
 		}
@@ -177,11 +177,11 @@ func TestDeviceBudget(t *testing.T) {
 	if wait := take(1, 1, false); fmt.Sprint(wait) != "2h24m0s" {
 		t.Errorf("wait %v", wait)
 	}
-	if err := s.RefundDevice(t.Context(), 1, 3, 10); err != nil {
+	if err := s.Give(t.Context(), DeviceDay(1, 10), 3); err != nil {
 		t.Error(err)
 	}
 	take(1, 3, true)
-	clock = clock.Add(DeviceWindow / 10)
+	clock = clock.Add(24 * time.Hour / 10)
 	take(1, 1, true)
 	take(1, 1, false)
 }

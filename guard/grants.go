@@ -41,6 +41,8 @@ type GrantOptions struct {
 	Hosts    *Hosts
 	// Devices are the device credentials; nil: there are none, and what they opened is void.
 	Devices Devices
+	// Conduct is told from where mail is fetched, and tells owners of grants from places that are new; nil: nobody does.
+	Conduct *Conduct
 	// Logger gets one event for each grant that is opened, renewed, withheld or revoked; nil discards them.
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
@@ -53,6 +55,7 @@ type Grants struct {
 	o       GrantOptions
 	crowds  *crowds
 	guesses *guesses
+	waits   *loginWaits
 }
 
 // NewGrants starts nothing.
@@ -63,7 +66,7 @@ func NewGrants(o GrantOptions) *Grants {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Grants{o: o, crowds: newCrowds(), guesses: newGuesses()}
+	return &Grants{o: o, crowds: newCrowds(), guesses: newGuesses(), waits: newLoginWaits()}
 }
 
 // terms are what decides whether a client has, or may get, a grant. They are read anew for every question.
@@ -136,6 +139,7 @@ func (g *Grants) account(ctx context.Context, id store.AccountID) (store.Account
 // client that gets no grant has its mail all the same, and the log says why.
 func (g *Grants) LoggedIn(ctx context.Context, p Place, account store.AccountID, name string, version uint64, device store.DeviceID) {
 	attrs := []any{"account", name, "id", uint64(account), "remote", p.address().String()}
+	first := g.o.Conduct != nil && g.o.Conduct.Seen(ctx, account, p.address())
 	grant, withheld, err := g.give(ctx, p, account, version, device)
 	switch {
 	case err != nil:
@@ -146,11 +150,23 @@ func (g *Grants) LoggedIn(ctx context.Context, p Place, account store.AccountID,
 		g.o.Logger.Info("grant not given", append(attrs, "reason", withheld)...)
 	default:
 		attrs = append(attrs, "grant", grant.ID.String(), "network", grant.Network.String(), "expires", grant.Expires, "left", grant.Left)
+		g.waits.wake(grant)
 		if grant.Created.Before(grant.LastLogin) { // as every poll does
 			g.o.Logger.Debug("grant renewed", attrs...)
 			return
 		}
 		g.o.Logger.Info("grant opened", attrs...)
+		if first {
+			g.tellOwner(ctx, grant)
+		}
+	}
+}
+
+// tellOwner says that mail was fetched from a new place, if the domain's owner wants that said.
+func (g *Grants) tellOwner(ctx context.Context, grant store.Grant) {
+	s, err := g.o.Settings.Settings(ctx)
+	if err == nil && s.GrantNotices {
+		g.o.Conduct.GrantOpened(ctx, grant.Account, grant.Network)
 	}
 }
 
@@ -188,10 +204,14 @@ func (g *Grants) give(
 	if gives, err := g.gives(ctx, t, account, device); err != nil || !gives {
 		return store.Grant{}, withheldDevice, err
 	}
-	grant, err = g.o.Grants.OpenGrant(ctx, t.now, store.GrantRequest{
+	request := store.GrantRequest{
 		Account: account, Network: t.network, Device: device, CredentialVersion: version,
 		Window: GrantWindow, Longest: GrantLongest, Recipients: GrantRecipients, MostLive: MaxLiveGrants,
-	})
+	}
+	grant, err = g.o.Grants.OpenGrant(ctx, t.now, request)
+	if errors.Is(err, store.ErrBound) && g.displace(ctx, t, account) {
+		grant, err = g.o.Grants.OpenGrant(ctx, t.now, request)
+	}
 	switch {
 	case errors.Is(err, store.ErrBound):
 		return store.Grant{}, withheldMany, nil
@@ -199,6 +219,32 @@ func (g *Grants) give(
 		return store.Grant{}, withheldChanged, nil
 	}
 	return grant, "", err
+}
+
+// displace ends one live grant of a mailbox that is for a network which is not its own, for a login from one that is: who farms grants with a
+// stolen password must not keep the owner from sending. It reports whether there was one.
+func (g *Grants) displace(ctx context.Context, t terms, account store.AccountID) bool {
+	if g.o.Conduct == nil || !g.o.Conduct.ownNetwork(ctx, account, t.remote) {
+		return false
+	}
+	done := false
+	err := g.each(ctx, store.GrantFilter{Account: account, LiveAt: t.now}, func(page []store.Grant) error {
+		for _, grant := range page {
+			if done || g.o.Conduct.ownNetwork(ctx, account, grant.Network.Addr()) {
+				continue
+			}
+			revoked, err := g.o.Grants.RevokeGrants(ctx, t.now, store.GrantDisplaced, grant.ID)
+			if err != nil {
+				return err
+			}
+			done = len(revoked) > 0
+		}
+		return nil
+	})
+	if err != nil {
+		g.o.Logger.Error("no grant made room for the owner's", "id", uint64(account), "err", err)
+	}
+	return done
 }
 
 // Live returns the grants of some accounts that are good for a client now, in order of id: POP before SMTP and outgoing mail are on,

@@ -20,6 +20,9 @@ type Place struct {
 	Remote netip.Addr
 	// Loopback is set when the listener that the client reached is bound to a loopback address, so that nobody else can reach it.
 	Loopback bool
+	// Proxied is set when the address is one that a proxy told of (see [ListenerOptions.Proxies]). It is the client's own then, also where this
+	// host, a proxy or a gateway has it: they came through the proxy as everybody does.
+	Proxied bool
 }
 
 // address is the client's address as grants and networks know it.
@@ -122,7 +125,7 @@ func barOf(p Place, proxies []netip.Prefix, f *facts) Bar {
 		return BarNoClient
 	case f == nil:
 		return BarUnknown
-	case slices.ContainsFunc(proxies, contains):
+	case !p.Proxied && slices.ContainsFunc(proxies, contains):
 		return BarProxy
 	case a.IsLoopback():
 		if p.Loopback {
@@ -131,6 +134,9 @@ func barOf(p Place, proxies []netip.Prefix, f *facts) Bar {
 		return BarLoopback
 	case a.IsLinkLocalUnicast():
 		return BarLinkLocal
+	}
+	if p.Proxied {
+		return ""
 	}
 	if _, own := f.own[a]; own {
 		return BarHost

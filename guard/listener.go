@@ -66,6 +66,9 @@ type ListenerOptions struct {
 	// SniffTLS serves those that begin with TLS where Sniff looks: some programs do so on any port that is not the one they know. nil: for them
 	// there is no TLS.
 	SniffTLS *tls.Config
+	// Proxies are addresses from which clients come through a proxy: each connection begins with a PROXY header (HAProxy's protocol, version 1 or
+	// 2) then, before TLS and everything else, and is one of the client that it names, in every respect. So does each connection to a unix socket.
+	Proxies []netip.Prefix
 	// Handle, if set, gets the ready connections in place of Accept, each on a goroutine of its own, which has done nothing that needs a large
 	// stack: a connection that is served where it was accepted waits for nobody to pass it on. Handle closes what it gets.
 	Handle func(net.Conn)
@@ -99,7 +102,9 @@ type Listener struct {
 	manners *manners
 	early   atomic.Uint64
 	// failures, talkers and hellos let few of the events into the log that any stranger can cause.
-	failures, talkers, hellos sparse
+	failures, talkers, hellos, headers sparse
+	// unnamed is how many connections of proxies have not said yet who the client is.
+	unnamed atomic.Int64
 
 	mu         sync.Mutex // protects the fields below
 	waiting    int        // goroutines that accept
@@ -294,6 +299,9 @@ func passing(err error) bool {
 
 // admit counts a connection in and prepares it, or refuses it and returns nil.
 func (l *Listener) admit(c net.Conn) net.Conn {
+	if c = l.client(c); c == nil {
+		return nil
+	}
 	remote := RemoteAddr(c)
 	scopes := prefixes(remote)
 	if l.o.Bar != nil {

@@ -15,7 +15,7 @@ const (
 	AddressWindow = time.Hour
 )
 
-// Sending counts recipients outside the domain: each is taken when it is named, and given back when nothing is sent to it after all.
+// Sending counts recipients outside the domain, and octets: each is taken when it is named, and given back when nothing is sent to it after all.
 // Budgets come back evenly over their window. Its methods may be called from any goroutine.
 type Sending struct {
 	counters store.Counters
@@ -30,42 +30,58 @@ func NewSending(counters store.Counters, now func() time.Time) *Sending {
 	return &Sending{counters, now}
 }
 
-// Mailbox takes n recipients from what a mailbox may name in [MailboxWindow]. If they are not there nothing is taken, and retryAfter
-// says when they will be.
-func (s *Sending) Mailbox(ctx context.Context, account store.AccountID, n, perDay int) (ok bool, retryAfter time.Duration, err error) {
-	return s.take(ctx, mailboxKey(account), n, store.Limit{N: int64(perDay), Window: MailboxWindow})
+// Budget is something that may be spent in a window, and comes back evenly over it.
+type Budget struct {
+	key   string
+	limit store.Limit
 }
 
-// RefundMailbox gives n recipients back.
-func (s *Sending) RefundMailbox(ctx context.Context, account store.AccountID, n, perDay int) error {
-	return s.give(ctx, mailboxKey(account), n, store.Limit{N: int64(perDay), Window: MailboxWindow})
+// String is the budget's key.
+func (b Budget) String() string { return b.key }
+
+// MailboxDay is what a mailbox may name of recipients in [MailboxWindow], MailboxHour in an hour.
+func MailboxDay(account store.AccountID, n int) Budget {
+	return Budget{fmt.Sprintf("sent/mailbox/%d", account), store.Limit{N: int64(n), Window: MailboxWindow}}
 }
 
-// Address takes n recipients from what one client (see [Prefix]) may name in [AddressWindow].
-func (s *Sending) Address(ctx context.Context, remote netip.Addr, n, perHour int) (ok bool, retryAfter time.Duration, err error) {
-	return s.take(ctx, addressKey(remote), n, store.Limit{N: int64(perHour), Window: AddressWindow})
+// MailboxHour: see [MailboxDay].
+func MailboxHour(account store.AccountID, n int) Budget {
+	return Budget{fmt.Sprintf("sent/mailbox-hour/%d", account), store.Limit{N: int64(n), Window: time.Hour}}
 }
 
-// RefundAddress gives n recipients back.
-func (s *Sending) RefundAddress(ctx context.Context, remote netip.Addr, n, perHour int) error {
-	return s.give(ctx, addressKey(remote), n, store.Limit{N: int64(perHour), Window: AddressWindow})
+// AddressHour is what one client (see [Prefix]) may name in [AddressWindow].
+func AddressHour(remote netip.Addr, n int) Budget {
+	return Budget{"sent/address/" + Prefix(remote).String(), store.Limit{N: int64(n), Window: AddressWindow}}
 }
 
-func mailboxKey(account store.AccountID) string { return fmt.Sprintf("sent/mailbox/%d", account) }
+// DomainDay is what all senders together may name in a day, DomainHour in an hour.
+func DomainDay(n int) Budget {
+	return Budget{"sent/domain", store.Limit{N: int64(n), Window: 24 * time.Hour}}
+}
 
-func addressKey(remote netip.Addr) string { return "sent/address/" + Prefix(remote).String() }
+// DomainHour: see [DomainDay].
+func DomainHour(n int) Budget {
+	return Budget{"sent/domain-hour", store.Limit{N: int64(n), Window: time.Hour}}
+}
 
-func (s *Sending) take(ctx context.Context, key string, n int, l store.Limit) (bool, time.Duration, error) {
-	taken, err := s.counters.Take(ctx, s.now(), key, int64(n), l)
+// MailboxOctets is how many octets a mailbox may send in a day, each message counted for each recipient.
+func MailboxOctets(account store.AccountID, n int64) Budget {
+	return Budget{fmt.Sprintf("sent/octets/%d", account), store.Limit{N: n, Window: 24 * time.Hour}}
+}
+
+// Take takes n from a budget. If it is not there nothing is taken, and retryAfter says when it will be.
+func (s *Sending) Take(ctx context.Context, b Budget, n int64) (ok bool, retryAfter time.Duration, err error) {
+	taken, err := s.counters.Take(ctx, s.now(), b.key, n, b.limit)
 	if err != nil {
-		return false, 0, fmt.Errorf("guard: budget %s: %w", key, err)
+		return false, 0, fmt.Errorf("guard: budget %s: %w", b.key, err)
 	}
 	return taken.OK, taken.RetryAfter, nil
 }
 
-func (s *Sending) give(ctx context.Context, key string, n int, l store.Limit) error {
-	if err := s.counters.Give(ctx, s.now(), key, int64(n), l); err != nil {
-		return fmt.Errorf("guard: budget %s: %w", key, err)
+// Give gives n back.
+func (s *Sending) Give(ctx context.Context, b Budget, n int64) error {
+	if err := s.counters.Give(ctx, s.now(), b.key, n, b.limit); err != nil {
+		return fmt.Errorf("guard: budget %s: %w", b.key, err)
 	}
 	return nil
 }

@@ -11,34 +11,24 @@ import (
 	"latchkey/store/memstore"
 )
 
-// TestSendingBudgets: both budgets at their edges, what comes back in time and what is given back; one mailbox or address does not
+// TestSendingBudgets: all budgets at their edges, what comes back in time and what is given back; one mailbox or address does not
 // spend another's.
 func TestSendingBudgets(t *testing.T) {
 	const n = 10
 	six := netip.MustParseAddr("2001:db8:1:2::3")
 	for _, tt := range []struct {
-		name   string
-		window time.Duration
-		take   func(s *Sending, n int) (bool, time.Duration, error)
-		refund func(s *Sending, n int) error
-		other  func(s *Sending, n int) (bool, time.Duration, error)
+		name       string
+		window     time.Duration
+		one, other Budget
+		again      Budget // the same as one
 	}{
-		{"mailbox", MailboxWindow,
-			func(s *Sending, take int) (bool, time.Duration, error) { return s.Mailbox(t.Context(), 7, take, n) },
-			func(s *Sending, give int) error { return s.RefundMailbox(t.Context(), 7, give, n) },
-			func(s *Sending, take int) (bool, time.Duration, error) { return s.Mailbox(t.Context(), 8, take, n) }},
-		{"address", AddressWindow,
-			func(s *Sending, take int) (bool, time.Duration, error) { return s.Address(t.Context(), home, take, n) },
-			func(s *Sending, give int) error {
-				return s.RefundAddress(t.Context(), netip.MustParseAddr("::ffff:"+home.String()), give, n)
-			},
-			func(s *Sending, take int) (bool, time.Duration, error) { return s.Address(t.Context(), cafe, take, n) }},
-		{"IPv6 network", AddressWindow,
-			func(s *Sending, take int) (bool, time.Duration, error) { return s.Address(t.Context(), six, take, n) },
-			func(s *Sending, give int) error { return s.RefundAddress(t.Context(), six.Next(), give, n) },
-			func(s *Sending, take int) (bool, time.Duration, error) {
-				return s.Address(t.Context(), netip.MustParseAddr("2001:db8:1:3::3"), take, n)
-			}},
+		{"mailbox, a day", MailboxWindow, MailboxDay(7, n), MailboxDay(8, n), MailboxDay(7, n)},
+		{"mailbox, an hour", time.Hour, MailboxHour(7, n), MailboxDay(7, n), MailboxHour(7, n)},
+		{"octets", 24 * time.Hour, MailboxOctets(7, n), MailboxOctets(8, n), MailboxOctets(7, n)},
+		{"domain, a day", 24 * time.Hour, DomainDay(n), DomainHour(n), DomainDay(n)},
+		{"domain, an hour", time.Hour, DomainHour(n), DomainDay(n), DomainHour(n)},
+		{"address", AddressWindow, AddressHour(home, n), AddressHour(cafe, n), AddressHour(netip.MustParseAddr("::ffff:"+home.String()), n)},
+		{"IPv6 network", AddressWindow, AddressHour(six, n), AddressHour(netip.MustParseAddr("2001:db8:1:3::3"), n), AddressHour(six.Next(), n)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			counters := memstore.New("example.com")
@@ -47,7 +37,7 @@ func TestSendingBudgets(t *testing.T) {
 			s := NewSending(counters, func() time.Time { return clock })
 			want := func(take int, ok bool, after time.Duration) {
 				t.Helper()
-				got, retryAfter, err := tt.take(s, take)
+				got, retryAfter, err := s.Take(t.Context(), tt.one, int64(take))
 				if got != ok || retryAfter != after || err != nil {
 					t.Errorf("taking %d: got %v, again after %v (%v), want %v, %v", take, got, retryAfter, err, ok, after)
 				}
@@ -58,7 +48,7 @@ func TestSendingBudgets(t *testing.T) {
 			want(2, false, one)
 			want(1, true, 0)
 			want(1, false, one)
-			if ok, _, err := tt.other(s, n); !ok || err != nil {
+			if ok, _, err := s.Take(t.Context(), tt.other, n); !ok || err != nil {
 				t.Errorf("another: %v (%v)", ok, err)
 			}
 			clock = start.Add(one - 1)
@@ -66,12 +56,12 @@ func TestSendingBudgets(t *testing.T) {
 			clock = start.Add(one)
 			want(1, true, 0)
 			want(1, false, one)
-			if err := tt.refund(s, 3); err != nil {
+			if err := s.Give(t.Context(), tt.again, 3); err != nil {
 				t.Fatal(err)
 			}
 			want(4, false, one)
 			want(3, true, 0)
-			if err := tt.refund(s, 1000); err != nil {
+			if err := s.Give(t.Context(), tt.again, 1000); err != nil {
 				t.Fatal(err)
 			}
 			want(n, true, 0)
@@ -94,13 +84,10 @@ func (noCounters) Give(context.Context, time.Time, string, int64, store.Limit) e
 // TestSendingFails: what cannot be counted is not allowed.
 func TestSendingFails(t *testing.T) {
 	s := NewSending(noCounters{}, nil)
-	if ok, _, err := s.Mailbox(t.Context(), 7, 1, 10); ok || !errors.Is(err, errBroken) {
-		t.Errorf("mailbox: %v %v", ok, err)
+	if ok, _, err := s.Take(t.Context(), MailboxDay(7, 10), 1); ok || !errors.Is(err, errBroken) {
+		t.Errorf("taking: %v %v", ok, err)
 	}
-	if ok, _, err := s.Address(t.Context(), home, 1, 10); ok || !errors.Is(err, errBroken) {
-		t.Errorf("address: %v %v", ok, err)
-	}
-	if err := errors.Join(s.RefundMailbox(t.Context(), 7, 1, 10), s.RefundAddress(t.Context(), home, 1, 10)); !errors.Is(err, errBroken) {
-		t.Errorf("refunds: %v", err)
+	if err := s.Give(t.Context(), MailboxDay(7, 10), 1); !errors.Is(err, errBroken) {
+		t.Errorf("giving back: %v", err)
 	}
 }

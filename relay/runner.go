@@ -54,6 +54,8 @@ type Options struct {
 	// TLS is the base of the configuration for connections; nil is fine. The server name, the least version (1.2) and whether the
 	// certificate counts are set for each.
 	TLS *tls.Config
+	// Failed is told of each delivery that was given up, once that is kept, with the mailbox that sent it, 0 for none. nil: nobody is.
+	Failed func(ctx context.Context, submitter store.AccountID)
 	// Dial makes connections; a net.Dialer's unless a test says otherwise.
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
 	Logger *slog.Logger

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -298,7 +299,8 @@ func onlyASCII(open body, n int64) (bool, error) {
 	}
 }
 
-// bodyReader remembers that the store, not the host, was the one that failed.
+// bodyReader remembers that the store, not the host, was the one that failed. It leaves out NUL: no host has to take one (RFC 5321 §2.3.7,
+// RFC 6152 §2), and for one that loses them a line of NUL and a dot would end the message.
 type bodyReader struct {
 	r   io.Reader
 	err error
@@ -306,6 +308,9 @@ type bodyReader struct {
 
 func (b *bodyReader) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
+	if bytes.IndexByte(p[:n], 0) >= 0 {
+		n = len(slices.DeleteFunc(p[:n], func(c byte) bool { return c == 0 }))
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		b.err = fmt.Errorf("%w: %w", errBody, err)
 	}

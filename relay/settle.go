@@ -109,7 +109,7 @@ func (r *Runner) finish(abort context.Context, endings []ending) error {
 		if err == nil {
 			for _, e := range endings {
 				if !slices.Contains(lost, e.job.ID) {
-					logEnding(abort, r.log, e)
+					r.ended(abort, e)
 				}
 			}
 			return nil
@@ -119,6 +119,14 @@ func (r *Runner) finish(abort context.Context, endings []ending) error {
 			r.giveBack(abort, endings)
 			return err
 		}
+	}
+}
+
+// ended tells of an outcome that is kept.
+func (r *Runner) ended(abort context.Context, e ending) {
+	logEnding(abort, r.log, e)
+	if r.opts.Failed != nil && e.outcome.Kind == store.Failed {
+		r.opts.Failed(context.WithoutCancel(abort), e.job.Submitter)
 	}
 }
 
@@ -164,7 +172,7 @@ func (r *Runner) finishWithReport(abort context.Context, group []ending) error {
 		switch {
 		case err == nil:
 			for _, e := range group {
-				logEnding(abort, r.log, e)
+				r.ended(abort, e)
 			}
 			return nil
 		case errors.Is(err, store.ErrLeaseLost):

@@ -66,6 +66,8 @@ func authorizeRelay(who sender, door Door, rcpt mailaddr.Address, route store.Ro
 	switch who.(type) {
 	case authenticated, granted, trusted:
 		proved = true
+	case waiting: // nothing of what it names is taken before it is granted
+		proved = settings.POPBeforeSMTP && settings.SendThenCheck
 	}
 	switch {
 	case !proved && door != MX:

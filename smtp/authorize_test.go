@@ -34,18 +34,20 @@ func kinds() map[string]sender {
 		"authenticated": authenticated{identity: auth.Identity{Account: 1}},
 		"granted":       granted{grant: store.Grant{ID: 17, Account: 1}, address: address("alice@example.com")},
 		"trusted":       trusted{network: namedNetwork, address: address("alice@example.com")},
+		"waiting":       waiting{address: address("alice@example.com"), owner: 1},
 		"once trusted":  trusted{network: unnamedNetwork, address: address("alice@example.com")},
 	}
 }
 
 // allSettings are all combinations of what the owner decides about sending.
 func allSettings() (list []store.Settings) {
-	for i := range 1 << 5 {
+	for i := range 1 << 6 {
 		s := store.DefaultSettings(testDomain)
 		s.OutsideSenders = []mailaddr.Address{address("news@example.com")}
 		on := func(bit int) bool { return i&(1<<bit) != 0 }
 		s.OutgoingMail, s.POPBeforeSMTP, s.RequireAuth, s.AuthOnMX = on(0), on(1), on(2), on(3)
 		s.TrustedNetworks = []netip.Prefix{namedNetwork}
+		s.SendThenCheck = on(5)
 		if on(4) {
 			s.RequireAuthAt = tableTime
 		}
@@ -76,7 +78,7 @@ func TestAuthorizeSender(t *testing.T) {
 		switch {
 		case mayUse:
 			return "ok"
-		case who == "anonymous" && door != MX:
+		case who == "waiting", who == "anonymous" && door != MX: // who waits was decided by other rules, and never asks here
 			return "530 5.7.0"
 		}
 		return "550 5.7.1"
@@ -97,7 +99,7 @@ func TestAuthorizeSender(t *testing.T) {
 			}
 		}
 	}
-	if n != 5*2*7*3*32 {
+	if n != 6*2*7*3*64 {
 		t.Errorf("%d combinations", n)
 	}
 }
@@ -158,7 +160,8 @@ func TestAuthorizeRelay(t *testing.T) {
 			for _, s := range allSettings() {
 				for _, r := range tableRecipients(t) {
 					got := verdict(authorizeRelay(who, door, r.addr, r.route, s))
-					if w := want(name != "anonymous", door, r.kind, s.OutgoingMail); got != w {
+					proved := name != "anonymous" && (name != "waiting" || s.POPBeforeSMTP && s.SendThenCheck)
+					if w := want(proved, door, r.kind, s.OutgoingMail); got != w {
 						t.Errorf("%s, %s, %s, %+v: got %s, want %s", name, door, r.name, s, got, w)
 					}
 				}

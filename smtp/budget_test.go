@@ -20,8 +20,8 @@ import (
 type ledger struct {
 	Grants
 	Sending
-	mu                      sync.Mutex
-	grant, mailbox, address int
+	mu                              sync.Mutex
+	grant, mailbox, address, domain int
 }
 
 func (l *ledger) note(sum *int, n int) {
@@ -43,37 +43,39 @@ func (l *ledger) Refund(ctx context.Context, id store.GrantID, n int) error {
 	return l.Grants.Refund(ctx, id, n)
 }
 
-func (l *ledger) Mailbox(ctx context.Context, id store.AccountID, n, perDay int) (bool, time.Duration, error) {
-	ok, wait, err := l.Sending.Mailbox(ctx, id, n, perDay)
-	if ok {
-		l.note(&l.mailbox, n)
+// sum is where the spending of a budget is added up; nil for those that only mirror another.
+func (l *ledger) sum(b guard.Budget) *int {
+	switch {
+	case strings.HasPrefix(b.String(), "sent/mailbox/"):
+		return &l.mailbox
+	case strings.HasPrefix(b.String(), "sent/address/"):
+		return &l.address
+	case b.String() == "sent/domain":
+		return &l.domain
+	}
+	return nil
+}
+
+func (l *ledger) Take(ctx context.Context, b guard.Budget, n int64) (bool, time.Duration, error) {
+	ok, wait, err := l.Sending.Take(ctx, b, n)
+	if sum := l.sum(b); ok && sum != nil {
+		l.note(sum, int(n))
 	}
 	return ok, wait, err
 }
 
-func (l *ledger) RefundMailbox(ctx context.Context, id store.AccountID, n, perDay int) error {
-	l.note(&l.mailbox, -n)
-	return l.Sending.RefundMailbox(ctx, id, n, perDay)
-}
-
-func (l *ledger) Address(ctx context.Context, remote netip.Addr, n, perHour int) (bool, time.Duration, error) {
-	ok, wait, err := l.Sending.Address(ctx, remote, n, perHour)
-	if ok {
-		l.note(&l.address, n)
+func (l *ledger) Give(ctx context.Context, b guard.Budget, n int64) error {
+	if sum := l.sum(b); sum != nil {
+		l.note(sum, -int(n))
 	}
-	return ok, wait, err
+	return l.Sending.Give(ctx, b, n)
 }
 
-func (l *ledger) RefundAddress(ctx context.Context, remote netip.Addr, n, perHour int) error {
-	l.note(&l.address, -n)
-	return l.Sending.RefundAddress(ctx, remote, n, perHour)
-}
-
-// sums are grant, mailbox and address.
-func (l *ledger) sums() [3]int {
+// sums are grant, mailbox, address and domain.
+func (l *ledger) sums() [4]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return [3]int{l.grant, l.mailbox, l.address}
+	return [4]int{l.grant, l.mailbox, l.address, l.domain}
 }
 
 // keep puts a ledger between a door and its budgets.
@@ -101,16 +103,16 @@ func (brokenDraft) Commit(context.Context, store.Envelope) (store.Receipt, error
 // budgetSenders are the kinds whose recipients are counted, and what each recipient takes.
 func budgetSenders() map[string]struct {
 	begin func(f *proofs) *client
-	takes [3]int
+	takes [4]int
 } {
 	type sender = struct {
 		begin func(f *proofs) *client
-		takes [3]int
+		takes [4]int
 	}
 	return map[string]sender{
-		"authenticated": {func(f *proofs) *client { c := f.from(elsewhere); c.login("alice"); return c }, [3]int{0, 1, 0}},
-		"granted":       {func(f *proofs) *client { f.fetch("alice", office); return f.from(office) }, [3]int{1, 1, 0}},
-		"trusted":       {func(f *proofs) *client { f.settings(trust); return f.from(printer) }, [3]int{0, 0, 1}},
+		"authenticated": {func(f *proofs) *client { c := f.from(elsewhere); c.login("alice"); return c }, [4]int{0, 1, 0, 1}},
+		"granted":       {func(f *proofs) *client { f.fetch("alice", office); return f.from(office) }, [4]int{1, 1, 0, 1}},
+		"trusted":       {func(f *proofs) *client { f.settings(trust); return f.from(printer) }, [4]int{0, 0, 1, 1}},
 	}
 }
 
@@ -173,7 +175,7 @@ func TestBudgetIsSettledOnce(t *testing.T) {
 					for _, to := range []string{"a@remote.example", "bob@example.com", "b@remote.example", "a@remote.example", "team@example.com"} {
 						c.ask("RCPT TO:<"+to+">", "250 ")
 					}
-					want := func(n int) (w [3]int) {
+					want := func(n int) (w [4]int) {
 						for i, takes := range sender.takes {
 							w[i] = n * takes
 						}
@@ -212,7 +214,7 @@ func TestBudgetOfRefusedCommit(t *testing.T) {
 				c.ask("DATA", "354 ")
 				c.send("From: alice@example.com\r\n\r\n.\r\n")
 				c.expect("452 4.3.1")
-				if got := l.sums(); got != [3]int{} || len(f.figures()) != 0 {
+				if got := l.sums(); got != [4]int{} || len(f.figures()) != 0 {
 					t.Errorf("not given back: %v, counted %v", got, f.figures())
 				}
 			}, keep(l), func(o *Options) { o.Store = brokenDrafts{o.Store} })
@@ -225,12 +227,11 @@ type brokenBudgets struct{ *ledger }
 
 var errBudget = errors.New("no budget")
 
-func (brokenBudgets) Mailbox(context.Context, store.AccountID, int, int) (bool, time.Duration, error) {
-	return false, 0, errBudget
-}
-
-func (brokenBudgets) Address(context.Context, netip.Addr, int, int) (bool, time.Duration, error) {
-	return false, 0, errBudget
+func (b brokenBudgets) Take(ctx context.Context, budget guard.Budget, n int64) (bool, time.Duration, error) {
+	if budget.String() == "sent/domain" { // the last one
+		return false, 0, errBudget
+	}
+	return b.ledger.Take(ctx, budget, n)
 }
 
 // Where a budget cannot be asked nobody sends for now, and what was taken from another is given back.
@@ -242,7 +243,7 @@ func TestBudgetThatFails(t *testing.T) {
 				c := sender.begin(f)
 				c.ask("MAIL FROM:<alice@example.com>", "250 ")
 				c.ask("RCPT TO:<"+away+">", "451 4.3.0")
-				if got := l.sums(); got != [3]int{} {
+				if got := l.sums(); got != [4]int{} {
 					t.Errorf("not given back: %v", got)
 				}
 			}, keep(l), func(o *Options) { o.Sending = brokenBudgets{l} })
@@ -413,7 +414,7 @@ func TestBudgetRaces(t *testing.T) {
 	group.Wait()
 	f.must(f.srv.Shutdown(context.Background()))
 	jobs := len(f.jobs())
-	if got := l.sums(); got != [3]int{jobs, jobs, 0} || jobs == 0 {
+	if got := l.sums(); got != [4]int{jobs, jobs, 0, jobs} || jobs == 0 {
 		t.Errorf("%v taken, %d jobs", got, jobs)
 	}
 	list, err := f.store.ListGrants(context.Background(), store.GrantFilter{}, 0, 10)

@@ -14,6 +14,7 @@ import (
 
 	gosmtp "github.com/emersion/go-smtp"
 
+	"latchkey/guard"
 	"latchkey/internal/mailaddr"
 	"latchkey/internal/message"
 	"latchkey/internal/refusal"
@@ -62,29 +63,57 @@ func (s *session) receive(tx *transaction, r io.Reader) (store.MessageID, error)
 		return 0, io.ErrUnexpectedEOF
 	}
 	size := draft.Size()
-	receipt, err := s.commit(tx, draft, s.envelope(tx, header, headerLen))
+	e := s.envelope(tx, header, headerLen)
+	receipt, err := s.commit(tx, draft, &e)
 	if err != nil {
 		return 0, err
 	}
 	s.count(tx)
-	logAccept(s.ctx, s.log, tx, receipt.Message, size, lines.LongLines())
+	logAccept(s.ctx, s.log, tx, receipt.Message, size, lines.LongLines(), e.Hold)
 	s.leftOut(tx, header, receipt)
 	s.delivered(tx, header, receipt)
 	return receipt.Message, nil
 }
 
-// commit takes responsibility, if the sender still is who it was. Then what was reserved is spent; if not, it is given back.
-func (s *session) commit(tx *transaction, draft store.Draft, e store.Envelope) (store.Receipt, error) {
+// commit takes responsibility, if the sender still is who it was. Then what was reserved is spent; if not, it is given back. Mail of somebody
+// who sends otherwise than usual is put on hold in the same moment.
+func (s *session) commit(tx *transaction, draft store.Draft, e *store.Envelope) (store.Receipt, error) {
 	if err := s.still(tx, atCommit); err != nil {
 		return store.Receipt{}, err
 	}
+	giveBack, err := s.octets(tx, draft.Size())
+	if err != nil {
+		return store.Receipt{}, err
+	}
+	opinion, err := s.judged(tx)
+	if err != nil {
+		giveBack()
+		return store.Receipt{}, err
+	}
+	if opinion != nil {
+		e.Hold = string(opinion.Hold)
+	}
+	receipt, err := s.commitSealed(tx, draft, e)
+	switch {
+	case err != nil:
+		giveBack()
+		if opinion != nil {
+			opinion.GaveUp(s.ctx)
+		}
+	case opinion != nil:
+		opinion.Took(s.ctx)
+	}
+	return receipt, err
+}
+
+func (s *session) commitSealed(tx *transaction, draft store.Draft, e *store.Envelope) (store.Receipt, error) {
 	rooms, ok := tx.seal()
 	if !ok {
 		return store.Receipt{}, gosmtp.ErrDataReset
 	}
 	defer s.srv.opts.Store.Unreserve(rooms...) // the commit did, unless it panicked
 	e.Reserved = rooms
-	receipt, err := draft.Commit(s.ctx, e)
+	receipt, err := draft.Commit(s.ctx, *e)
 	if err == nil {
 		tx.keepDevice()
 	}
@@ -105,7 +134,8 @@ func (s *session) count(tx *transaction) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), refundTime)
 	defer cancel()
 	day, way := store.DayOf(s.srv.opts.Now()), tx.who.way()
-	figures := []string{store.SentFromAddress(way, s.remote)}
+	// One client of IPv6 has many addresses, and a day a bounded number of figures.
+	figures := []string{store.SentFromAddress(way, guard.Prefix(s.remote).Addr())}
 	if id := tx.who.account(); id != 0 {
 		figures = append(figures, store.SentByMailbox(way, id))
 	}

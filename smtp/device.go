@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"latchkey/auth"
+	"latchkey/guard"
 	"latchkey/internal/mailaddr"
 	"latchkey/internal/refusal"
 	"latchkey/store"
@@ -78,8 +79,18 @@ func (s *session) deviceRcpt(tx *transaction, addr mailaddr.Address) error {
 	return nil
 }
 
-// spendDevice takes one recipient, whatever its domain, from the budget of the sender's device, for this transaction. A refusal takes nothing.
-func (s *session) spendDevice(tx *transaction) error {
+// becameDevice holds a transaction whose sender was not known at RCPT to the bounds of the device that it turned out to be. A refusal takes nothing.
+func (s *session) becameDevice(tx *transaction) error {
+	for _, addr := range tx.addresses {
+		if err := s.deviceRcpt(tx, addr); err != nil {
+			return err
+		}
+	}
+	return s.spendDevice(tx, len(tx.addresses))
+}
+
+// spendDevice takes n recipients, whatever their domain, from the budget of the sender's device, for this transaction. A refusal takes nothing.
+func (s *session) spendDevice(tx *transaction, n int) error {
 	d := deviceOf(tx.who)
 	if d == nil || d.DailyRecipients == 0 {
 		return nil
@@ -87,7 +98,7 @@ func (s *session) spendDevice(tx *transaction) error {
 	if s.srv.opts.Sending == nil { // nobody counts, so nobody sends
 		return refuse(refusal.OutgoingOff)
 	}
-	ok, wait, err := s.srv.opts.Sending.Device(s.ctx, d.ID, 1, d.DailyRecipients)
+	ok, wait, err := s.srv.opts.Sending.Take(s.ctx, guard.DeviceDay(d.ID, d.DailyRecipients), int64(n))
 	if err != nil {
 		return err
 	}
@@ -99,11 +110,11 @@ func (s *session) spendDevice(tx *transaction) error {
 	tx.mu.Lock()
 	held := tx.phase == open
 	if held {
-		tx.deviceSpent++
+		tx.deviceSpent += n
 	}
 	tx.mu.Unlock()
 	if !held { // the transaction ended meanwhile
-		s.refundDevice(d, 1)
+		s.refundDevice(d, n)
 		return refuse(refusal.ConnectionClosing)
 	}
 	return nil
@@ -136,7 +147,7 @@ func (tx *transaction) keepDevice() {
 func (s *session) refundDevice(d *store.Device, n int) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), refundTime)
 	defer cancel()
-	if err := s.srv.opts.Sending.RefundDevice(ctx, d.ID, n, d.DailyRecipients); err != nil {
+	if err := s.srv.opts.Sending.Give(ctx, guard.DeviceDay(d.ID, d.DailyRecipients), int64(n)); err != nil {
 		s.log.Error("budget not given back", "device", d.Name, "recipients", n, "err", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"latchkey/auth"
@@ -194,6 +195,38 @@ func TestDeviceGrantBounds(t *testing.T) {
 		c.ask("RCPT TO:<bob@example.com>", "550 5.7.1 Relaying denied for 203.0.113.7: check mail for alice@example.com again")
 		c.ask("RSET", "250 ")
 		c.ask("MAIL FROM:<alice@example.com>", "550 5.7.1 Relaying denied for 203.0.113.7: check mail for alice@example.com again")
+	}, func(o *Options) {
+		st := o.Store.(store.Store)
+		hosts := guard.NewHosts(guard.HostsOptions{Interfaces: noAddresses, Gateways: noAddresses})
+		o.Grants = guard.NewGrants(guard.GrantOptions{Grants: st, Accounts: st, Settings: st, Devices: st, Hosts: hosts})
+	})
+}
+
+// TestDeviceThatIsAwaited: a message whose sender was not known at RCPT is held to the bounds of the device that opens the grant, and to its day.
+func TestDeviceThatIsAwaited(t *testing.T) {
+	onDevices(t, Submission, func(t *testing.T, f *proofs) {
+		f.settings(sendFirst)
+		d, _ := f.device("Scanner", limited)
+		fetch := func() {
+			synctest.Wait()
+			f.opts.Grants.(*guard.Grants).LoggedIn(
+				t.Context(), guard.Place{Remote: netip.MustParseAddr(office)}, f.ids["alice"], "alice", f.version("alice"), d.ID)
+		}
+		first := f.from(office)
+		first.sendAs("alice@example.com", "", "bob@example.com", "victim@elsewhere.example")
+		fetch()
+		first.expect("550 5.7.1 Have this recipient allowed")
+		f.revoke("alice")
+		for _, want := range []string{"250 ", "250 ", "450 4.7.1 "} { // the day has four
+			c := f.from(office)
+			c.sendAs("alice@example.com", "", "bob@example.com", "bob@example.com")
+			fetch()
+			c.expect(want)
+			f.revoke("alice")
+		}
+		if n := len(f.mail("bob")); n != 2 {
+			t.Errorf("bob has %d messages", n)
+		}
 	}, func(o *Options) {
 		st := o.Store.(store.Store)
 		hosts := guard.NewHosts(guard.HostsOptions{Interfaces: noAddresses, Gateways: noAddresses})

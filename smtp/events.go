@@ -11,7 +11,10 @@ import (
 // The events below are for the operator. Their messages and keys are fixed; bodies, passwords and AUTH lines are in none of them.
 
 // logAccept notes that the store took responsibility for a message.
-func logAccept(ctx context.Context, log *slog.Logger, tx *transaction, id store.MessageID, size, longLines int64) {
+func logAccept(ctx context.Context, log *slog.Logger, tx *transaction, id store.MessageID, size, longLines int64, hold string) {
+	if hold != "" {
+		log = log.With(slog.String("hold", hold))
+	}
 	log.LogAttrs(ctx, slog.LevelInfo, "message accepted",
 		slog.String("id", id.String()), slog.Any("sender", tx.who), slog.String("from", tx.reversePath.String()),
 		slog.Int("recipients", len(tx.recipients)), slog.Int64("size", size), slog.Int64("long_lines", longLines),

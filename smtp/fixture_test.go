@@ -26,6 +26,7 @@ import (
 	"latchkey/auth"
 	"latchkey/guard"
 	"latchkey/internal/mailaddr"
+	"latchkey/internal/refusal"
 	"latchkey/store"
 	"latchkey/store/memstore"
 )
@@ -338,7 +339,7 @@ func (c *client) send(s string) {
 	}
 }
 
-// reply reads one reply, however many lines, and returns its last line.
+// reply reads one reply, however many lines, and returns its last line, without the code of a refusal: that is for the transcripts.
 func (c *client) reply() string {
 	c.f.t.Helper()
 	for {
@@ -348,7 +349,8 @@ func (c *client) reply() string {
 		}
 		checkReply(c.f.t, line)
 		if line[3] == ' ' {
-			return line
+			plain, _ := refusal.Unmarked(line)
+			return plain
 		}
 	}
 }

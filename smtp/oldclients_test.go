@@ -274,7 +274,7 @@ func TestClearTextAtImplicitTLS(t *testing.T) {
 	_, err := io.WriteString(c, "EHLO PC\r\n")
 	f.must(err)
 	got, err := io.ReadAll(c)
-	const want = "554 5.7.10 mail.example.com Turn on SSL/TLS for this port in your mail program, or use port 587 with STARTTLS\r\n"
+	const want = "554 5.7.10 mail.example.com Turn on SSL/TLS for this port in your mail program, or use port 587 with STARTTLS (L-TC8)\r\n"
 	if string(got) != want || err != nil {
 		t.Errorf("got %q (%v)", got, err)
 	}

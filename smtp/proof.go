@@ -3,6 +3,7 @@ package smtp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 
 // place is where the client stands.
 func (s *session) place() guard.Place {
-	return guard.Place{Remote: s.remote, Loopback: s.srv.opts.Loopback}
+	return s.at
 }
 
 // facts are what a refusal may say.
@@ -28,7 +29,7 @@ func (s *session) facts(reversePath mailaddr.Address, settings store.Settings) r
 
 // decide says who the sender of a transaction is. Kinds are asked in the order authenticated (which is final: who has logged in is
 // nobody else), granted, trusted, anonymous; the first one that may use the reverse-path is it.
-func (s *session) decide(reversePath mailaddr.Address, settings store.Settings) (sender, error) {
+func (s *session) decide(reversePath mailaddr.Address, size int64, settings store.Settings) (sender, error) {
 	if who, ok := s.who.(authenticated); ok {
 		if err := s.current(who); err != nil {
 			return nil, err
@@ -54,15 +55,33 @@ func (s *session) decide(reversePath mailaddr.Address, settings store.Settings) 
 	if r == nil {
 		return anonymous{}, nil
 	}
-	return nil, s.unproved(r, reversePath, settings, stands)
+	return s.unproved(r, reversePath, size, settings, stands)
 }
 
 // may is authorizeSender with the facts of the refusal.
 func (s *session) may(who sender, reversePath mailaddr.Address, right ownership, settings store.Settings) error {
 	if r := authorizeSender(who, s.srv.opts.Door, reversePath, right, settings, s.srv.opts.Now()); r != nil {
+		if who.account() != 0 {
+			r = r.because(fmt.Errorf("%s wants to send as %s", who.LogValue(), reversePath.Path()))
+		}
 		return r.with(s.facts(reversePath, settings))
 	}
 	return nil
+}
+
+// whyError puts into words why there is no grant, for the log and whoever asks what a refusal was about.
+func whyError(why guard.NoGrant, now time.Time) error {
+	text := "grant: " + string(why.Kind)
+	if !why.When.IsZero() {
+		text += fmt.Sprintf(" since %s, %v ago", why.When.UTC().Format(time.RFC3339), now.Sub(why.When).Round(time.Second))
+	}
+	if why.Cause != "" {
+		text += " (" + why.Cause + ")"
+	}
+	if why.OtherFamily {
+		text += "; there is one for an address of the other family"
+	}
+	return errors.New(text)
 }
 
 // grantedAs looks for a live grant of a mailbox that owns the reverse-path: rather one that owns it than one that it was lent to, rather one that
@@ -159,18 +178,20 @@ func (s *session) trustedAs(reversePath mailaddr.Address, settings store.Setting
 }
 
 // unproved completes the refusal of an anonymous sender who uses our own domain: with the cure, which depends on what is known of the
-// client's address. An address that does not exist is answered like one that nobody fetched mail for.
-func (s *session) unproved(r *refused, reversePath mailaddr.Address, settings store.Settings, inTrusted bool) error {
+// client's address; or lets it wait for a grant. An address that does not exist is answered like one that nobody fetched mail for.
+func (s *session) unproved(
+	r *refused, reversePath mailaddr.Address, size int64, settings store.Settings, inTrusted bool,
+) (sender, error) {
 	f := s.facts(reversePath, settings)
 	switch {
 	case reversePath.Domain() != settings.Domain || s.srv.opts.Grants == nil && !inTrusted:
-		return r.with(f)
+		return nil, r.with(f)
 	case inTrusted:
-		return refuse(refusal.RelayUnknownSender).with(f)
+		return nil, refuse(refusal.RelayUnknownSender).with(f)
 	}
 	route, err := s.ownRoute(s.ctx, reversePath, settings.Domain)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var account store.AccountID
 	if len(route.Local) == 1 && len(route.Remote) == 0 {
@@ -178,9 +199,12 @@ func (s *session) unproved(r *refused, reversePath mailaddr.Address, settings st
 	}
 	why, err := s.srv.opts.Grants.Why(s.ctx, s.place(), account)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return refuse(withoutGrant(why, s.srv.opts.Door)).with(f)
+	if mayWait(why, size, settings) {
+		return waiting{address: reversePath, owner: account}, nil
+	}
+	return nil, refuse(withoutGrant(why, s.srv.opts.Door)).because(whyError(why, s.srv.opts.Now())).with(f)
 }
 
 // moment is when a sender is asked again.
@@ -205,7 +229,11 @@ func (s *session) still(tx *transaction, when moment) error {
 		if err != nil || when == atCommit && (why.Kind == guard.NoGrantExpired || why.Kind == "") {
 			return err
 		}
-		return refuse(withoutGrant(why, s.srv.opts.Door)).with(s.facts(tx.reversePath, tx.settings))
+		return refuse(withoutGrant(why, s.srv.opts.Door)).because(whyError(why, s.srv.opts.Now())).with(s.facts(tx.reversePath, tx.settings))
+	case waiting:
+		if when == atCommit { // it has not become granted
+			return refuse(refusal.RelayCheckFirst).with(s.facts(tx.reversePath, tx.settings))
+		}
 	case trusted:
 		settings, err := s.srv.opts.Store.Settings(s.ctx)
 		if err != nil {

@@ -47,6 +47,7 @@ func (w world) apply(s *store.Settings) {
 		s.TrustedNetworks = append(s.TrustedNetworks, netip.MustParsePrefix(network))
 	}
 	s.TrustedRecipients, s.DailyRecipients = store.MaxRecipientBudget, store.MaxRecipientBudget
+	s.HourlyRecipients, s.DomainDailyRecipients, s.DomainHourlyRecipients = store.MaxRecipientBudget, store.MaxRecipientBudget, store.MaxRecipientBudget
 }
 
 // suspects are every kind of sender, and whatever looks like one.

@@ -14,10 +14,11 @@ import (
 // play plays a probe and takes every answer. It returns the reply to the probe's RCPT.
 func play(p relayprobe.Probe, c *client, from string) (rcpt string) {
 	c.f.t.Helper()
-	return p.Play(from, func(octets string) string {
+	rcpt, _ = p.Play(from, func(octets string) string {
 		c.send(octets)
 		return c.reply()
 	})
+	return rcpt
 }
 
 // A stranger never relays, at no door and by no trick: whatever is said to a probe, no job ever appears, and 250 to a recipient means a

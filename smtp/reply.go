@@ -59,7 +59,7 @@ func (r refused) with(f refusal.Facts) *refused {
 }
 
 // text is what the client reads.
-func (r *refused) text() string { return refusal.Fill(r.row().SMTP.Text, r.facts) }
+func (r *refused) text() string { return r.row().SMTPText(r.facts) }
 
 // outcome says which refusal a sentinel is for a client.
 type outcome struct {

@@ -25,7 +25,7 @@ func (s *session) admit(tx *transaction, route store.Route) error {
 	if err := s.room(tx, route, &taken); err != nil {
 		return err
 	}
-	if err := s.spendDevice(tx); err != nil {
+	if err := s.spendDevice(tx, 1); err != nil {
 		return err
 	}
 	if err := s.reserve(tx, tx.news(route)); err != nil {

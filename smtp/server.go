@@ -42,6 +42,7 @@ type Store interface {
 	Reserve(ctx context.Context, account store.AccountID, octets int64) (store.ReservationID, error)
 	Unreserve(ids ...store.ReservationID)
 	NewDraft(ctx context.Context) (store.Draft, error)
+	Room(ctx context.Context) error
 	Settings(ctx context.Context) (store.Settings, error)
 	AddStat(ctx context.Context, day store.Day, name string, n int64) error
 }
@@ -61,16 +62,13 @@ type Grants interface {
 	Why(ctx context.Context, p guard.Place, account store.AccountID) (guard.NoGrant, error)
 	Spend(ctx context.Context, id store.GrantID, n int) (ok bool, err error)
 	Refund(ctx context.Context, id store.GrantID, n int) error
+	Await(ctx context.Context, p guard.Place, account store.AccountID, mailbox string, present func() bool) (store.Grant, bool, error)
 }
 
 // Sending is what the service needs of the budgets: *guard.Sending.
 type Sending interface {
-	Mailbox(ctx context.Context, account store.AccountID, n, perDay int) (ok bool, retryAfter time.Duration, err error)
-	RefundMailbox(ctx context.Context, account store.AccountID, n, perDay int) error
-	Address(ctx context.Context, remote netip.Addr, n, perHour int) (ok bool, retryAfter time.Duration, err error)
-	RefundAddress(ctx context.Context, remote netip.Addr, n, perHour int) error
-	Device(ctx context.Context, device store.DeviceID, n, perDay int) (ok bool, retryAfter time.Duration, err error)
-	RefundDevice(ctx context.Context, device store.DeviceID, n, perDay int) error
+	Take(ctx context.Context, b guard.Budget, n int64) (ok bool, retryAfter time.Duration, err error)
+	Give(ctx context.Context, b guard.Budget, n int64) error
 }
 
 // Strangers counts over all connections what clients without a login do: *guard.Strangers.
@@ -79,6 +77,12 @@ type Strangers interface {
 	Asked(now time.Time, remote netip.Addr) guard.Ask
 	Accepted(now time.Time, remote netip.Addr, n int)
 	Blocked(now time.Time, remote netip.Addr) (until time.Time, blocked bool)
+}
+
+// Conduct is what the service needs to know of how a mailbox usually sends: *guard.Conduct.
+type Conduct interface {
+	Judge(ctx context.Context, m guard.Outgoing) (*guard.Opinion, error)
+	Refused(ctx context.Context, account store.AccountID)
 }
 
 // Hosts is what the service needs to know of addresses: *guard.Hosts.
@@ -119,6 +123,8 @@ type Options struct {
 	Auth        Authenticator
 	// Sending counts recipients outside the domain; nil: nobody sends there.
 	Sending Sending
+	// Conduct puts mail on hold; nil: none is.
+	Conduct Conduct
 	// Grants are those of POP before SMTP; nil: there are none.
 	Grants Grants
 	// Hosts knows which addresses are a client's own; nil: none, so that no network is trusted.
@@ -142,11 +148,15 @@ type Options struct {
 	// Sniff serves a client that begins with TLS on a door that starts in the clear as ImplicitTLS would, and marks clients that speak before
 	// they are greeted; see [guard.ListenerOptions].
 	Sniff bool
+	// Proxies are addresses from which clients come through a proxy; see [guard.ListenerOptions].
+	Proxies []netip.Prefix
 	// OldClients makes this a door for old clients: it takes passwords in the clear, shows AUTH in the old form too, and has the mailbox
 	// asked for after each login. nil for every other door. What TLS such a door speaks, TLSConfig says.
 	OldClients OldClients
 	// Challenges are the SASL mechanisms that carry no password; nil: there are none.
 	Challenges Challenges
+	// Refusals remembers what was refused lately; nil: nobody does.
+	Refusals *refusal.Recent
 	// Inventory is told of logins, and Name is what the door is called there; nil: nobody is told.
 	Inventory Inventory
 	Name      string
@@ -191,7 +201,7 @@ func New(o Options) *Server {
 // Serve accepts connections on raw, which it closes in the end, until Shutdown or Close; then it returns ErrServerClosed.
 func (s *Server) Serve(raw net.Listener) error {
 	lo := guard.ListenerOptions{
-		Wrap: s.wrap, Limits: s.opts.Connections, Gate: s.opts.Gate, Known: s.opts.Known, Logger: s.log,
+		Wrap: s.wrap, Limits: s.opts.Connections, Gate: s.opts.Gate, Known: s.opts.Known, Proxies: s.opts.Proxies, Logger: s.log,
 		Refusal: s.farewell(refusal.ConnectionsFull), Plaintext: s.farewell(refusal.ConnectionClear),
 	}
 	if s.opts.ImplicitTLS {

@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -38,6 +39,8 @@ type session struct {
 	ctx    context.Context
 	log    *slog.Logger
 	remote netip.Addr
+	// at is where the client stands.
+	at guard.Place
 	// tls is nil in the clear; helo is set when the client greeted with HELO.
 	tls  *tls.ConnectionState
 	helo bool
@@ -90,12 +93,16 @@ func (s *Server) newSession(c *gosmtp.Conn) (gosmtp.Session, error) {
 		return nil, replyFor(errors.New("smtp: connection without a wire"))
 	}
 	n := &session{srv: s, conn: c, wire: w, ctx: w.ctx, remote: guard.RemoteAddr(c.Conn()), who: anonymous{}}
+	n.at = guard.PlaceOf(c.Conn().RemoteAddr(), s.opts.Loopback)
 	n.log = s.log.With(slog.Uint64("conn", s.conns.Add(1)), slog.String("remote", n.remote.String()))
 	if guard.EarlyTalker(w) {
 		n.log = n.log.With(slog.Bool("early_talker", true))
 	}
 	if state, ok := c.TLSConnectionState(); ok {
 		n.tls = &state
+		if octets := w.injected(); octets > 0 {
+			n.log.Warn("data sent before the TLS handshake dropped", "octets", octets)
+		}
 	}
 	n.helo = w.greetedBy()
 	return n, nil
@@ -110,6 +117,7 @@ func (s *session) answer(command string, err error) error {
 	r := replyFor(err)
 	verdict, ours := verdictOn(err)
 	logReject(s.ctx, s.log, command, verdict, ours, err)
+	s.remember(command, verdict)
 	if r.Code == 421 {
 		// What was pipelined behind it must not complete a transaction that nobody hears of.
 		s.dead = true
@@ -117,6 +125,25 @@ func (s *session) answer(command string, err error) error {
 		s.wire.lastReply()
 	}
 	return r
+}
+
+// remember keeps a refusal for whoever asks what it was about. It may be called from any goroutine of the session.
+func (s *session) remember(command string, r *refused) {
+	if s.srv.opts.Refusals == nil {
+		return
+	}
+	e := refusal.Event{
+		Time: s.srv.opts.Now(), Name: r.name, Door: cmp.Or(s.srv.opts.Name, string(s.srv.opts.Door)), Command: command, Remote: s.remote, Text: r.text(),
+	}
+	if !r.facts.Mailbox.IsZero() {
+		e.Mailbox = r.facts.Mailbox.String()
+	} else if tx := s.tx.Load(); tx != nil && tx.who.account() != 0 {
+		e.Mailbox = tx.who.mailbox().String()
+	}
+	if r.cause != nil {
+		e.Why = r.cause.Error()
+	}
+	s.srv.opts.Refusals.Note(e)
 }
 
 // safely makes 421 of a panic, so that no bug of ours ends the process or another session.
@@ -153,16 +180,19 @@ func (s *session) mail(from string, opts *gosmtp.MailOptions) error {
 			return err
 		}
 	}
-	who, err := s.decide(reversePath, settings)
+	who, err := s.decide(reversePath, opts.Size, settings)
 	if err != nil {
 		return err
 	}
 	most, over := sizeLimit(who, settings)
 	switch {
 	case opts.Size > most:
-		return over
+		return over // RFC 1870 §6.1, §6.2: and what there is no room for is refused before it is sent as well
 	case len(opts.EnvelopeID) > maxEnvelopeID:
 		return refuse(refusal.EnvelopeIDTooLong)
+	}
+	if err := s.srv.opts.Store.Room(s.ctx); err != nil {
+		return err
 	}
 	hello := cleanHello(s.conn.Hostname())
 	_, proved := who.(authenticated)
@@ -190,6 +220,9 @@ func (s *session) rcpt(to string, opts *gosmtp.RcptOptions) error {
 	case tx == nil:
 		return refuse(refusal.TransactionMissing)
 	case len(tx.addresses) >= tx.settings.Recipients:
+		return tooManyRecipients()
+	}
+	if _, ok := tx.who.(waiting); ok && len(tx.addresses) >= maxWaitRecipients {
 		return tooManyRecipients()
 	}
 	addr, err := parsePath(to, tx.utf8, refusal.RecipientSyntax)
@@ -238,6 +271,9 @@ func (s *session) authorizeRcpt(tx *transaction, addr mailaddr.Address, route st
 // near one, in a trusted network, is a stranger here.
 func (s *session) unknownRecipient(tx *transaction, cause error) error {
 	if way := tx.who.way(); way == store.SentAuth || way == store.SentGrant {
+		if s.srv.opts.Conduct != nil {
+			s.srv.opts.Conduct.Refused(s.ctx, tx.who.account())
+		}
 		return cause
 	}
 	s.unknown++
@@ -371,6 +407,12 @@ func (s *session) take(r io.Reader) (store.MessageID, error) {
 		return 0, refuse(refusal.TransactionEmpty)
 	}
 	s.wire.beginTransfer()
+	if who, ok := tx.who.(waiting); ok {
+		var err error
+		if r, err = s.await(tx, who, r); err != nil {
+			return 0, err
+		}
+	}
 	return s.receive(tx, r)
 }
 
@@ -379,6 +421,7 @@ func (s *session) answerData(err error) error {
 	r := replyFor(err)
 	verdict, ours := verdictOn(err)
 	logReject(s.ctx, s.log, "DATA", verdict, ours, err)
+	s.remember("DATA", verdict)
 	if r.Code == 421 {
 		s.wire.lastReply()
 	}

@@ -106,6 +106,8 @@ type wire struct {
 	// sniffed is the beginning of the plain text, until the first greeting is handled.
 	sniffed []byte
 	greeted bool
+	// behind is how many octets came in one piece with a STARTTLS, behind it: nobody reads them (RFC 3207 §4.2).
+	behind int
 	// tail is the last octet that go-smtp has read, ahead what it reads next, detour set while a message goes past it: see detour.go.
 	tail   byte
 	ahead  []byte
@@ -288,6 +290,9 @@ func (w *wire) endRead(now time.Time, took time.Duration, b []byte, err error) e
 	if !w.greeted && !w.secure && len(w.sniffed) < sniffSize {
 		w.sniffed = append(w.sniffed, b[:min(len(b), sniffSize-len(w.sniffed))]...)
 	}
+	if !w.secure && w.pace == nil {
+		w.behind = behindSTARTTLS(b)
+	}
 	slow := w.pace != nil && !w.pace.note(took, len(b), w.limits)
 	switch {
 	case err == nil && slow:
@@ -313,6 +318,29 @@ func (w *wire) endRead(now time.Time, took time.Duration, b []byte, err error) e
 	}
 	w.cut = w.err != nil
 	return w.err
+}
+
+// behindSTARTTLS is how many octets of a piece of the plain text are behind a line STARTTLS in it.
+func behindSTARTTLS(b []byte) int {
+	for rest := b; ; {
+		i := bytes.IndexByte(rest, '\n')
+		if i < 0 {
+			return 0
+		}
+		line := bytes.TrimSpace(rest[:i])
+		if rest = rest[i+1:]; bytes.EqualFold(line, []byte("STARTTLS")) {
+			return len(rest)
+		}
+	}
+}
+
+// injected is how many octets were thrown away behind STARTTLS; it tells it once.
+func (w *wire) injected() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := w.behind
+	w.behind = 0
+	return n
 }
 
 func timedOut(err error) bool {

@@ -35,6 +35,8 @@ const (
 	GrantRevoked GrantEnd = "revoked"
 	// GrantGuessed: somebody guessed at passwords from there.
 	GrantGuessed GrantEnd = "guessed"
+	// GrantDisplaced: the mailbox had as many as it may, and logged in from a network of its own.
+	GrantDisplaced GrantEnd = "displaced"
 	// GrantSwitchedOff: POP before SMTP was switched off.
 	GrantSwitchedOff GrantEnd = "switched off"
 )

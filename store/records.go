@@ -117,7 +117,7 @@ const (
 )
 
 // SentByMailbox names the daily figure of messages that a mailbox sent out of the domain in a way; SentFromAddress that of the client's
-// address. Both are counted for each message that was accepted and has a recipient outside.
+// address, of IPv6 that of its /64. Both are counted for each message that was accepted and has a recipient outside.
 func SentByMailbox(way SentWay, id AccountID) string {
 	return fmt.Sprintf("sent/%s/mailbox/%d", way, id)
 }
@@ -125,6 +125,28 @@ func SentByMailbox(way SentWay, id AccountID) string {
 // SentFromAddress: see [SentByMailbox].
 func SentFromAddress(way SentWay, remote netip.Addr) string {
 	return fmt.Sprintf("sent/%s/address/%s", way, remote)
+}
+
+// SendingFigure is a daily figure of how a mailbox sends.
+type SendingFigure string
+
+// The figures. All count recipients outside the domain but FigureRefused, and FigureForgiven.
+const (
+	// FigureRecipients: recipients of mail that was accepted, FigureHeld those of them whose mail was put on hold.
+	FigureRecipients SendingFigure = "recipients"
+	FigureHeld       SendingFigure = "held"
+	// FigureFailed: deliveries that were given up. FigureRefused: recipients that were refused because they do not exist.
+	FigureFailed  SendingFigure = "failed"
+	FigureRefused SendingFigure = "refused"
+	// FigureComplaints: what others complained of, as somebody noted.
+	FigureComplaints SendingFigure = "complaints"
+	// FigureForgiven: failed and refused ones that were looked at when mail was released, and count no more against the mailbox.
+	FigureForgiven SendingFigure = "forgiven"
+)
+
+// SendingOf names the daily figure of a mailbox.
+func SendingOf(figure SendingFigure, id AccountID) string {
+	return fmt.Sprintf("sending/%s/%d", figure, id)
 }
 
 // Day is a calendar day in UTC, as YYYYMMDD.
@@ -147,6 +169,8 @@ type Stat struct {
 type Stats interface {
 	// AddStat adds n to a day's figure, whose name has 1 to MaxStatName octets (else ErrInvalid).
 	AddStat(ctx context.Context, day Day, name string, n int64) error
+	// Stat returns one figure of a day, 0 if nothing was counted.
+	Stat(ctx context.Context, day Day, name string) (int64, error)
 	// ListStats returns the figures of the days from..to, both included, in order of day and name.
 	ListStats(ctx context.Context, from, to Day) ([]Stat, error)
 }

@@ -83,6 +83,22 @@ type Settings struct {
 	NoGrantNetworks []netip.Prefix `json:"no_grant_networks"`
 	// DailyRecipients is how many recipients outside the domain one mailbox may name a day, however it proves itself.
 	DailyRecipients int `json:"daily_recipients"`
+	// HourlyRecipients is the same an hour. DomainDailyRecipients and DomainHourlyRecipients are for all senders of the domain together.
+	HourlyRecipients       int `json:"hourly_recipients"`
+	DomainDailyRecipients  int `json:"domain_daily_recipients"`
+	DomainHourlyRecipients int `json:"domain_hourly_recipients"`
+	// NewRecipients is how many recipients outside the domain to whom it has not written before one mailbox may name a day; mail beyond is put
+	// on hold.
+	NewRecipients int `json:"new_recipients"`
+	// HoldJumps puts mail of a mailbox that sends otherwise than usual on hold, NewRecipients among the signs. Off, only what somebody put on hold
+	// stays so.
+	HoldJumps bool `json:"hold_jumps"`
+	// DailyOctets is how much one mailbox may send out of the domain a day, in octets, a message counted for each recipient; 0 is no bound.
+	DailyOctets int64 `json:"daily_octets"`
+	// GrantNotices tells the owner of a mailbox of grants from networks that are new to it.
+	GrantNotices bool `json:"grant_notices"`
+	// SendThenCheck keeps a client that has no grant waiting after its message, and takes it if a POP3 login makes one meanwhile.
+	SendThenCheck bool `json:"send_then_check"`
 	// HelpURL is put behind refusals that a mailbox owner can cure; "" for none.
 	HelpURL string `json:"help_url"`
 	// OutsideSenders are addresses of this domain that may arrive from outside without proof (a newsletter service, say).
@@ -94,6 +110,8 @@ func DefaultSettings(domain string) Settings {
 	return Settings{
 		Domain: domain, MessageSize: 50 << 20, Recipients: 1000, AuthOnMX: true, OutgoingMail: true,
 		RequireAuth: true, TrustedRecipients: 100, POPBeforeSMTP: true, GrantIPv6Bits: 64, DailyRecipients: 2000,
+		HourlyRecipients: 500, DomainDailyRecipients: 20_000, DomainHourlyRecipients: 5000, NewRecipients: 200, DailyOctets: 4 << 30,
+		HoldJumps: true, GrantNotices: true,
 	}
 }
 
@@ -157,8 +175,17 @@ func (s Settings) validateSending(bad func(format string, args ...any)) {
 			bad("%s in no_grant_networks is no network, or has host bits set", n)
 		}
 	}
-	if s.TrustedRecipients < 1 || s.TrustedRecipients > MaxRecipientBudget || s.DailyRecipients < 1 || s.DailyRecipients > MaxRecipientBudget {
-		bad("trusted_recipients and daily_recipients are 1 to %d", MaxRecipientBudget)
+	for _, n := range []int{
+		s.TrustedRecipients, s.DailyRecipients, s.HourlyRecipients, s.DomainDailyRecipients, s.DomainHourlyRecipients, s.NewRecipients,
+	} {
+		if n < 1 || n > MaxRecipientBudget {
+			bad("trusted_recipients, daily_recipients, hourly_recipients, domain_daily_recipients, domain_hourly_recipients and new_recipients are "+
+				"1 to %d", MaxRecipientBudget)
+			break
+		}
+	}
+	if s.DailyOctets < 0 {
+		bad("daily_octets is 0 (no bound) or more")
 	}
 	if s.GrantIPv6Bits != 64 && s.GrantIPv6Bits != 128 {
 		bad("grant_ipv6_bits is 64 or 128")

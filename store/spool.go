@@ -21,6 +21,10 @@ const (
 type Spool interface {
 	// NewDraft starts a message. ctx bounds nothing but this call. The caller commits or aborts the draft.
 	NewDraft(ctx context.Context) (Draft, error)
+	// Room returns nil while the device takes messages, and ErrNoSpace while what is left on it is kept for deleting: so that a message is
+	// refused before it is sent. It promises nothing for the next moment, and does no I/O but a look, now and then, whether there is room
+	// again.
+	Room(ctx context.Context) error
 }
 
 // Draft is a message being received. Memory does not grow with its size. A draft is used by one goroutine at a time, and is gone
@@ -65,6 +69,9 @@ type Envelope struct {
 	// Return and EnvelopeID are MAIL's RET and ENVID (RFC 3461 §4.3, §4.4).
 	Return     Return
 	EnvelopeID string
+	// Hold, if it is not empty, is why the jobs are held from the beginning, as if by HoldJobs in the same moment; cut to MaxOutcomeText by the
+	// store. Local copies are not held.
+	Hold string
 	// Settles are outcomes of leased jobs that become durable together with this message: a bounce and the failures that it reports.
 	Settles []Outcome
 	// Reserved is room that was reserved for this message, at most MaxRecipients ids. It does not count against this message, whose own size

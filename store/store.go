@@ -16,6 +16,7 @@ type Store interface {
 	WebSessions
 	Clients
 	Devices
+	Habits
 	Audit
 	Stats
 	Trail

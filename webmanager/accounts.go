@@ -317,32 +317,37 @@ func (a *API) setPassword(r *http.Request) (any, error) {
 	if mistake := passwordMistake(body.Password); mistake != "" {
 		return nil, invalid(Field{"password", mistake})
 	}
-	if _, _, err := a.pathAccount(r); err != nil {
-		return nil, err
-	}
-	verifier, err := a.hasher.Hash(r.Context(), body.Password)
+	account, _, err := a.pathAccount(r)
 	if err != nil {
 		return nil, err
 	}
+	if err := a.newPassword(r.Context(), account.ID, body.Password); err != nil {
+		return nil, err
+	}
+	if err := a.audit(r.Context(), "account.password", account.Name, nil, nil); err != nil || !body.Devices {
+		return nil, err
+	}
+	_, err = a.revokeDevices(r.Context(), account)
+	return nil, err
+}
+
+// newPassword changes the password of a mailbox, whatever else is changed of it meanwhile.
+func (a *API) newPassword(ctx context.Context, id store.AccountID, password string) error {
+	verifier, err := a.hasher.Hash(ctx, password)
+	if err != nil {
+		return err
+	}
 	for range maxConflicts {
-		account, _, err := a.pathAccount(r)
+		account, err := a.store.Account(ctx, id)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		account.Verifier = verifier
-		_, err = a.store.UpdateAccount(r.Context(), account)
-		if errors.Is(err, store.ErrConflict) {
-			continue
+		if _, err = a.store.UpdateAccount(ctx, account); !errors.Is(err, store.ErrConflict) {
+			return err
 		}
-		if err != nil {
-			return nil, err
-		}
-		if err := a.audit(r.Context(), "account.password", account.Name, nil, nil); err != nil || !body.Devices {
-			return nil, err
-		}
-		return nil, a.revokeDevices(r.Context(), account)
 	}
-	return nil, store.ErrConflict
+	return store.ErrConflict
 }
 
 func (a *API) removeAccount(r *http.Request) (any, error) {

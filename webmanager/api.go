@@ -12,6 +12,9 @@ import (
 	"strconv"
 	"time"
 
+	"latchkey/guard"
+	"latchkey/internal/refusal"
+	"latchkey/internal/relayprobe"
 	"latchkey/store"
 )
 
@@ -39,6 +42,8 @@ type Store interface {
 	store.Clients
 	store.Devices
 	store.Spool
+	store.Habits
+	store.Counters
 	Usage(ctx context.Context, account store.AccountID) (store.Usage, error)
 	DomainUsage(ctx context.Context) (store.Usage, error)
 	Job(ctx context.Context, id store.JobID) (store.Job, error)
@@ -60,10 +65,18 @@ type Options struct {
 	Hasher Hasher
 	// Bans keeps who may not log in; nil: nobody can be asked.
 	Bans Bans
+	// Conduct is that of the running server; nil: there is none.
+	Conduct *guard.Conduct
+	// Reputation is that of the running server; nil: there is none.
+	Reputation Reputation
 	// Logger gets causes that no client sees; nil discards them.
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// RelayProof runs the relay proof on demand; nil: it cannot be asked for.
+	RelayProof func(context.Context) (relayprobe.Report, error)
+	// Refusals are those that were made lately; nil: nobody remembers them.
+	Refusals *refusal.Recent
 	// Version and Go are told to whoever asks.
 	Version, Go string
 }
@@ -75,8 +88,15 @@ type API struct {
 	bans    Bans
 	log     *slog.Logger
 	now     func() time.Time
-	version Version
-	mux     *http.ServeMux
+	conduct *guard.Conduct
+	// reputation is nil where no server runs.
+	reputation Reputation
+	// refusals is Options.Refusals.
+	refusals *refusal.Recent
+	// relayProof is Options.RelayProof.
+	relayProof func(context.Context) (relayprobe.Report, error)
+	version    Version
+	mux        *http.ServeMux
 	// Bounds of backups, smaller in tests.
 	maxManifest int64
 	backupStall time.Duration
@@ -86,7 +106,8 @@ type API struct {
 func New(o Options) *API {
 	a := &API{
 		store: o.Store, hasher: o.Hasher, bans: o.Bans, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux(),
-		maxManifest: MaxManifestSize, backupStall: backupStall,
+		maxManifest: MaxManifestSize, backupStall: backupStall, conduct: newConduct(o), reputation: o.Reputation,
+		relayProof: o.RelayProof, refusals: o.Refusals,
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -139,6 +160,13 @@ func (a *API) routes() map[string]func(*http.Request) (any, error) {
 		"GET /v1/bans":                                a.listBans,
 		"POST /v1/bans":                               a.addBan,
 		"POST /v1/bans/lift":                          a.liftBans,
+		"POST /v1/accounts/{name}/release":            a.releaseSender,
+		"POST /v1/accounts/{name}/purge":              a.purgeAccount,
+		"GET /v1/holds":                               a.listHolds,
+		"GET /v1/reputation":                          a.showReputation,
+		"POST /v1/accounts/{name}/complaints":         a.noteComplaint,
+		"GET /v1/refusals/{code}":                     a.explainRefusal,
+		"POST /v1/relay-proof":                        a.proveRelay,
 		"/": func(*http.Request) (any, error) {
 			return nil, &Error{Code: CodeNotFound, Message: "there is no such path, or not with this method"}
 		},

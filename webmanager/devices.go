@@ -270,18 +270,23 @@ func (a *API) revokeOne(ctx context.Context, account store.Account, d store.Devi
 	return err
 }
 
-// revokeDevices ends all devices of a mailbox.
-func (a *API) revokeDevices(ctx context.Context, account store.Account) error {
+// revokeDevices ends all devices of a mailbox, and returns how many it ended.
+func (a *API) revokeDevices(ctx context.Context, account store.Account) (revoked int, err error) {
 	devices, err := a.store.ListDevices(ctx, account.ID)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, d := range devices {
-		if err := a.revokeOne(ctx, account, d); err != nil && !errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("device %s: %w", d.ID, err)
+		err := a.revokeOne(ctx, account, d)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
 		}
+		if err != nil {
+			return revoked, fmt.Errorf("device %s: %w", d.ID, err)
+		}
+		revoked++
 	}
-	return nil
+	return revoked, nil
 }
 
 func deviceObject(account store.Account, d store.Device) string {

@@ -154,12 +154,21 @@ func (f figures) from(networks []netip.Prefix, ways ...store.SentWay) sent {
 	addresses := map[netip.Addr]int64{}
 	for _, way := range ways {
 		for address, n := range f.addresses[way] {
-			if slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(address) }) {
+			if slices.ContainsFunc(networks, client(address).Overlaps) {
 				addresses[address] += n
 			}
 		}
 	}
 	return sent{addresses: mostFirst(texts(addresses)), messages: sum(addresses)}
+}
+
+// client is what the figure of an address is of: see [store.SentFromAddress].
+func client(address netip.Addr) netip.Prefix {
+	bits := address.BitLen()
+	if masked, err := address.Prefix(64); address.Is6() && err == nil && masked.Addr() == address {
+		bits = 64
+	}
+	return netip.PrefixFrom(address, bits)
 }
 
 func texts(numbers map[netip.Addr]int64) map[string]int64 {

@@ -13,11 +13,22 @@ import (
 func loosens(before, after store.Settings) bool {
 	return !before.CleartextLogin && after.CleartextLogin ||
 		!before.OutgoingMail && after.OutgoingMail ||
-		after.DailyRecipients > before.DailyRecipients ||
+		loosensBudgets(before, after) ||
 		len(addedSenders(before, after)) > 0 ||
 		loosensOldClients(before, after) ||
 		loosensAuth(before, after) ||
 		loosensGrants(before, after)
+}
+
+// loosensBudgets is the part about how much may be sent.
+func loosensBudgets(before, after store.Settings) bool {
+	return after.DailyRecipients > before.DailyRecipients ||
+		after.HourlyRecipients > before.HourlyRecipients ||
+		after.NewRecipients > before.NewRecipients ||
+		before.HoldJumps && !after.HoldJumps ||
+		after.DomainDailyRecipients > before.DomainDailyRecipients ||
+		after.DomainHourlyRecipients > before.DomainHourlyRecipients ||
+		before.DailyOctets > 0 && (after.DailyOctets == 0 || after.DailyOctets > before.DailyOctets)
 }
 
 // destroys reports whether a change of settings removes mail: that needs a confirmation too.
@@ -50,6 +61,7 @@ func loosensGrants(before, after store.Settings) bool {
 		return false
 	}
 	return !before.POPBeforeSMTP ||
+		!before.SendThenCheck && after.SendThenCheck ||
 		after.GrantIPv6Bits < before.GrantIPv6Bits ||
 		len(uncovered(before.NoGrantNetworks, after.NoGrantNetworks)) > 0
 }

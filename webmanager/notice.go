@@ -3,8 +3,6 @@ package webmanager
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -53,65 +51,38 @@ func (a *API) deliverNotice(ctx context.Context, before, after store.Settings) e
 		return err
 	}
 	actor, _ := ctx.Value(actorKey{}).(Actor) // answer and Run saw to it
-	id := "<settings." + rand.Text() + "@" + after.Domain + ">"
-	header, body := notice(postmaster, actor.Name, id, a.now(), p)
-	draft, err := a.store.NewDraft(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = draft.Abort() }() // nothing to do after Commit
-	if _, err := draft.Write(append(header, body...)); err != nil {
-		return err
-	}
-	e := store.Envelope{
-		Received: a.now(), HeaderLen: int64(len(header)), HeaderID: id, EightBit: true, Origin: store.Origin{Door: "local"},
+	l := letter{
+		from: postmaster, to: postmaster, subject: "The settings of " + after.Domain + " were changed", kind: "settings", now: a.now(),
+		body: notice(postmaster, actor.Name, a.now(), p),
 	}
 	for _, account := range route.Local {
-		// RFC 5321 §4.4: final delivery adds the Return-Path; a notice has the null one.
-		prefix := []byte("Return-Path: <>\r\nDelivered-To: " + postmaster.String() + "\r\n")
-		e.Recipients = append(e.Recipients, store.Recipient{Address: postmaster, Account: account, Prefix: prefix})
+		l.recipients = append(l.recipients, localCopy(postmaster, account))
 	}
-	if len(e.Recipients) == 0 {
-		return errors.New("webmanager: postmaster leads nowhere")
-	}
-	_, err = draft.Commit(ctx, e)
-	return err
+	return deliverLetter(ctx, a.store, l)
 }
 
-// notice writes the message; both parts end with CRLF.
-func notice(to mailaddr.Address, actor, id string, now time.Time, p SettingsPreview) (header, body []byte) {
-	var h, b bytes.Buffer
-	line := func(w *bytes.Buffer, format string, args ...any) {
-		w.WriteString(fmt.Sprintf(format, args...) + "\r\n")
-	}
-	line(&h, "From: Latchkey <%s>", to)
-	line(&h, "To: <%s>", to)
-	line(&h, "Subject: The settings of %s were changed", to.Domain())
-	line(&h, "Date: %s", now.Format(time.RFC1123Z))
-	line(&h, "Message-ID: %s", id)
-	line(&h, "Auto-Submitted: auto-generated") // RFC 3834 §5
-	line(&h, "MIME-Version: 1.0")
-	line(&h, "Content-Type: text/plain; charset=utf-8")
-	line(&h, "Content-Transfer-Encoding: 8bit")
-	line(&h, "")
+// notice writes the text, whose lines end with CRLF.
+func notice(to mailaddr.Address, actor string, now time.Time, p SettingsPreview) []byte {
+	var b bytes.Buffer
 	wrap := func(text, indent string) {
 		for _, l := range broken(text, noticeWidth-len(indent)) {
-			line(&b, "%s%s", indent, l)
+			b.WriteString(indent + l + "\r\n")
 			indent = strings.Repeat(" ", len(indent))
 		}
 	}
+	line := func() { b.WriteString("\r\n") }
 	wrap(fmt.Sprintf("%s changed the settings of %s at %s.", plainText(actor), to.Domain(), now.UTC().Format(time.RFC3339)), "")
-	line(&b, "")
+	line()
 	for _, c := range p.Changes {
 		wrap(fmt.Sprintf("%s: %s, before: %s", c.Name, orNothing(c.After), orNothing(c.Before)), "  ")
 	}
-	line(&b, "")
+	line()
 	for _, sentence := range p.Consequences {
 		wrap(sentence, "- ")
 	}
-	line(&b, "")
+	line()
 	wrap("If that was not meant to be, look at latchkey audit and latchkey settings.", "")
-	return h.Bytes(), b.Bytes()
+	return b.Bytes()
 }
 
 func orNothing(text string) string {

@@ -219,6 +219,18 @@ func (t *teller) popBeforeSMTP() {
 	if t.after.GrantIPv6Bits != t.before.GrantIPv6Bits {
 		t.say("a POP3 login over IPv6 lets its mailbox send from the same /%d, before from the same /%d", t.after.GrantIPv6Bits, t.before.GrantIPv6Bits)
 	}
+	switch {
+	case !t.before.SendThenCheck && t.after.SendThenCheck:
+		t.say("a client without AUTH that sends first and fetches mail then is kept waiting for up to two minutes, and its message is taken when it has")
+	case t.before.SendThenCheck && !t.after.SendThenCheck:
+		t.say("a client without AUTH that sends first and fetches mail then is refused at once")
+	}
+	switch {
+	case !t.before.GrantNotices && t.after.GrantNotices:
+		t.say("owners are told when their mail is fetched from a new place that may then send, at most once a day")
+	case t.before.GrantNotices && !t.after.GrantNotices:
+		t.say("owners are told no more when their mail is fetched from a new place that may then send")
+	}
 	if added := uncovered(t.after.NoGrantNetworks, t.before.NoGrantNetworks); len(added) > 0 {
 		t.say("a POP3 login from %s lets nobody send without AUTH any more", list(texted(added)))
 		t.tell(t.figures.from(added, store.SentGrant), "by POP before SMTP from there", "they will have to turn on AUTH")
@@ -294,8 +306,35 @@ func (t *teller) maildrops() {
 }
 
 func (t *teller) budgets() {
-	if is, was := t.after.DailyRecipients, t.before.DailyRecipients; is != was {
-		t.say("a mailbox can name %s at other domains a day, before %d", count(int64(is), "recipient", "recipients"), was)
+	for _, b := range []struct {
+		was, is int
+		text    string
+	}{
+		{t.before.DailyRecipients, t.after.DailyRecipients, "a mailbox can name %s at other domains a day, before %d"},
+		{t.before.HourlyRecipients, t.after.HourlyRecipients, "a mailbox can name %s at other domains an hour, before %d"},
+		{t.before.DomainDailyRecipients, t.after.DomainDailyRecipients, "all senders together can name %s at other domains a day, before %d"},
+		{t.before.DomainHourlyRecipients, t.after.DomainHourlyRecipients, "all senders together can name %s at other domains an hour, before %d"},
+		{t.before.NewRecipients, t.after.NewRecipients, "a mailbox can write to %s a day that it has not written to before, before %d; " +
+			"mail to more is put on hold"},
+	} {
+		if b.is != b.was {
+			t.say(b.text, count(int64(b.is), "recipient", "recipients"), b.was)
+		}
+	}
+	switch {
+	case t.before.HoldJumps && !t.after.HoldJumps:
+		t.say("whoever has a mailbox's password can send from anywhere to anybody, as far as its budgets go; mail that is on hold stays so")
+	case !t.before.HoldJumps && t.after.HoldJumps:
+		t.say("mail of a mailbox that sends otherwise than usual is put on hold, and its owner is told")
+	}
+	switch was, is := t.before.DailyOctets, t.after.DailyOctets; {
+	case was == is:
+	case is == 0:
+		t.say("a mailbox can send any amount of octets to other domains, before %d a day", was)
+	case was == 0:
+		t.say("a mailbox can send %s to other domains a day, before any amount", count(is, "octet", "octets"))
+	default:
+		t.say("a mailbox can send %s to other domains a day, before %d", count(is, "octet", "octets"), was)
 	}
 	if is, was := t.after.TrustedRecipients, t.before.TrustedRecipients; is != was {
 		t.say("an address in trusted_networks can name %s at other domains an hour, before %d", count(int64(is), "recipient", "recipients"), was)

@@ -80,6 +80,17 @@ func TestPreview(t *testing.T) {
 			"a POP3 login from 192.0.2.0/24 lets nobody send without AUTH any more",
 			"1 address sent 214 messages by POP before SMTP from there in the last 30 days; they will have to turn on AUTH: 192.0.2.7",
 		}},
+		{"budgets", map[string]any{"hourly_recipients": 501, "new_recipients": 1, "domain_daily_recipients": 20001, "domain_hourly_recipients": 1,
+			"daily_octets": 0, "hold_jumps": false, "send_then_check": true, "grant_notices": false}, true, []string{
+			"a client without AUTH that sends first and fetches mail then is kept waiting for up to two minutes, and its message is taken when it has",
+			"owners are told no more when their mail is fetched from a new place that may then send",
+			"a mailbox can name 501 recipients at other domains an hour, before 500",
+			"all senders together can name 20001 recipients at other domains a day, before 20000",
+			"all senders together can name 1 recipient at other domains an hour, before 5000",
+			"a mailbox can write to 1 recipient a day that it has not written to before, before 200; mail to more is put on hold",
+			"whoever has a mailbox's password can send from anywhere to anybody, as far as its budgets go; mail that is on hold stays so",
+			"a mailbox can send any amount of octets to other domains, before 4294967296 a day",
+		}},
 		{"the rest", map[string]any{"cleartext_login": true, "auth_on_mx": false, "grant_ipv6_bits": 128, "daily_recipients": 1,
 			"trusted_recipients": 200, "outside_senders": []string{"news@example.com"}}, true, []string{
 			"a POP3 login over IPv6 lets its mailbox send from the same /128, before from the same /64",

@@ -49,7 +49,8 @@ func demo(stop, abort context.Context, env cli.Env, d cli.Demo) (err error) {
 	if err != nil {
 		return err
 	}
-	st, err := openStore(stop, dir)
+	log := newLogger(env.Stderr, config.Log{})
+	st, err := openServed(stop, dir, log)
 	if err != nil {
 		return openError(dir, err)
 	}
@@ -57,9 +58,9 @@ func demo(stop, abort context.Context, env cli.Env, d cli.Demo) (err error) {
 	if err := putFactsAside(dir); err != nil {
 		return err
 	}
-	log := newLogger(env.Stderr, config.Log{})
+	api := offlineAPI(stop, st, domain, log)
 	for _, u := range users {
-		if err := u.ensure(stop, offlineAPI(stop, st, log)); err != nil {
+		if err := u.ensure(stop, api); err != nil {
 			return err
 		}
 	}

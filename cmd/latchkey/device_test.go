@@ -91,8 +91,8 @@ func wantAuthRefused(t *testing.T, err error, prefix string) {
 	}
 }
 
-// TestRow37DevicesOverTheWire: the devices of a removed mailbox open nothing of the next owner of its name.
-func TestRow37DevicesOverTheWire(t *testing.T) {
+// TestAbuse37DevicesOverTheWire: the devices of a removed mailbox open nothing of the next owner of its name.
+func TestAbuse37DevicesOverTheWire(t *testing.T) {
 	s := startServer(t, "example.com")
 	s.addAccount("anna", "old password")
 	old := s.addDevice("anna", "scanner", "--scope", "send,fetch")

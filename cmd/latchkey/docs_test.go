@@ -114,7 +114,7 @@ var (
 // they cite must exist.
 func TestDocumentsNameWhatExists(t *testing.T) {
 	names := declarations(t)
-	for _, doc := range []string{"rfc.md", "flow.md", "testing.md", "../pop3/maildrop/testdata/clients/README.md"} {
+	for _, doc := range []string{"rfc.md", "flow.md", "testing.md", "abuse.md", "../pop3/maildrop/testdata/clients/README.md"} {
 		text, err := os.ReadFile(filepath.Join("..", "..", "docs", doc))
 		if err != nil {
 			t.Error(err)

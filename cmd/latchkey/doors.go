@@ -1,17 +1,25 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
+	"strings"
 	"time"
 
 	"latchkey/auth"
 	"latchkey/config"
 	"latchkey/guard"
+	"latchkey/internal/refusal"
+	"latchkey/internal/relayprobe"
 	"latchkey/pop3/maildrop"
 	"latchkey/smtp"
 	"latchkey/store"
+	"latchkey/webmanager"
 )
 
 // opener takes the listening addresses of a process and makes their servers.
@@ -26,9 +34,10 @@ type opener struct {
 	delays  *maildrop.Delays
 	locks   *maildrop.Locks
 	clients *maildrop.Inventory
-	// strangers and gate count for all doors together.
+	// strangers and gate count for all doors together, and refusals remembers what all of them refused.
 	strangers *guard.Strangers
 	gate      *guard.Gate
+	refusals  *refusal.Recent
 	now       func() time.Time
 	// tls is for every door but those for old clients, which have old; both are nil without a certificate.
 	tls, old *tls.Config
@@ -58,6 +67,33 @@ func (o *opener) kinds() []doorKind {
 	}
 }
 
+// servesMail reports whether there is a door at which mail is taken.
+func (o *opener) servesMail() bool {
+	c := o.config.Listen
+	return len(c.MX)+len(c.Submission)+len(c.SMTPS)+len(c.OldSubmission)+len(c.OldSMTPS) > 0
+}
+
+// shutMail shuts every door of SMTP for good, because the relay proof failed, and tells postmaster. Mail is still fetched, and what waits in
+// the queue is still sent.
+func (p *process) shutMail(ctx context.Context, st store.Store, report relayprobe.Report, now time.Time) {
+	if p.relays.Swap(true) {
+		return
+	}
+	for _, d := range p.doors {
+		if mail, ok := d.server.(*smtp.Server); ok {
+			p.log.Error("door shut: the relay proof failed", "door", d.name, "address", d.listener.Addr().String(), "fault", report.Fault)
+			if err := mail.Close(); err != nil {
+				p.log.Warn("closing a door", "door", d.name, "err", err)
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	if err := webmanager.TellRelay(ctx, st, report, now); err != nil {
+		p.log.Error("postmaster was not told that the relay proof failed", "err", err)
+	}
+}
+
 // loadCertificate reads the certificate of all doors, if there is one.
 func (o *opener) loadCertificate() error {
 	c := o.config.TLS
@@ -82,7 +118,7 @@ func (o *opener) loadCertificate() error {
 func (o *opener) open() error {
 	for _, k := range o.kinds() {
 		for _, address := range k.addresses {
-			listener, err := net.Listen("tcp", address)
+			listener, err := listenAt(address)
 			if err != nil {
 				return fmt.Errorf("listen.%s: %w", k.name, err)
 			}
@@ -92,11 +128,46 @@ func (o *opener) open() error {
 	return nil
 }
 
+// socketMode lets the group of the server's user in: the proxy runs as another user.
+const socketMode = 0o660
+
+// listenAt takes an address: host:port, or unix: and the path of a socket. A socket that nobody listens on was left behind, and is replaced.
+func listenAt(address string) (net.Listener, error) {
+	path, unix := strings.CutPrefix(address, config.UnixPrefix)
+	if !unix {
+		return net.Listen("tcp", address)
+	}
+	switch info, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, err
+	case info.Mode().Type() != fs.ModeSocket:
+		return nil, fmt.Errorf("%s is in the way and is no socket", path)
+	default:
+		if conn, err := net.Dial("unix", path); err == nil {
+			_ = conn.Close() // it was only to see whether somebody answers
+			return nil, fmt.Errorf("%s is in use by another process", path)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, socketMode); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
 func (o *opener) pop(k doorKind, l net.Listener) server {
 	options := maildrop.Options{
 		Store: o.store, Auth: o.auth, Grants: o.grants, Loopback: onLoopback(l), Hostname: o.process.hostname, TLSConfig: o.tls,
 		ImplicitTLS: k.implicit, Sniff: o.config.Listen.Sniffs(k.name), Logger: o.process.log, Connections: connections(o.config), Gate: o.gate,
-		Implementation: "Latchkey", Delays: o.delays, Locks: o.locks, Now: o.now, Inventory: o.clients, Door: k.name,
+		Proxies: o.config.Proxies, Implementation: "Latchkey", Delays: o.delays, Locks: o.locks, Now: o.now, Inventory: o.clients, Door: k.name,
+		Refusals: o.refusals,
 	}
 	if k.old {
 		options.TLSConfig, options.OldClients = o.old, guard.NewOldClients(o.store, o.hosts, onLoopback(l))
@@ -107,10 +178,11 @@ func (o *opener) pop(k doorKind, l net.Listener) server {
 func (o *opener) mail(side smtp.Door) func(doorKind, net.Listener) server {
 	return func(k doorKind, l net.Listener) server {
 		options := smtp.Options{
-			Door: side, Store: o.store, Auth: o.auth, Sending: o.sending, Grants: o.grants, Hosts: o.hosts, Loopback: onLoopback(l),
+			Door: side, Store: o.store, Auth: o.auth, Sending: o.sending, Conduct: o.process.conduct, Grants: o.grants, Hosts: o.hosts, Loopback: onLoopback(l),
 			Hostname: o.process.hostname, TLSConfig: o.tls, ImplicitTLS: k.implicit, Sniff: o.config.Listen.Sniffs(k.name),
 			Logger: o.process.log, Now: o.now, Connections: connections(o.config), Gate: o.gate, Known: o.auth.Known, Strangers: o.strangers,
-			Inventory: o.clients, Name: k.name, Challenges: &challenges{auth: o.auth, hostname: o.process.hostname},
+			Proxies: o.config.Proxies, Inventory: o.clients, Name: k.name, Refusals: o.refusals,
+			Challenges: &challenges{auth: o.auth, hostname: o.process.hostname},
 		}
 		if k.old {
 			options.TLSConfig, options.OldClients = o.old, guard.NewOldClients(o.store, o.hosts, onLoopback(l))

@@ -139,7 +139,8 @@ func newTestServer(t testing.TB, domain string) *testServer {
 // start runs the server and returns when its doors are open.
 func (s *testServer) start() {
 	s.t.Helper()
-	st, err := openStore(context.Background(), s.dir)
+	log := slog.New(slog.NewTextHandler(s.log, nil))
+	st, err := openServed(context.Background(), s.dir, log)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -147,7 +148,7 @@ func (s *testServer) start() {
 	if s.wrap != nil {
 		seen = s.wrap(st)
 	}
-	p, err := wire(context.Background(), s.config, seen, slog.New(slog.NewTextHandler(s.log, nil)), s.now)
+	p, err := wire(context.Background(), s.config, seen, log, s.now)
 	if err != nil {
 		s.t.Fatal(errors.Join(err, st.Close()))
 	}
@@ -316,6 +317,32 @@ func (s *testServer) dial(door string) net.Conn {
 		return tls.Client(conn, s.tls())
 	}
 	return conn
+}
+
+// dialFrom connects to a door, without TLS, from an address of this machine.
+func (s *testServer) dialFrom(address, door string) net.Conn {
+	s.t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IP(netip.MustParseAddr(address).AsSlice())}}
+	conn, err := d.Dial("tcp", s.addr(door))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		s.t.Fatal(err)
+	}
+	return conn
+}
+
+// sendFrom sends a message at port 25 from an address of this machine, without AUTH.
+func (s *testServer) sendFrom(address, from string, to ...string) error {
+	s.t.Helper()
+	conn := s.dialFrom(address, "mx")
+	defer func() { _ = conn.Close() }() // after QUIT, or after what is reported
+	client, err := smtp.NewClient(conn, "127.0.0.1")
+	if err != nil {
+		return err
+	}
+	return transact(client, from, to, message("from "+address))
 }
 
 // submission logs in at the submission door with STARTTLS and AUTH PLAIN.

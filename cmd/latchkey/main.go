@@ -133,9 +133,14 @@ func readLine(stop context.Context, prompt string) (string, error) {
 	}
 }
 
-// openStore opens the store of a data directory, with the errors that package cli explains.
+// openStore opens the store of a data directory for a command, with the errors that package cli explains.
 func openStore(ctx context.Context, dir string) (*boltstore.Store, error) {
-	st, err := boltstore.Open(ctx, dir, boltstore.Options{})
+	return openServed(ctx, dir, nil)
+}
+
+// openServed is openStore for a server, whose log hears of damage, of a device that fails and of one that is slow.
+func openServed(ctx context.Context, dir string, log *slog.Logger) (*boltstore.Store, error) {
+	st, err := boltstore.Open(ctx, dir, boltstore.Options{Logger: log})
 	return st, lockedError(err)
 }
 
@@ -167,18 +172,23 @@ func openOffline(ctx context.Context, dir string) (*webmanager.API, io.Closer, e
 	if err != nil {
 		return nil, nil, err
 	}
-	return offlineAPI(ctx, st, slog.New(slog.DiscardHandler)), st, nil // the command reports; the audit log remembers
+	settings, err := st.Settings(ctx)
+	if err != nil {
+		return nil, nil, errors.Join(err, st.Close())
+	}
+	log := slog.New(slog.DiscardHandler) // the command reports; the audit log remembers
+	return offlineAPI(ctx, st, hostname(config.Config{}, settings.Domain), log), st, nil
 }
 
-// offlineAPI serves commands on a store that no server has open.
-func offlineAPI(ctx context.Context, st store.Store, log *slog.Logger) *webmanager.API {
+// offlineAPI serves commands on a store that no server has open. name is what a server here would be called.
+func offlineAPI(ctx context.Context, st store.Store, name string, log *slog.Logger) *webmanager.API {
 	logins := guard.NewLogins(guard.LoginLimits{})
 	keeper := guard.NewBanKeeper(logins, st, time.Now, log)
-	var bans webmanager.Bans
+	o := webmanager.Options{RelayProof: newProver(st, name, log, time.Now).Report}
 	if keeper.Load(ctx) == nil { // else they cannot be asked for, and all the rest can
-		bans = &guard.BanDesk{Logins: logins, Keeper: keeper}
+		o.Bans = &guard.BanDesk{Logins: logins, Keeper: keeper}
 	}
-	return newAPI(st, newAuthenticator(st, logins, nil, nil, log, time.Now), bans, log, time.Now)
+	return newAPI(o, st, newAuthenticator(st, logins, nil, nil, log, time.Now), log, time.Now)
 }
 
 // buildVersion is what the linker was told, or else what the build information knows.

@@ -22,14 +22,12 @@ import (
 const maxPasswordFile = 4 << 10
 
 // newRunner builds the way out of the domain.
-func newRunner(c config.Config, st store.Store, p *process, log *slog.Logger, now func() time.Time) (*relay.Runner, error) {
-	names, err := resolver.New(resolver.Options{Servers: c.Relay.Nameservers, Now: now, Logger: log})
-	if err != nil {
-		return nil, fmt.Errorf("relay.nameservers: %w", err)
-	}
+func newRunner(
+	c config.Config, st store.Store, names *resolver.Resolver, p *process, log *slog.Logger, now func() time.Time,
+) (*relay.Runner, error) {
 	o := relay.Options{
 		Store: st, Resolver: names, Hostname: p.hostname, AllowNetworks: c.Relay.AllowNetworks, Own: p.listensAt, Port: uint16(c.Relay.Port),
-		Logger: log, Now: now,
+		Failed: p.conduct.Failed, Logger: log, Now: now,
 	}
 	if c.Relay.Smarthost != "" {
 		o.Smarthost = &relay.Smarthost{Addr: c.Relay.Smarthost, User: c.Relay.SmarthostUser, TLS: relay.TLSMode(c.Relay.SmarthostTLS)}

@@ -7,13 +7,10 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
-	"net"
-	"net/netip"
 	"net/smtp"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"latchkey/internal/relayprobe"
 	"latchkey/store"
@@ -129,7 +126,9 @@ func (s *testServer) setAll(n int) store.Settings {
 	}
 	s.do("PATCH", "/v1/settings", map[string]any{
 		"require_auth": on(0), "pop_before_smtp": on(1), "outgoing_mail": on(2), "auth_on_mx": !on(3), "trusted_networks": networks,
-		"trusted_recipients": store.MaxRecipientBudget, "daily_recipients": store.MaxRecipientBudget, "confirm": s.domain,
+		"trusted_recipients": store.MaxRecipientBudget, "daily_recipients": store.MaxRecipientBudget, "hold_jumps": false,
+		"hourly_recipients": store.MaxRecipientBudget, "domain_hourly_recipients": store.MaxRecipientBudget,
+		"domain_daily_recipients": store.MaxRecipientBudget, "confirm": s.domain,
 	}, nil)
 	var settings store.Settings
 	s.do("GET", "/v1/settings", nil, &settings)
@@ -166,19 +165,6 @@ func (s *testServer) freshGrant(settings store.Settings) {
 		s.t.Fatal(err)
 	}
 	p.must("QUIT")
-}
-
-func (s *testServer) dialFrom(address, door string) net.Conn {
-	s.t.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IP(netip.MustParseAddr(address).AsSlice())}}
-	conn, err := d.Dial("tcp", s.addr(door))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		s.t.Fatal(err)
-	}
-	return conn
 }
 
 // control delivers a message from where a suspect stands.

@@ -13,6 +13,7 @@ import (
 	"latchkey/config"
 	"latchkey/internal/gcpace"
 	"latchkey/internal/mailaddr"
+	"latchkey/smtp"
 	"latchkey/store"
 	"latchkey/webmanager"
 )
@@ -23,7 +24,7 @@ const drainTime = 10 * time.Second
 // serve runs the domain of a data directory until stop ends; abort cuts the drain short.
 func serve(stop, abort context.Context, c config.Config, log *slog.Logger) (err error) {
 	defer gcpace.Start()()
-	st, err := openStore(stop, c.Data)
+	st, err := openServed(stop, c.Data, log)
 	if err != nil {
 		return openError(c.Data, err)
 	}
@@ -91,7 +92,7 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 	defer end()
 	for _, d := range p.doors {
 		running.Go(func() {
-			if err := d.server.Serve(d.listener); err != nil && stop.Err() == nil {
+			if err := d.server.Serve(d.listener); err != nil && stop.Err() == nil && (!p.relays.Load() || !errors.Is(err, smtp.ErrServerClosed)) {
 				failed <- fmt.Errorf("listen.%s: %w", d.name, err)
 			}
 		})
@@ -115,9 +116,12 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 		}
 	})
 	running.Go(func() { p.expirer.Run(ending) })
+	running.Go(func() { p.prover.Run(ending) })
 	running.Go(func() { p.clients.Run(ending) })
 	running.Go(func() { p.stale.Run(ending) })
 	running.Go(func() { p.bans.Run(ending) })
+	running.Go(func() { p.conduct.Run(ending) })
+	running.Go(func() { p.reputation.Run(ending) })
 	err := ready()
 	if err == nil {
 		select {
@@ -135,7 +139,11 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 	running.Wait()
 	p.clients.Close()
 	p.bans.Close()
+	p.conduct.Close()
 	p.log.Info("stopped")
+	if p.relays.Load() {
+		err = errors.Join(err, errRelays)
+	}
 	return err
 }
 

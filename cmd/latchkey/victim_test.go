@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -71,6 +72,13 @@ func newVictim(t testing.TB, dir string) *victim {
 	env.Stdin = strings.NewReader(victimPassword + "\n")
 	if status := cli.Run(t.Context(), env, []string{"account", "add", "bert", "--password-stdin", "--data", dir}); status != 0 {
 		t.Fatalf("account add: status %d", status)
+	}
+	// It sends more than people do, half of it in vain.
+	most := strconv.Itoa(store.MaxRecipientBudget)
+	budgets := []string{"settings", "set", "hold_jumps=off", "new_recipients=" + most, "hourly_recipients=" + most, "daily_recipients=" + most,
+		"domain_hourly_recipients=" + most, "domain_daily_recipients=" + most, "--confirm", "example.com", "--data", dir}
+	if status := cli.Run(t.Context(), env, budgets); status != 0 {
+		t.Fatalf("settings set: status %d", status)
 	}
 	keys := t.TempDir()
 	v := &victim{

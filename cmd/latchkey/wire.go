@@ -7,12 +7,16 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"latchkey/auth"
 	"latchkey/config"
 	"latchkey/guard"
 	"latchkey/internal/mailaddr"
+	"latchkey/internal/refusal"
+	"latchkey/internal/relayprobe"
+	"latchkey/internal/resolver"
 	"latchkey/pop3/maildrop"
 	"latchkey/relay"
 	"latchkey/store"
@@ -32,8 +36,13 @@ type process struct {
 	logins      *guard.Logins
 	stale       *guard.StaleDevices
 	bans        *guard.BanKeeper
+	conduct     *guard.Conduct
+	reputation  *guard.Reputation
 	api         *webmanager.API
 	control     *webmanager.Control
+	prover      *prover
+	// relays is set when the relay proof failed: the doors of SMTP are shut then, and stay so.
+	relays atomic.Bool
 }
 
 // door is one listening address with its server.
@@ -62,7 +71,12 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	}
 	p := &process{log: log, domain: settings.Domain, hostname: hostname(c, settings.Domain), clients: maildrop.NewInventory(st, log)}
 	hosts := guard.NewHosts(guard.HostsOptions{Proxies: c.Proxies, Now: now, Logger: log})
-	grants := guard.NewGrants(guard.GrantOptions{Grants: st, Accounts: st, Settings: st, Hosts: hosts, Devices: st, Now: now, Logger: log})
+	p.conduct = guard.NewConduct(guard.ConductOptions{
+		Store: st, Notices: &webmanager.Notices{Store: st, Now: now, Logger: log}, Now: now, Logger: log,
+	})
+	grants := guard.NewGrants(guard.GrantOptions{
+		Grants: st, Accounts: st, Settings: st, Hosts: hosts, Devices: st, Conduct: p.conduct, Now: now, Logger: log,
+	})
 	logins := guard.NewLogins(loginLimits)
 	p.logins = logins
 	p.stale = guard.NewStaleDevices(func(ctx context.Context, d guard.StaleDevice) error {
@@ -74,20 +88,37 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	strangers := guard.NewStrangers(guard.StrangerLimits{}, authenticator.Known)
 	o := &opener{config: c, store: st, process: p, hosts: hosts, grants: grants, sending: guard.NewSending(st, now), auth: authenticator,
 		delays: new(maildrop.Delays), locks: new(maildrop.Locks), clients: p.clients, strangers: strangers,
-		gate: guard.NewGate(connections(c), authenticator.Known), now: now}
+		gate: guard.NewGate(connections(c), authenticator.Known), refusals: new(refusal.Recent), now: now}
 	if err := o.loadCertificate(); err != nil {
 		return nil, err
+	}
+	p.prover = newProver(st, p.hostname, log, now)
+	p.prover.failed = func(ctx context.Context, report relayprobe.Report) { p.shutMail(ctx, st, report, now()) }
+	if o.servesMail() {
+		if err := p.prover.atStart(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if err := o.open(); err != nil {
 		p.release()
 		return nil, err
 	}
-	if p.runner, err = newRunner(c, st, p, log, now); err != nil {
+	names, err := resolver.New(resolver.Options{Servers: c.Relay.Nameservers, Now: now, Logger: log})
+	if err == nil {
+		p.runner, err = newRunner(c, st, names, p, log, now)
+	} else {
+		err = fmt.Errorf("relay.nameservers: %w", err)
+	}
+	if err != nil {
 		p.release()
 		return nil, err
 	}
+	p.reputation = newReputation(c, st, names, p.conduct, log, now)
 	p.expirer = &maildrop.Expirer{Store: st, Now: now, Logger: log}
-	p.api = newAPI(st, authenticator, &guard.BanDesk{Logins: logins, Keeper: p.bans, Strangers: strangers}, log, now)
+	p.api = newAPI(webmanager.Options{
+		Bans: &guard.BanDesk{Logins: logins, Keeper: p.bans, Strangers: strangers}, Conduct: p.conduct, Reputation: p.reputation,
+		RelayProof: p.prover.Report, Refusals: o.refusals,
+	}, st, authenticator, log, now)
 	if p.control, err = webmanager.ListenControl(c.Data, p.api, log); err != nil {
 		p.release()
 		return nil, fmt.Errorf("management socket: %w", err)
@@ -111,13 +142,10 @@ func newAuthenticator(
 	})
 }
 
-// newAPI makes the management API; bans is nil where they cannot be read.
-func newAPI(
-	st store.Store, authenticator *auth.Authenticator, bans webmanager.Bans, log *slog.Logger, now func() time.Time,
-) *webmanager.API {
-	return webmanager.New(webmanager.Options{
-		Store: st, Hasher: authenticator, Bans: bans, Logger: log, Now: now, Version: buildVersion(), Go: runtime.Version(),
-	})
+// newAPI makes the management API; o is what depends on whether a server runs.
+func newAPI(o webmanager.Options, st store.Store, authenticator *auth.Authenticator, log *slog.Logger, now func() time.Time) *webmanager.API {
+	o.Store, o.Hasher, o.Logger, o.Now, o.Version, o.Go = st, authenticator, log, now, buildVersion(), runtime.Version()
+	return webmanager.New(o)
 }
 
 // hostname is the configured name, else the machine's, else the domain's.

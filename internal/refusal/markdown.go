@@ -19,27 +19,20 @@ that are out of form or out of order is not here. In the texts ` + "`{remote}`" 
 ` + "`{there}`" + ` the other family, ` + "`{mailbox}`" + ` the address of this domain that the client gave, ` + "`{wait}`" + ` a time, and ` + "`{help}`" + ` the
 domain's ` + "`help_url`" + `, if there is one. Nothing else that a client sent is ever repeated.
 
-| name | SMTP | POP3 | why | what to do |
-|---|---|---|---|---|
+Each text ends with its code. ` + "`latchkey explain CODE`" + ` says what is said here, and what the running server decided lately, with its facts.
+
+| name | code | SMTP | POP3 | why | what to do |
+|---|---|---|---|---|---|
 `)
 	for _, r := range rows {
-		smtp, pop3 := "", ""
-		if r.SMTP.Code != 0 {
-			s := r.SMTP.Status
-			smtp = fmt.Sprintf("`%d %d.%d.%d %s`", r.SMTP.Code, s[0], s[1], s[2], r.SMTP.Text)
+		smtp, pop3 := r.Replies()
+		if smtp != "" {
+			smtp = "`" + smtp + "`"
 		}
-		if r.POP3.Text != "" {
-			pop3 = "`" + r.POP3.Line() + "`"
+		if pop3 != "" {
+			pop3 = "`" + pop3 + "`"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", r.Name, smtp, pop3, r.Cause, r.Cure)
+		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s | %s | %s |\n", r.Name, r.Name.Code(), smtp, pop3, r.Cause, r.Cure)
 	}
 	return b.String()
-}
-
-// Line is the reply as it stands on the wire, without its line end.
-func (p POP3) Line() string {
-	if p.Code == "" {
-		return "-ERR " + p.Text
-	}
-	return "-ERR [" + p.Code + "] " + p.Text
 }

@@ -2,6 +2,7 @@ package refusal
 
 import (
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"slices"
 	"strings"
@@ -50,6 +51,72 @@ type POP3 struct {
 	Text string
 	// Close ends the connection after the reply.
 	Close bool
+}
+
+// codeLetters are those of a code: none that is taken for another one.
+const codeLetters = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+// Code is the short form of a name that stands at the end of what a client is told, such as L-7QK: people read it out, and latchkey explain
+// takes it. It is made of the name, so it never changes either.
+func (n Name) Code() string {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(n)) // never fails
+	sum := h.Sum32()
+	sum ^= sum >> 15
+	return string([]byte{'L', '-', codeLetters[sum>>10&31], codeLetters[sum>>5&31], codeLetters[sum&31]})
+}
+
+// mark is what stands behind a text.
+func (n Name) mark() string { return " (" + n.Code() + ")" }
+
+// SMTPText is what SMTP says, with its facts and its code.
+func (r Refusal) SMTPText(f Facts) string { return Fill(r.SMTP.Text, f) + r.Name.mark() }
+
+// POP3Text is what POP3 says behind the response code, with its code; "" if POP3 does not refuse so.
+func (r Refusal) POP3Text() string {
+	if r.POP3.Text == "" {
+		return ""
+	}
+	return r.POP3.Text + r.Name.mark()
+}
+
+// Unmarked takes the code off a text; mark is what was taken, "" for none.
+func Unmarked(text string) (plain, mark string) {
+	const length = len(" (L-000)")
+	if i := len(text) - length; i > 0 && strings.HasPrefix(text[i:], " (L-") && strings.HasSuffix(text, ")") {
+		return text[:i], text[i:]
+	}
+	return text, ""
+}
+
+// POP3Line is the reply as it stands on the wire, without its line end.
+func (r Refusal) POP3Line() string {
+	if r.POP3.Code == "" {
+		return "-ERR " + r.POP3Text()
+	}
+	return "-ERR [" + r.POP3.Code + "] " + r.POP3Text()
+}
+
+// Replies are what SMTP and POP3 say, with the placeholders of the facts; "" for one that does not refuse so.
+func (r Refusal) Replies() (smtp, pop3 string) {
+	if s := r.SMTP.Status; r.SMTP.Code != 0 {
+		smtp = fmt.Sprintf("%d %d.%d.%d %s", r.SMTP.Code, s[0], s[1], s[2], r.SMTP.Text+r.Name.mark())
+	}
+	if r.POP3.Text != "" {
+		pop3 = r.POP3Line()
+	}
+	return smtp, pop3
+}
+
+// Find finds a row by its name or its code, as somebody typed it.
+func Find(text string) (r Refusal, ok bool) {
+	text = strings.Trim(strings.TrimSpace(text), "()[].")
+	for i := range rows {
+		if strings.EqualFold(string(rows[i].Name), text) || strings.EqualFold(rows[i].Name.Code(), text) {
+			return rows[i], true
+		}
+	}
+	return Refusal{}, false
 }
 
 // Facts fill the placeholders of a text. They are facts of ours, or what the client knows of itself; never other text of a client.

@@ -97,7 +97,7 @@ func TestRows(t *testing.T) {
 		if !slices.Contains([]string{"", "AUTH", "IN-USE", "LOGIN-DELAY", "SYS/TEMP", "SYS/PERM"}, r.POP3.Code) {
 			t.Errorf("%s: POP3 code %q", r.Name, r.POP3.Code)
 		}
-		if strings.ContainsAny(r.POP3.Text, "{}") || len(r.POP3.Line()) > MaxText {
+		if strings.ContainsAny(r.POP3.Text, "{}") || len(r.POP3Line()) > MaxText {
 			t.Errorf("%s: %q", r.Name, r.POP3.Text)
 		}
 		for _, text := range []string{r.SMTP.Text, r.POP3.Text} {
@@ -105,7 +105,7 @@ func TestRows(t *testing.T) {
 				t.Errorf("%s: text %q", r.Name, text)
 			}
 			f := worst(t)
-			short := Fill(text, f)
+			short := Fill(text, f) + r.Name.mark()
 			if len(short) > MaxText || strings.ContainsAny(short, "{}") {
 				t.Errorf("%s: %d octets, or a placeholder is left: %q", r.Name, len(short), short)
 			}
@@ -186,5 +186,92 @@ func TestOf(t *testing.T) {
 	All()[0].Name = "changed"
 	if All()[0].Name == "changed" {
 		t.Error("All hands out the table itself")
+	}
+}
+
+// TestCodes: each name has a code of its own, by which it is found, however it is typed.
+func TestCodes(t *testing.T) {
+	form, seen := regexp.MustCompile(`^L-[0-9A-HJKMNP-TV-Z]{3}$`), map[string]Name{}
+	for _, r := range All() {
+		code := r.Name.Code()
+		if other, ok := seen[code]; ok || !form.MatchString(code) {
+			t.Errorf("%s has the code %s of %s: give the new one another name", r.Name, code, other)
+		}
+		seen[code] = r.Name
+		for _, text := range []string{code, strings.ToLower(code), "(" + code + ")", " " + string(r.Name)} {
+			if found, ok := Find(text); !ok || found.Name != r.Name {
+				t.Errorf("%q finds %s, want %s", text, found.Name, r.Name)
+			}
+		}
+		if plain, mark := Unmarked("text" + r.Name.mark()); plain != "text" || mark != r.Name.mark() {
+			t.Errorf("%q %q", plain, mark)
+		}
+	}
+	for _, text := range []string{"", "L-", "L-0000", "nothing"} {
+		if r, ok := Find(text); ok {
+			t.Errorf("%q finds %s", text, r.Name)
+		}
+	}
+	if RelayGrantExpired.Code() != "L-RE1" {
+		t.Errorf("a code has changed: %s", RelayGrantExpired.Code())
+	}
+}
+
+// transcriptLine is a refusal in a golden transcript of any package, without what a code adds.
+func transcriptLine(r Refusal) (forms []*regexp.Regexp) {
+	any := regexp.MustCompile(`\\\{[a-z]+\\\}`)
+	form := func(text string) {
+		forms = append(forms, regexp.MustCompile(`^S: `+any.ReplaceAllString(regexp.QuoteMeta(text), `.*`)+`$`))
+	}
+	if s := r.SMTP; s.Code != 0 {
+		form(strconv.Itoa(s.Code) + " " + strconv.Itoa(s.Status[0]) + "." + strconv.Itoa(s.Status[1]) + "." + strconv.Itoa(s.Status[2]) + " " + s.Text)
+	}
+	if r.POP3.Text != "" {
+		form(strings.TrimSuffix(r.POP3Line(), r.Name.mark()))
+	}
+	return forms
+}
+
+// TestTranscriptsHaveCodes: a refusal in a golden transcript ends with its code. With -update it is put there.
+func TestTranscriptsHaveCodes(t *testing.T) {
+	found, forms := 0, map[Name][]*regexp.Regexp{}
+	for _, r := range All() {
+		forms[r.Name] = transcriptLine(r)
+	}
+	for _, pattern := range []string{"../../smtp/testdata/*.txt", "../../pop3/maildrop/testdata/*.txt", "../../pop3/maildrop/testdata/*/*.txt", "../../cmd/latchkey/testdata/*.txt"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines, changed := strings.Split(string(text), "\n"), false
+			for i, line := range lines {
+				for _, r := range All() {
+					plain, mark := Unmarked(line)
+					if mark != "" && mark != r.Name.mark() || !strings.HasPrefix(line, "S: ") || !slices.ContainsFunc(forms[r.Name], func(f *regexp.Regexp) bool { return f.MatchString(plain) }) {
+						continue
+					}
+					if found++; mark == "" {
+						lines[i], changed = line+r.Name.mark(), true
+						if !*update {
+							t.Errorf("%s:%d: %s lacks %s", file, i+1, line, r.Name.mark())
+						}
+						break
+					}
+				}
+			}
+			if changed && *update {
+				if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	if found < 30 {
+		t.Errorf("only %d refusals were found in transcripts", found)
 	}
 }

@@ -88,10 +88,34 @@ var rows = [...]Refusal{
 		Cure:  "Set the device's sender to an existing address of this domain, or turn on its SMTP login.",
 	},
 	{
+		Name:  RelayCheckFirst,
+		SMTP:  SMTP{450, [3]int{4, 7, 1}, `Relaying denied for {remote}: check mail for {mailbox} first, or turn on "My server requires authentication"{help}`},
+		Cause: "A message came without a login, and its mailbox's mail was not fetched from the same network address within two minutes (send_then_check).",
+		Cure:  `Send again, now that mail was fetched; better, turn on "My server requires authentication".`,
+	},
+	{
 		Name:  RelayMailboxLimit,
 		SMTP:  SMTP{450, [3]int{4, 7, 1}, "Try again in {wait}: this mailbox has named as many recipients as it may in a day{help}"},
 		Cause: "The mailbox sent to as many recipients outside the domain as daily_recipients allows.",
 		Cure:  "Wait, or have the owner of the domain raise daily_recipients; if it was not you, change the password.",
+	},
+	{
+		Name:  RelayMailboxHour,
+		SMTP:  SMTP{450, [3]int{4, 7, 1}, "Try again in {wait}: this mailbox has named as many recipients as it may in an hour{help}"},
+		Cause: "The mailbox sent to as many recipients outside the domain as hourly_recipients allows.",
+		Cure:  "Wait, or have the owner of the domain raise hourly_recipients; if it was not you, change the password.",
+	},
+	{
+		Name:  RelayOctets,
+		SMTP:  SMTP{450, [3]int{4, 7, 1}, "Try again in {wait}, or send less: this mailbox has sent as many octets as it may in a day{help}"},
+		Cause: "The mailbox sent as much out of the domain as daily_octets allows, each message counted for each of its recipients.",
+		Cure:  "Wait, send a link in place of a large file, or have the owner of the domain raise daily_octets.",
+	},
+	{
+		Name:  RelayDomainLimit,
+		SMTP:  SMTP{450, [3]int{4, 7, 1}, "Try again in {wait}: all senders of this domain together have named as many recipients as they may{help}"},
+		Cause: "The mailboxes and devices of the domain together sent to as many recipients as domain_hourly_recipients or domain_daily_recipients allows.",
+		Cure:  "Wait, or have the owner of the domain look at who sends so much, and raise the limits if that is right.",
 	},
 	{
 		Name:  RelayAddressLimit,

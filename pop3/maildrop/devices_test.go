@@ -38,10 +38,10 @@ func TestDeviceFetches(t *testing.T) {
 	g := &devicesTold{}
 	address := f.serve(Options{Inventory: v, Door: "pop3", Grants: g}, nil)
 	for _, tt := range []struct{ password, want string }{
-		{sends, "-ERR [SYS/PERM] have fetching allowed for the device, or use another password: this one is for sending mail only\r\n"},
-		{far, "-ERR [SYS/PERM] use the device in its own network, or have this one allowed for it: its password may not be used from here\r\n"},
-		{over, "-ERR [AUTH] have a new password made for the device: this one has expired\r\n"},
-		{auth.NewDeviceSecret().Password(1), "-ERR [AUTH] check the mailbox name and the password: one of them is wrong\r\n"},
+		{sends, "-ERR [SYS/PERM] have fetching allowed for the device, or use another password: this one is for sending mail only (L-Z86)\r\n"},
+		{far, "-ERR [SYS/PERM] use the device in its own network, or have this one allowed for it: its password may not be used from here (L-Y6A)\r\n"},
+		{over, "-ERR [AUTH] have a new password made for the device: this one has expired (L-72F)\r\n"},
+		{auth.NewDeviceSecret().Password(1), "-ERR [AUTH] check the mailbox name and the password: one of them is wrong (L-0HV)\r\n"},
 	} {
 		c := f.hello(address)
 		c.say("USER alice", "+OK")

@@ -12,11 +12,11 @@ import (
 
 // reply makes the refusal of a name: what the table says to the client, and the cause for the log. It is the only maker of replies here.
 func reply(name refusal.Name, cause error) *pop3.Error {
-	r := refusal.Of(name).POP3
-	if r.Text == "" { // a refusal of SMTP
-		r = refusal.Of(refusal.TemporaryFailure).POP3
+	r := refusal.Of(name)
+	if r.POP3.Text == "" { // a refusal of SMTP
+		r = refusal.Of(refusal.TemporaryFailure)
 	}
-	return &pop3.Error{Code: pop3.ResponseCode(r.Code), Text: r.Text, Close: r.Close, Err: cause}
+	return &pop3.Error{Code: pop3.ResponseCode(r.POP3.Code), Text: r.POP3Text(), Close: r.POP3.Close, Err: cause}
 }
 
 // loginError makes the reply for a login that failed. The text for a wrong password and for a name that does not exist is the same.
@@ -59,7 +59,8 @@ func (s *session) loginError(ctx context.Context, err error) error {
 		return refused
 	}
 	if settings, err := s.store.Settings(ctx); err == nil && settings.HelpURL != "" {
-		r.Text = refusal.Clean(r.Text + helpMark + settings.HelpURL)
+		plain, mark := refusal.Unmarked(r.Text)
+		r.Text = refusal.Clean(plain+helpMark+settings.HelpURL) + mark
 	}
 	return r
 }

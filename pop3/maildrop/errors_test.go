@@ -61,12 +61,12 @@ func TestRepliesComeFromTheTable(t *testing.T) {
 func TestReply(t *testing.T) {
 	cause := errors.New("cause")
 	got := reply(refusal.MailboxRemoved, cause)
-	if got.Code != pop3.CodeAuth || got.Text != "ask your mail administrator: this mailbox was removed" || !got.Close || !errors.Is(got.Err, cause) {
+	if got.Code != pop3.CodeAuth || got.Text != "ask your mail administrator: this mailbox was removed (L-9YH)" || !got.Close || !errors.Is(got.Err, cause) {
 		t.Errorf("got %+v", got)
 	}
 	// What POP3 does not say is a temporary failure, never an empty line.
 	for _, name := range []refusal.Name{"nothing", refusal.RelayDenied} {
-		if got := reply(name, nil); got.Code != pop3.CodeTemp || got.Text != "try again later: temporary failure" {
+		if got := reply(name, nil); got.Code != pop3.CodeTemp || got.Text != "try again later: temporary failure (L-JE6)" {
 			t.Errorf("%s: got %+v", name, got)
 		}
 	}

@@ -37,7 +37,7 @@ func (l *Locks) count() int {
 
 func isReply(err error, name refusal.Name) bool {
 	var e *pop3.Error
-	return errors.As(err, &e) && e.Text == refusal.Of(name).POP3.Text
+	return errors.As(err, &e) && e.Text == refusal.Of(name).POP3Text()
 }
 
 // TestTakeOver: only from the same client, only of a holder that was silent for a minute and is not at its update, and never unnoticed.

@@ -395,7 +395,7 @@ func TestConnectionCap(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := io.ReadAll(f.dial(address))
-	if err != nil || string(got) != "-ERR [SYS/TEMP] try again later: too many connections from your address or in all\r\n" {
+	if err != nil || string(got) != "-ERR [SYS/TEMP] try again later: too many connections from your address or in all (L-EPM)\r\n" {
 		t.Errorf("got %q (%v)", got, err)
 	}
 }

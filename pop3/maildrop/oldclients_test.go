@@ -77,7 +77,7 @@ func TestClearTextAtImplicitTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := io.ReadAll(c)
-	if string(got) != "-ERR turn on SSL/TLS for this port in your mail program, or use port 110 with STARTTLS\r\n" || err != nil {
+	if string(got) != "-ERR turn on SSL/TLS for this port in your mail program, or use port 110 with STARTTLS (L-TC8)\r\n" || err != nil {
 		t.Errorf("got %q (%v)", got, err)
 	}
 }

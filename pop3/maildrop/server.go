@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"latchkey/auth"
@@ -49,6 +50,8 @@ type Options struct {
 	ImplicitTLS bool
 	// Sniff serves a client that begins with TLS on a door that starts in the clear as ImplicitTLS would; see [guard.ListenerOptions].
 	Sniff bool
+	// Proxies are addresses from which clients come through a proxy; see [guard.ListenerOptions].
+	Proxies []netip.Prefix
 	// OldClients makes this a door for old clients: it takes passwords in the clear, and has the mailbox asked for after each login. nil for
 	// every other door. What TLS such a door speaks, TLSConfig says.
 	OldClients OldClients
@@ -59,6 +62,8 @@ type Options struct {
 	// Inventory is told of each session that is over, and Door is what the door is called there; nil is nobody. All doors of a process share one.
 	Inventory *Inventory
 	Door      string
+	// Refusals remembers what was refused lately; nil is nobody.
+	Refusals *refusal.Recent
 	// Now is the clock of what is decided by time; nil means time.Now.
 	Now func() time.Time
 	// Connections and Times are the door's limits. Gate counts its connections together with those of other doors; nil: it counts alone.
@@ -94,7 +99,7 @@ func New(o Options) *Server {
 	s := &Server{o: o, pop3: &pop3.Server{
 		Backend: &backend{
 			store: o.Store, auth: o.Auth, grants: o.Grants, loopback: o.Loopback, old: o.OldClients, hostname: o.Hostname, delays: o.Delays,
-			locks: o.Locks, now: o.Now, inventory: o.Inventory, door: o.Door, log: o.Logger.With("service", "pop3"),
+			locks: o.Locks, now: o.Now, inventory: o.Inventory, door: o.Door, refusals: o.Refusals, log: o.Logger.With("service", "pop3"),
 		},
 		Hostname: o.Hostname, Implementation: o.Implementation, Limits: o.Times, Logger: o.Logger,
 	}}
@@ -108,8 +113,8 @@ func New(o Options) *Server {
 // listener.
 func (s *Server) Serve(l net.Listener) error {
 	options := guard.ListenerOptions{
-		Limits: s.o.Connections, Gate: s.o.Gate, Logger: s.o.Logger, Refusal: refusal.Of(refusal.ConnectionsFull).POP3.Line() + "\r\n",
-		Plaintext: refusal.Of(refusal.ConnectionClear).POP3.Line() + "\r\n", Sniff: s.o.Sniff, SniffTLS: s.o.TLSConfig,
+		Limits: s.o.Connections, Gate: s.o.Gate, Logger: s.o.Logger, Refusal: refusal.Of(refusal.ConnectionsFull).POP3Line() + "\r\n",
+		Plaintext: refusal.Of(refusal.ConnectionClear).POP3Line() + "\r\n", Sniff: s.o.Sniff, SniffTLS: s.o.TLSConfig, Proxies: s.o.Proxies,
 		Known: s.o.Auth.Known, Handle: s.pop3.ServeConn,
 	}
 	if s.o.ImplicitTLS {

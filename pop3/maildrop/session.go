@@ -30,6 +30,7 @@ type backend struct {
 	// inventory is told of sessions at this door; nil is nobody.
 	inventory *Inventory
 	door      string
+	refusals  *refusal.Recent
 	log       *slog.Logger
 }
 
@@ -72,7 +73,7 @@ func (s *session) login(ctx context.Context, mechanism, username, password strin
 	name := s.selects(username)
 	who, err := s.auth.Login(ctx, s.attempt(mechanism), name, password)
 	if err != nil {
-		return s.loginError(ctx, err)
+		return s.told(mechanism, s.loginError(ctx, err))
 	}
 	s.who, s.mechanism = who, mechanism
 	return nil
@@ -94,7 +95,30 @@ func (s *session) RefusePassword() *pop3.Error {
 	if s.passwordAllowed() {
 		return nil
 	}
-	return reply(refusal.AuthCleartext, nil)
+	refused := reply(refusal.AuthCleartext, nil)
+	_ = s.told("USER", refused) // the same
+	return refused
+}
+
+// told remembers a refusal for whoever asks what it was about, and returns it. The name that a client gave is not kept: some give their password.
+func (s *session) told(command string, err error) error {
+	var refused *pop3.Error
+	if s.refusals == nil || !errors.As(err, &refused) {
+		return err
+	}
+	_, mark := refusal.Unmarked(refused.Text)
+	row, ok := refusal.Find(mark)
+	if !ok {
+		return err
+	}
+	e := refusal.Event{
+		Time: s.now(), Name: row.Name, Door: s.door, Command: command, Remote: guard.Unmap(s.conn.RemoteAddr()), Text: refused.Text, Mailbox: s.who.Name,
+	}
+	if refused.Err != nil {
+		e.Why = refused.Err.Error()
+	}
+	s.refusals.Note(e)
+	return err
 }
 
 // Policy is what CAPA tells of the domain's settings, which are the same for all mailboxes.
@@ -159,14 +183,14 @@ func (m *mechanism) Next(response []byte) (challenge []byte, done bool, err erro
 // that know nothing of POP before SMTP send in the same moment.
 func (s *session) Open(ctx context.Context) (pop3.Maildrop, error) {
 	if err := s.mayUseDoor(ctx); err != nil {
-		return nil, err
+		return nil, s.told(s.mechanism, err)
 	}
 	m, err := s.open(ctx)
 	if err != nil {
-		return nil, err
+		return nil, s.told(s.mechanism, err)
 	}
 	if s.grants != nil {
-		place := guard.Place{Remote: guard.Unmap(s.conn.RemoteAddr()), Loopback: s.loopback}
+		place := guard.PlaceOf(s.conn.RemoteAddr(), s.loopback)
 		s.grants.LoggedIn(ctx, place, s.who.Account, s.who.Name, s.who.CredentialVersion, s.who.Device)
 	}
 	return m, nil

@@ -14,15 +14,16 @@ func (*backend) Translate(tag, text string) string {
 	if tag != "de" {
 		return text
 	}
-	told, help, helped := strings.Cut(text, helpMark)
+	plain, mark := refusal.Unmarked(text)
+	told, help, helped := strings.Cut(plain, helpMark)
 	for i := range germanTexts {
 		if refusal.Of(germanTexts[i].name).POP3.Text != told {
 			continue
 		}
 		if helped {
-			return germanTexts[i].text + germanHelp + help
+			return germanTexts[i].text + germanHelp + help + mark
 		}
-		return germanTexts[i].text
+		return germanTexts[i].text + mark
 	}
 	return text
 }

@@ -13,7 +13,7 @@ func TestRefusalsInGerman(t *testing.T) {
 	const longest = 480 // with status and code a reply has 512 octets (RFC 2449 §4)
 	b := new(backend)
 	for _, r := range refusal.All() {
-		text := r.POP3.Text
+		text := r.POP3Text()
 		if text == "" || r.Name == refusal.ConnectionsFull || r.Name == refusal.ConnectionClear {
 			continue
 		}

@@ -227,6 +227,7 @@ func (s *Store) RemoveAccount(ctx context.Context, id store.AccountID) error {
 		t.removeGrants(id)
 		t.removeClients(id)
 		t.removeDevices(id)
+		t.removeHabits(key8(uint64(id)))
 		t.durable = append(t.durable, func() { s.condemn(id); s.holdings.drop(id) })
 		return nil
 	})

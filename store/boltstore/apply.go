@@ -104,15 +104,19 @@ func (m *messageEntry) job(id store.JobID, h *holder) jobRecord {
 		ID: id, Message: m.id, Submitter: m.submitter, ReversePath: m.sender, Recipient: h.address,
 		Size: m.body.size, HeaderLen: m.headerLen, HeaderID: m.headerID, EightBit: m.eightBit, UTF8: m.utf8,
 		Return: m.ret, EnvelopeID: m.envelope, Notify: h.notify, Original: h.original,
-		Received: m.received, NextAttempt: m.received,
+		Received: m.received, NextAttempt: m.received, Held: m.hold != "", HoldReason: m.hold,
 	}}
 }
 
 func (m *messageEntry) applyJob(t *txn, id store.JobID, h *holder) {
 	j := m.job(id, h)
 	t.put(bJobs, key8(uint64(id)), encodeJob(&j))
-	t.put(bDue, dueKey(&j.Job), nil)
 	t.event(m.step(store.TrailQueued, h.address, ""))
+	if j.Held {
+		t.event(m.step(store.TrailHeld, h.address, j.HoldReason))
+		return
+	}
+	t.put(bDue, dueKey(&j.Job), nil)
 }
 
 func (o *outcomesEntry) apply(t *txn) {

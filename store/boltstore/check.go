@@ -57,7 +57,7 @@ func (s *Store) Check(ctx context.Context) ([]store.Problem, error) {
 	err := s.read(ctx, func(v *view) error {
 		for _, check := range []func(*view){
 			c.accounts, c.aliases, c.usage, c.copies, c.condemned, c.jobs, c.sharedRecords, c.liveOctets, c.trail, c.counts, c.sessions,
-			c.grants, c.clients, c.devices, c.ids, c.rest,
+			c.grants, c.clients, c.devices, c.habits, c.ids, c.rest,
 		} {
 			check(v)
 		}
@@ -399,6 +399,18 @@ func (c *checker) devices(v *view) {
 		}
 		if uint64(d.ID) > t.Device {
 			c.found(store.ProblemCounter, deviceObject(d), "it exists, the last one noted is %d", t.Device)
+		}
+		return nil
+	})
+}
+
+func (c *checker) habits(v *view) {
+	c.each(v, bHabits, func(key, value []byte) error {
+		if _, err := decodeHabit(key, value); err != nil {
+			return err
+		}
+		if !v.has(bAccounts, key[:8]) {
+			c.found(store.ProblemReference, habitObject(key), "account %d does not exist", id8(key))
 		}
 		return nil
 	})

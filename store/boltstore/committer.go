@@ -222,7 +222,9 @@ func (s *Store) seal(g *group) (*journal.Sealed, error) {
 // conclude ends the writing of a group, and lets readers see it.
 func (s *Store) conclude(g *group, sealed *journal.Sealed) error {
 	_, err := s.journal.Settle(sealed)
-	s.metrics.synced(time.Since(g.sealed))
+	took := time.Since(g.sealed)
+	s.metrics.synced(took)
+	s.watch("journal", took, len(g.staged))
 	if errors.Is(err, journal.ErrNoSpace) {
 		return fmt.Errorf("%w: %w", store.ErrNoSpace, err)
 	}

@@ -232,6 +232,9 @@ func TestCheckFinds(t *testing.T) {
 			c := encodeClient(&store.Client{Program: "x"})
 			return errors.Join(put(bClients, clientKey(1, 0), c)(tx), put(bClients, clientKey(1, 1), c)(tx))
 		}},
+		{"habit without account", "dangling reference", put(bHabits, habitKey(77, store.HabitNetwork, "x"), encodeHabit(&store.Habit{}))},
+		{"torn habit", "damaged record", put(bHabits, habitKey(1, store.HabitNetwork, "x"), []byte{1})},
+		{"habit of no kind", "damaged record", put(bHabits, habitKey(1, 'x', "x"), encodeHabit(&store.Habit{}))},
 		{"torn client", "damaged record", put(bClients, clientKey(1, 0), []byte{1, 2, 3})},
 		{"client beyond the bound", "damaged record", put(bClients, clientKey(1, store.MaxClients), encodeClient(&store.Client{Program: "x"}))},
 		{"client with a text beyond the bound", "damaged record", put(bClients, clientKey(1, 0), encodeClient(longClient()))},

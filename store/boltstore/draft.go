@@ -65,6 +65,17 @@ func (s *Store) NewDraft(ctx context.Context) (store.Draft, error) {
 	return &draft{s: s, token: newToken()}, nil
 }
 
+// Room implements store.Spool.
+func (s *Store) Room(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := s.usable(); err != nil {
+		return err
+	}
+	return s.room()
+}
+
 // Size implements store.Draft.
 func (d *draft) Size() int64 { return d.sum.size }
 

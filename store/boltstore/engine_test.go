@@ -343,6 +343,9 @@ func TestFullDevice(t *testing.T) {
 			t.Fatal("mail is taken for ever on a full device")
 		}
 	}
+	if err := s.Room(t.Context()); !errors.Is(err, store.ErrNoSpace) {
+		t.Errorf("Room on a full device: %v, want %v", err, store.ErrNoSpace)
+	}
 	for i := range 3 {
 		if err != nil && !errors.Is(err, store.ErrNoSpace) {
 			t.Errorf("delivery: %v, want %v", err, store.ErrNoSpace)

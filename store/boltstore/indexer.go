@@ -298,7 +298,9 @@ func (s *Store) commit(t *txn, requests bool) error {
 	}
 	began := time.Now()
 	err := s.fs.Commit(s.indexPath(), t.tx.Commit)
-	s.metrics.indexed(time.Since(began))
+	took := time.Since(began)
+	s.metrics.indexed(took)
+	s.watch("index", took, t.writes)
 	if requests {
 		s.gate.Unlock()
 	}

@@ -33,6 +33,17 @@ func (z *metrics) indexed(took time.Duration) {
 	z.m.Index.Add(uint64(took.Microseconds()))
 }
 
+// slowCommit is what a commit may take before the operator is told: every sender waits for those of the journal, and what is done to
+// accounts and settings for those of the index.
+const slowCommit = 2 * time.Second
+
+// watch tells of a commit that took long. There is one at a time of each, so the lines are few.
+func (s *Store) watch(what string, took time.Duration, changes int) {
+	if took >= s.options.slow {
+		s.log.Warn("a commit took long", "of", what, "took", took.Round(time.Millisecond), "changes", changes)
+	}
+}
+
 // Metrics implements store.Metered.
 func (s *Store) Metrics() store.Metrics {
 	s.metrics.mu.Lock()

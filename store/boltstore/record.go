@@ -91,6 +91,7 @@ type messageEntry struct {
 	utf8      bool
 	ret       store.Return
 	envelope  string
+	hold      string // why the jobs are held from the beginning; empty if they are not
 	body      body
 	holders   []holder
 	failed    []leftOut
@@ -105,6 +106,7 @@ const (
 	flagEightBit = 1 << iota
 	flagUTF8
 	flagLarge
+	flagHeld
 )
 
 func (m *messageEntry) encode(e *encoder) {
@@ -125,7 +127,7 @@ func (m *messageEntry) encode(e *encoder) {
 	for _, f := range []struct {
 		set bool
 		bit uint8
-	}{{m.eightBit, flagEightBit}, {m.utf8, flagUTF8}, {m.body.large, flagLarge}} {
+	}{{m.eightBit, flagEightBit}, {m.utf8, flagUTF8}, {m.body.large, flagLarge}, {m.hold != "", flagHeld}} {
 		if f.set {
 			flags |= f.bit
 		}
@@ -133,6 +135,9 @@ func (m *messageEntry) encode(e *encoder) {
 	e.uint8(flags)
 	e.string(string(m.ret))
 	e.string(m.envelope)
+	if m.hold != "" {
+		e.string(m.hold)
+	}
 	e.body(&m.body)
 	e.uvarint(uint64(len(m.holders)))
 	for i := range m.holders {
@@ -206,6 +211,9 @@ func decodeMessage(d *decoder, metaLen int64, place journal.Place) *messageEntry
 	m.eightBit, m.utf8, m.body.large = flags&flagEightBit != 0, flags&flagUTF8 != 0, flags&flagLarge != 0
 	m.ret = store.Return(d.string())
 	m.envelope = d.string()
+	if flags&flagHeld != 0 {
+		m.hold = d.string()
+	}
 	d.body(&m.body)
 	m.holders = d.holders()
 	for n := d.count(); n > 0; n-- {
@@ -418,7 +426,7 @@ func (m *messageEntry) ids() (copies []store.CopyID, jobs []store.JobID) {
 
 func (m *messageEntry) octets() int {
 	n := 300 + len(m.headerID) + len(m.envelope)
-	n += 120 * len(m.holders)
+	n += (120 + len(m.hold)) * len(m.holders)
 	for i := range m.holders {
 		n += len(m.holders[i].original)
 	}

@@ -23,7 +23,8 @@ func (m *mender) structure(ctx context.Context, s *Store) error {
 	r := &request{frees: true, apply: func(t *txn) error {
 		x := structure{m: m, t: t, s: s}
 		for _, step := range []func(){
-			x.oldClients, x.accounts, x.aliases, x.condemned, x.unreadable, x.shared, x.unreadable, x.sharedAgain, x.usage, x.live, x.due, x.trail, x.sessions, x.grants, x.clients, x.devices, x.ids, x.epoch,
+			x.oldClients, x.accounts, x.aliases, x.condemned, x.unreadable, x.shared, x.unreadable, x.sharedAgain, x.usage, x.live, x.due, x.trail, x.sessions,
+			x.grants, x.clients, x.devices, x.habits, x.ids, x.epoch,
 		} {
 			if step(); t.err != nil {
 				break
@@ -446,6 +447,21 @@ func (x *structure) devices() {
 		x.mended(store.ProblemReference, deviceObject(s.device), s.why, "it was revoked")
 	}
 	x.raise("devices", &x.t.tally.Device, last)
+}
+
+// habits forgets those of nobody.
+func (x *structure) habits() {
+	var nobodys []string
+	x.t.fail(x.t.eachRecord(bHabits, func(key, _ []byte) error {
+		if !x.t.has(bAccounts, key[:8]) {
+			nobodys = append(nobodys, string(key))
+		}
+		return nil
+	}))
+	for _, key := range nobodys {
+		x.t.delete(bHabits, []byte(key))
+		x.mended(store.ProblemReference, habitObject([]byte(key)), "its mailbox does not exist", "it was forgotten")
+	}
 }
 
 // oldClients takes back choices for old clients that cannot be.

@@ -20,7 +20,7 @@ type commit struct {
 // envelopeOctets is about what an envelope adds to the journal, for the bound of a group.
 func envelopeOctets(e *store.Envelope) int {
 	const message, recipient = 300, 100
-	n := message + len(e.HeaderID)
+	n := message + len(e.HeaderID) + len(e.Hold)
 	for i := range e.Recipients {
 		n += recipient + len(e.Recipients[i].Prefix)
 	}
@@ -72,7 +72,7 @@ func (c *commit) choose() (*messageEntry, []charge, error) {
 	charged := c.s.holdings.admit(c.s.quota(), e.Reserved, seats)
 	m := &messageEntry{
 		received: e.Received, sender: e.ReversePath, submitter: e.Submitter, headerLen: e.HeaderLen, headerID: e.HeaderID, origin: e.Origin,
-		eightBit: e.EightBit, utf8: e.UTF8, ret: e.Return, envelope: e.EnvelopeID, body: c.body, outcomes: e.Settles,
+		eightBit: e.EightBit, utf8: e.UTF8, ret: e.Return, envelope: e.EnvelopeID, hold: store.CleanText(e.Hold), body: c.body, outcomes: e.Settles,
 		holders: make([]holder, 0, len(seats)), prefixes: make([][]byte, 0, len(charged)),
 	}
 	for i := range seats {

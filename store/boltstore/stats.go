@@ -45,6 +45,30 @@ func (s *Store) AddStat(ctx context.Context, date store.Day, name string, n int6
 	return nil
 }
 
+// Stat implements store.Stats.
+func (s *Store) Stat(ctx context.Context, date store.Day, name string) (int64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if s.isClosing() {
+		return 0, store.ErrClosed
+	}
+	z := &s.lazy
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if d := z.days[date]; d != nil {
+		return d.figures[name], nil
+	}
+	n := int64(0)
+	err := s.read(ctx, func(v *view) error {
+		if b := v.get(bStats, statKey(date, name)); b != nil {
+			n = statValue(b)
+		}
+		return nil
+	})
+	return n, err
+}
+
 // day returns a day's figures from memory, or from the index. z.mu is held.
 func (s *Store) day(ctx context.Context, date store.Day) (*day, error) {
 	z := &s.lazy

@@ -25,7 +25,7 @@ const lockTimeout = 250 * time.Millisecond
 
 // Options tune a store; the zero value is good.
 type Options struct {
-	// Logger hears of failed syncs, damage and what was cleaned up. Nil is silence.
+	// Logger hears of failed syncs, damage, commits that took long and what was cleaned up. Nil is silence.
 	Logger *slog.Logger
 	// Now is the clock of what the store dates itself: deletes in the trail, holds, the age of the trail. Nil is time.Now.
 	Now func() time.Time
@@ -37,8 +37,9 @@ type Options struct {
 	fs      vfs.FS
 	bounds  bounds
 	journal journal.Options
-	index   string // the name of mail.db while a restore is under way
-	still   bool   // nothing is tidied up: no segment is freed or copied forward
+	index   string        // the name of mail.db while a restore is under way
+	still   bool          // nothing is tidied up: no segment is freed or copied forward
+	slow    time.Duration // 0 is slowCommit
 }
 
 // bounds are the store's bounds that a test would take long to reach.
@@ -56,6 +57,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.LockTimeout <= 0 {
 		o.LockTimeout = lockTimeout
+	}
+	if o.slow == 0 {
+		o.slow = slowCommit
 	}
 	if o.index == "" {
 		o.index = indexName

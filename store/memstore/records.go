@@ -262,6 +262,15 @@ func (s *Store) AddStat(ctx context.Context, day store.Day, name string, n int64
 	return nil
 }
 
+// Stat implements store.Stats.
+func (s *Store) Stat(ctx context.Context, day store.Day, name string) (int64, error) {
+	if err := s.begin(ctx); err != nil {
+		return 0, err
+	}
+	defer s.end()
+	return s.d.stats[day][name], nil
+}
+
 // ListStats implements store.Stats.
 func (s *Store) ListStats(ctx context.Context, from, to store.Day) ([]store.Stat, error) {
 	if err := s.begin(ctx); err != nil {

@@ -18,6 +18,15 @@ type draft struct {
 	settled bool
 }
 
+// Room implements store.Spool: memory is never full.
+func (s *Store) Room(ctx context.Context) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	s.end()
+	return nil
+}
+
 // NewDraft implements store.Spool.
 func (s *Store) NewDraft(ctx context.Context) (store.Draft, error) {
 	if err := s.begin(ctx); err != nil {
@@ -132,10 +141,14 @@ func (d *data) store(e store.Envelope, octets []byte, stays []int, failed []*sto
 		d.event(store.TrailEvent{Message: id, Time: e.Received, Kind: kind, Sender: e.ReversePath, Recipient: to, Text: text})
 	}
 	receipt := store.Receipt{Message: id, Failed: failed}
+	hold := store.CleanText(e.Hold)
 	for _, i := range stays {
 		r := e.Recipients[i]
 		if r.Account == 0 {
 			event(store.TrailQueued, r.Address, "")
+			if hold != "" {
+				event(store.TrailHeld, r.Address, hold)
+			}
 			receipt.Jobs = append(receipt.Jobs, d.addJob(e, r, id, size))
 			continue
 		}
@@ -173,7 +186,7 @@ func (d *data) addJob(e store.Envelope, r store.Recipient, id store.MessageID, s
 		ID: d.lastJob, Message: id, Submitter: e.Submitter, ReversePath: e.ReversePath, Recipient: r.Address,
 		Size: size, HeaderLen: e.HeaderLen, HeaderID: e.HeaderID, EightBit: e.EightBit, UTF8: e.UTF8,
 		Return: e.Return, EnvelopeID: e.EnvelopeID, Notify: r.Notify, Original: r.Original,
-		Received: e.Received, NextAttempt: e.Received,
+		Received: e.Received, NextAttempt: e.Received, Held: e.Hold != "", HoldReason: store.CleanText(e.Hold),
 	}}
 	return d.lastJob
 }

@@ -217,6 +217,9 @@ func (c *client) commit(size, accounts, remote int, settled *store.Job) error {
 	if len(e.Recipients) == 0 {
 		return nil
 	}
+	if remote > 0 && c.rng.IntN(5) == 0 {
+		m.held, e.Hold = true, "looks odd"
+	}
 	if settled != nil {
 		m.settles = settled.Recipient.Local()
 		e.Settles = []store.Outcome{outcome(*settled, store.Failed, e.Received, e.Received)}

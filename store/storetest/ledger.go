@@ -67,6 +67,7 @@ type messageFact struct {
 	told    bool
 	copies  []copyKey
 	jobs    []string
+	held    bool   // the jobs, from the beginning
 	settles string // the token of the job whose failure it reports
 }
 
@@ -161,7 +162,7 @@ func (l *ledger) open(m *messageFact) {
 			l.copies[k] = &copyFact{}
 		}
 		for _, j := range m.jobs {
-			l.jobs[j] = &jobFact{message: m.token, held: newRegister(false)}
+			l.jobs[j] = &jobFact{message: m.token, held: newRegister(m.held)}
 		}
 		if j := l.jobs[m.settles]; j != nil {
 			j.leave()

@@ -200,6 +200,7 @@ func (x *filled) mailVerbs() []verb {
 		{"Messages", func(ctx context.Context) error { return second(md.Messages(ctx)) }},
 		{"Expunge", func(ctx context.Context) error { return md.Expunge(ctx, x.copies, x.copies) }},
 		{"NewDraft", func(ctx context.Context) error { return second(s.NewDraft(ctx)) }},
+		{"Room", s.Room},
 		{"Commit", func(ctx context.Context) error { return second(d.Commit(ctx, e)) }},
 		{"Destinations", func(ctx context.Context) error { return second(s.Destinations(ctx, x.now, "", 10)) }},
 		{"Lease", func(ctx context.Context) error {
@@ -252,12 +253,19 @@ func (x *filled) recordVerbs() []verb {
 			return s.NoteClients(ctx, []store.Client{x.client(x.anna, "other", 1)})
 		}},
 		{"ListClients", func(ctx context.Context) error { return second(s.ListClients(ctx, 0, 10)) }},
+		{"NoteHabits", func(ctx context.Context) error {
+			return s.NoteHabits(ctx, []store.Habit{x.habit(x.anna, store.HabitNetwork, "x", 1)})
+		}},
+		{"KnownHabits", func(ctx context.Context) error { return second(s.KnownHabits(ctx, x.anna.ID, store.HabitNetwork, "x")) }},
+		{"ListHabits", func(ctx context.Context) error { return second(s.ListHabits(ctx, 0, store.HabitNetwork, 10)) }},
+		{"ForgetHabits", func(ctx context.Context) error { return s.ForgetHabits(ctx, x.anna.ID, store.HabitNetwork) }},
 		{"PutWebSession", func(ctx context.Context) error { return s.PutWebSession(ctx, store.WebSession{Token: token(1)}) }},
 		{"WebSession", func(ctx context.Context) error { return second(s.WebSession(ctx, x.now, token(1))) }},
 		{"RemoveWebSession", func(ctx context.Context) error { return s.RemoveWebSession(ctx, token(1)) }},
 		{"AppendAudit", func(ctx context.Context) error { return s.AppendAudit(ctx, store.AuditEntry{}) }},
 		{"ListAudit", func(ctx context.Context) error { return second(s.ListAudit(ctx, 0, 10)) }},
 		{"AddStat", func(ctx context.Context) error { return s.AddStat(ctx, store.DayOf(x.now), "accepted", 1) }},
+		{"Stat", func(ctx context.Context) error { return second(s.Stat(ctx, store.DayOf(x.now), "accepted")) }},
 		{"ListStats", func(ctx context.Context) error { return second(s.ListStats(ctx, 0, 99999999)) }},
 		{"MessageTrail", func(ctx context.Context) error { return second(s.MessageTrail(ctx, x.message)) }},
 		{"SearchTrail", func(ctx context.Context) error { return second(s.SearchTrail(ctx, "anna@"+Domain, 10)) }},
@@ -483,6 +491,9 @@ func lookAround(h *harness, id store.AccountID) error {
 		h.s.PutWebSession(h.ctx, store.WebSession{Token: token(1), Expires: h.now.Add(time.Hour)}), second(h.s.WebSession(h.ctx, h.now, token(1))),
 		h.s.AppendAudit(h.ctx, store.AuditEntry{Time: h.now, Action: "look"}), second(h.s.ListAudit(h.ctx, 0, 10)),
 		h.s.AddStat(h.ctx, store.DayOf(h.now), "looks", 1), second(h.s.ListStats(h.ctx, 0, 99999999)),
+		second(h.s.Stat(h.ctx, store.DayOf(h.now), "looks")),
+		h.s.NoteHabits(h.ctx, []store.Habit{h.habit(a, store.HabitNetwork, "x", 1)}), second(h.s.KnownHabits(h.ctx, id, store.HabitNetwork, "x")),
+		second(h.s.ListHabits(h.ctx, 0, store.HabitNetwork, 10)), h.s.ForgetHabits(h.ctx, id, store.HabitNetwork, "x"),
 		second(h.s.SearchTrail(h.ctx, "sender@elsewhere.example", 10)),
 		h.s.NoteClients(h.ctx, []store.Client{h.client(a, "Eudora", 1)}), second(h.s.ListClients(h.ctx, id, 10)),
 	}

@@ -311,6 +311,9 @@ func (p *player) commit(rt *rapid.T) {
 	if number(rt, "settles", 0, 4) == 0 {
 		e.Settles = p.outcomes(rt, 2, false)
 	}
+	if number(rt, "hold", 0, 4) == 0 {
+		e.Hold = "looks odd"
+	}
 	e.Reserved = p.someReserved(rt)
 	r, err := p.draft(body).Commit(p.ctx, e)
 	p.m.unreserve(e.Reserved...)
@@ -393,6 +396,9 @@ func (p *player) accept(rt *rapid.T, e store.Envelope, r store.Receipt, body str
 				rt.Fatalf("jobs %v of receipt %+v, want ids above %d", jobs, r, m.lastJob)
 			}
 			steps = append(steps, step{store.TrailQueued, rcpt.Address.String()})
+			if e.Hold != "" {
+				steps = append(steps, step{store.TrailHeld, rcpt.Address.String()})
+			}
 			m.lastJob, jobs = jobs[0], jobs[1:]
 			m.jobs[m.lastJob] = p.newJob(rt, e, rcpt, r.Message, body)
 		case !has[rcpt.Account]:
@@ -424,7 +430,7 @@ func (p *player) newJob(rt *rapid.T, e store.Envelope, rcpt store.Recipient, id 
 	}
 	return &modelJob{text: body, Job: store.Job{
 		ID: p.m.lastJob, Message: id, ReversePath: e.ReversePath, Recipient: rcpt.Address, Size: int64(len(body)), HeaderLen: e.HeaderLen,
-		HeaderID: e.HeaderID, UTF8: e.UTF8, Received: p.m.now, NextAttempt: stored.NextAttempt,
+		HeaderID: e.HeaderID, UTF8: e.UTF8, Received: p.m.now, NextAttempt: stored.NextAttempt, Held: e.Hold != "", HoldReason: e.Hold,
 	}}
 }
 

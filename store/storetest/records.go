@@ -470,6 +470,11 @@ func TestStats(t *testing.T, f Factory) {
 		h.wantStats(first, third, all...)
 		h.wantStats(0, 99999999, all...)
 		h.wantStats(second, second, all[1:3]...)
+		for name, want := range map[string]int64{"a": 2, "b": 11, "z": 0, "": 0} {
+			if n, err := h.s.Stat(h.ctx, second, name); n != want || err != nil {
+				t.Errorf("figure %q: %d, %v, want %d", name, n, err, want)
+			}
+		}
 		h.wantStats(third+1, 99999999)
 		h.wantStats(third, first)
 		h.reopen() // Close writes it down

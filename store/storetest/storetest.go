@@ -48,7 +48,10 @@ type Bounds struct {
 
 // Run runs the whole suite.
 func Run(t *testing.T, f Factory) {
-	for _, group := range [][]test{accountTests, sealedTests, inventoryTests, deviceTests, spoolTests, maildropTests, listingTests, fetchedTests, quotaTests, queueTests, destinationTests, grantTests, recordTests, trailTests, lifeTests} {
+	for _, group := range [][]test{
+		accountTests, sealedTests, inventoryTests, deviceTests, habitTests, spoolTests, maildropTests, listingTests, fetchedTests, quotaTests,
+		queueTests, heldTests, destinationTests, grantTests, recordTests, trailTests, lifeTests,
+	} {
 		for _, test := range group {
 			t.Run(test.name, func(t *testing.T) { test.run(t, f) })
 		}

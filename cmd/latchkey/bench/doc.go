@@ -12,6 +12,7 @@
 //	e  growth: latencies with 100 to 1,000,000 stored messages, and the time from start to greeting
 //	f  disk: octets stored and written for each octet of mail, and what is left when all was deleted
 //	g  POP3: sessions in the clear and over TLS, long lists, memory of idle sessions, beside Dovecot
+//	h  a flood: deliveries and POP3 logins of owners while 1,000 connections attack and guess 500 passwords a second, beside the quiet server
 //
 // Parts a to d and g need a folder of tools (-tools):
 //

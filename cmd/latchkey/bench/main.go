@@ -61,15 +61,15 @@ type run struct {
 	curve  string // of part e, for the documents
 }
 
-const allParts = "abcdefg"
+const allParts = "abcdefgh"
 
 // parse reads the command line.
 func parse(args []string) (*run, error) {
 	r := &run{parts: make(map[byte]bool), sheet: newSheet()}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.StringVar(&r.tools, "tools", "", "folder of the side-by-side tools; parts a to d and g need it")
-	parts := f.String("parts", "a b c d g", "what to measure: letters of "+allParts)
-	f.IntVar(&r.rounds, "rounds", 3, "rounds of parts a to d and g")
+	parts := f.String("parts", "a b c d g h", "what to measure: letters of "+allParts)
+	f.IntVar(&r.rounds, "rounds", 3, "rounds of parts a to d, g and h")
 	f.Float64Var(&r.scale, "scale", 1, "share of the messages of parts a to d, f and g, to try things out")
 	f.IntVar(&r.most, "growth", defaultGrowth(), "messages at the end of part e (LATCHKEY_GROWTH)")
 	f.StringVar(&r.docs, "docs", "", "folder whose performance.md and growth.svg are written anew")
@@ -176,6 +176,7 @@ func (r *run) all(ctx context.Context) error {
 		{r.parts['c'], r.measureEngine},
 		{r.parts['e'], r.measureGrowth},
 		{r.parts['f'], r.measureDisk},
+		{r.parts['h'], r.measureFlood},
 	} {
 		if !step.wanted {
 			continue

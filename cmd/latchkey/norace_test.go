@@ -1,0 +1,6 @@
+//go:build !race
+
+package main
+
+// underRace: this is a run without the race detector.
+const underRace = false
