@@ -416,9 +416,9 @@ func (c *Conduct) Purge(ctx context.Context, id store.AccountID) error {
 	return nil
 }
 
-// Seen notes that a mailbox was used from an address by somebody who knew its password, and reports whether nobody ever did so from that
-// network. While it has mail on hold, no further network becomes its own.
-func (c *Conduct) Seen(ctx context.Context, id store.AccountID, remote netip.Addr) (first bool) {
+// Seen notes that a mailbox was used from an address by somebody who knew its password, and reports whether that is a new place: it has
+// networks of its own, and this is none of them. While it has mail on hold, no further network becomes its own.
+func (c *Conduct) Seen(ctx context.Context, id store.AccountID, remote netip.Addr) (newPlace bool) {
 	now, network := c.o.Now(), HabitNetwork(remote).String()
 	known, err := c.known(ctx, id, store.HabitNetwork, network)
 	if err != nil {
@@ -432,9 +432,11 @@ func (c *Conduct) Seen(ctx context.Context, id store.AccountID, remote netip.Add
 		if held, err := c.o.Store.ListHabits(ctx, id, store.HabitHeld, 1); err != nil || len(held) > 0 {
 			return true
 		}
+		own, err := c.o.Store.ListHabits(ctx, id, store.HabitNetwork, 1)
+		newPlace = err == nil && len(own) > 0
 	}
 	c.note(store.Habit{Account: id, Kind: store.HabitNetwork, Name: network, First: now, Last: now})
-	return len(known) == 0
+	return newPlace
 }
 
 // GrantOpened tells the owner of a mailbox of a grant of POP before SMTP to a network that is new to it, at most once a day. The owner of a

@@ -139,7 +139,7 @@ func (g *Grants) account(ctx context.Context, id store.AccountID) (store.Account
 // client that gets no grant has its mail all the same, and the log says why.
 func (g *Grants) LoggedIn(ctx context.Context, p Place, account store.AccountID, name string, version uint64, device store.DeviceID) {
 	attrs := []any{"account", name, "id", uint64(account), "remote", p.address().String()}
-	first := g.o.Conduct != nil && g.o.Conduct.Seen(ctx, account, p.address())
+	newPlace := g.o.Conduct != nil && g.o.Conduct.Seen(ctx, account, p.address())
 	grant, withheld, err := g.give(ctx, p, account, version, device)
 	switch {
 	case err != nil:
@@ -156,7 +156,7 @@ func (g *Grants) LoggedIn(ctx context.Context, p Place, account store.AccountID,
 			return
 		}
 		g.o.Logger.Info("grant opened", attrs...)
-		if first {
+		if newPlace {
 			g.tellOwner(ctx, grant)
 		}
 	}

@@ -187,7 +187,7 @@ func TestAbuse11Hammering(t *testing.T) {
 func TestAbuse12DeadClientHoldsTheMaildrop(t *testing.T) {
 	onStreet(t, func(s *street) {
 		const home = "203.0.113.5"
-		s.settings(func(set *store.Settings) { set.ExclusiveMaildrop, set.GrantNotices = true, false })
+		s.settings(func(set *store.Settings) { set.ExclusiveMaildrop = true })
 		if got := s.ehlo("mx", "192.0.2.1").message("x@other.example", "anna@example.com", "Subject: x\r\n\r\nx\r\n"); !strings.HasPrefix(got, "250") {
 			t.Fatal(got)
 		}

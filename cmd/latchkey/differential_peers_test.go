@@ -39,7 +39,6 @@ func newLatchkeyPeer(t *testing.T, messages []string) *latchkeyPeer {
 	p.s.wrap = func(st store.Store) store.Store { p.store = st; return st }
 	withoutWaits(t)
 	p.s.start()
-	p.s.do("PATCH", "/v1/settings", map[string]any{"grant_notices": false, "confirm": differentialDomain}, nil) // a notice would be a message more
 	recipients := make([]store.Recipient, differentialSequences)
 	var adding sync.WaitGroup
 	const together = 50

@@ -68,7 +68,7 @@ func TestOpenCost(t *testing.T) {
 		octets = append(octets, float64(after.TotalAlloc-before.TotalAlloc)/visits)
 	}
 	t.Logf("%d messages: %.0f allocations, %.0f octets; %d: %.0f, %.0f", few, allocs[0], octets[0], many, allocs[1], octets[1])
-	if allocs[1] > allocs[0]*1.2 || octets[1] > octets[0]*1.5 {
+	if allocs[1] > allocs[0]*1.2 || octets[1] > octets[0]*1.5+2048 { // a buffer more or less from the pool is no matter
 		t.Errorf("a visit to %d messages takes %.0f allocations and %.0f octets, to %d it takes %.0f and %.0f", many, allocs[1], octets[1], few, allocs[0], octets[0])
 	}
 }
