@@ -104,7 +104,7 @@ cover: ## Coverage by package
 	$(GO) test $(NOPGO) -coverprofile=coverage.out ./... && $(GO) tool cover -func=coverage.out | tail -1
 
 interop: ## Real mail clients against the demo (Debian packages: .ci/interop-packages)
-	$(GO) test $(NOPGO) -tags interop -count=1 -timeout 15m -run Interop ./cmd/latchkey
+	$(GO) test $(NOPGO) -tags interop -count=1 -parallel 6 -timeout 15m -run Interop ./cmd/latchkey
 
 torture: ## Kills, power cuts, failing syscalls, memory (root; LATCHKEY_TORTURE=short for less)
 	$(PRIVATE) $(GO) test $(NOPGO) -tags torture -count=1 -timeout 60m -run Torture -v ./cmd/latchkey
