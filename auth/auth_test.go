@@ -154,7 +154,7 @@ func (b *broken) Settings(ctx context.Context) (store.Settings, error) {
 // TestEmptyPassword: no login has one, not even if a verifier of the empty password came from elsewhere.
 func TestEmptyPassword(t *testing.T) {
 	f := newFixture(t)
-	f.update(func(a *store.Account) { a.Verifier = newVerifier("").encode() })
+	f.update(func(a *store.Account) { a.Verifier = newVerifier(Cost{Memory: 8, Time: 1}, "").encode() })
 	f.ran()
 	f.try(over(office), "alice", "", ErrCredentials)
 	if n := f.ran(); n != 1 {
