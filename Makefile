@@ -107,7 +107,7 @@ interop: ## Real mail clients against the demo (Debian packages: .ci/interop-pac
 	$(GO) test $(NOPGO) -tags interop -count=1 -parallel 6 -timeout 15m -run Interop ./cmd/latchkey
 
 torture: ## Kills, power cuts, failing syscalls, memory (root; LATCHKEY_TORTURE=short for less)
-	$(PRIVATE) $(GO) test $(NOPGO) -tags torture -count=1 -timeout 60m -run Torture -v ./cmd/latchkey
+	$(PRIVATE) $(GO) test $(NOPGO) -tags torture -count=1 -p 1 -timeout 60m -run Torture -v ./guard ./cmd/latchkey
 
 vuln: ## Known vulnerabilities of the dependencies
 	@$(GO) run $(GOVULNCHECK) ./... || echo "make vuln: not run, or it found something: see above (its database must be within reach)"
