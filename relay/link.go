@@ -44,15 +44,21 @@ type door struct {
 // link is an open connection to a host that waits for MAIL.
 type link struct {
 	client *gosmtp.Client
-	wire   *wire
-	raw    net.Conn
-	peer   peer
-	caps   capabilities
-	limits Limits
-	host   string // our name
-	// sent counts the transactions begun; dead is set when the connection is of no more use.
-	sent int
-	dead bool
+	// replies reads those that go-smtp does not wait for.
+	replies *talk
+	wire    *wire
+	raw     net.Conn
+	peer    peer
+	caps    capabilities
+	limits  Limits
+	host    string // our name
+	// sent counts the transactions begun; dead is set when the connection is of no more use, closed when the host said so at MAIL.
+	sent   int
+	dead   bool
+	closed bool
+	// at is the host, whose slot the connection has; door is how it was entered.
+	at   *host
+	door door
 }
 
 // opener makes links.
@@ -93,7 +99,7 @@ func (o *opener) open(ctx context.Context, name string, at netip.AddrPort, d doo
 		v.status, v.words = "4.7.5", "TLS handshake failed: "+handshakeReason(err)
 	}
 	v.alarm = v.alarm || stage == atAuth
-	v.peer = who
+	v.peer, v.at = who, stage
 	return nil, &v
 }
 
@@ -145,7 +151,7 @@ func (o *opener) try(ctx context.Context, name string, at netip.AddrPort, d door
 			_ = raw.Close() // it is given up
 		}
 	}()
-	l := &link{raw: raw, limits: o.limits, host: o.hostname, peer: peer{host: name, addr: at.Addr()}}
+	l := &link{raw: raw, limits: o.limits, host: o.hostname, peer: peer{host: name, addr: at.Addr()}, door: d}
 	stage, err := o.enter(ctx, l, d, secure)
 	return l, stage, err
 }
@@ -231,7 +237,7 @@ func (l *link) begin() (stage, error) {
 	l.peer.dsn = l.caps.dsn
 	l.wire.read, l.wire.write = l.limits.Command, l.limits.Block
 	l.wire.script = []byte("220 host\r\n")
-	l.client = gosmtp.NewClient(l.wire)
+	l.client, l.replies = gosmtp.NewClient(l.wire), newTalk(l.wire)
 	l.client.CommandTimeout = l.limits.Transaction // the wire has the real ones
 	return atHello, l.rehello()
 }
@@ -264,6 +270,11 @@ func (l *link) login(d door) error {
 		return refuse("4.7.8", "the smarthost offers neither AUTH PLAIN nor AUTH LOGIN", true)
 	}
 	return l.client.Auth(mechanism)
+}
+
+// serves reports whether the connection is as good as a new one to a host of that name that is entered so.
+func (l *link) serves(name string, d door) bool {
+	return l.peer.host == name && l.door.mode == d.mode && l.door.user == d.user && l.door.clearLogin == d.clearLogin
 }
 
 // guard closes the connection when ctx ends, until the function that it returns is called.

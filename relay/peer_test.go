@@ -180,6 +180,8 @@ type server struct {
 	letters []letter
 	log     []string
 	conns   int
+	// groups are, for each command of log, how many had come with it so far in one piece.
+	groups []int
 }
 
 func (s *server) taken() []letter {
@@ -236,13 +238,19 @@ func (s *server) serve(c net.Conn) {
 	if !p.say(greeting) {
 		return
 	}
+	together := 0
 	for {
+		waits := p.r.Buffered() == 0
 		line, err := p.r.ReadString('\n')
 		if err != nil {
 			return
 		}
 		line = strings.TrimRight(line, "\r\n")
 		s.mu.Lock()
+		if together++; waits {
+			together = 1
+		}
+		s.groups = append(s.groups, together)
 		s.log = append(s.log, line)
 		s.mu.Unlock()
 		if !p.handle(line) {
@@ -273,7 +281,7 @@ func (p *speech) handle(line string) bool {
 	case "EHLO":
 		caps := p.caps
 		if caps == nil {
-			caps = []string{"PIPELINING", "SIZE 10000000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"}
+			caps = []string{"SIZE 10000000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"}
 		}
 		lines := append([]string{"peer greets you"}, caps...)
 		if p.cert != nil && !p.tls {
@@ -288,8 +296,18 @@ func (p *speech) handle(line string) bool {
 		}
 	case "STARTTLS", "AUTH":
 		return p.secure(verb, line)
+	case "RCPT":
+		if p.letter == nil {
+			otherwise = "503 5.5.1 MAIL first"
+		}
+	case "RSET":
+		p.letter = nil
 	case "DATA":
-		otherwise = "354 go on"
+		if otherwise = "354 go on"; p.letter == nil || len(p.letter.to) == 0 {
+			otherwise = "503 5.5.1 no recipients"
+		}
+	case "BDAT":
+		return p.chunk(line)
 	case "QUIT":
 		otherwise = "221 2.0.0 bye"
 	}
@@ -301,13 +319,42 @@ func (p *speech) handle(line string) bool {
 	switch {
 	case verb == "MAIL" && good:
 		p.letter = &letter{mail: line, tls: p.tls, user: p.user}
-	case verb == "RCPT" && good:
+	case verb == "MAIL":
+		p.letter = nil
+	case verb == "RCPT" && good && p.letter != nil:
 		p.letter.to = append(p.letter.to, line)
 	}
 	if !p.say(reply) || verb == "QUIT" || strings.HasPrefix(reply, "421") {
 		return false
 	}
 	return verb != "DATA" || !good || p.receive()
+}
+
+// chunk takes a message in that comes as one chunk, whatever it says of it.
+func (p *speech) chunk(line string) bool {
+	var n int
+	if _, err := fmt.Sscanf(line, "BDAT %d LAST", &n); err != nil {
+		return p.say("501 5.5.4 what")
+	}
+	octets := make([]byte, n)
+	if _, err := io.ReadFull(p.r, octets); err != nil {
+		return false
+	}
+	otherwise := "250 2.0.0 queued as 17"
+	if p.letter == nil || len(p.letter.to) == 0 {
+		otherwise = "503 5.5.1 no recipients"
+	}
+	reply := p.told(line, p.told(".", otherwise))
+	if reply == "drop" {
+		return false
+	}
+	if reply[0] == '2' {
+		p.letter.data = string(octets)
+		p.mu.Lock()
+		p.letters = append(p.letters, *p.letter)
+		p.mu.Unlock()
+	}
+	return p.say(reply) && !strings.HasPrefix(reply, "421")
 }
 
 // receive takes a message in, dots unstuffed.
@@ -323,12 +370,15 @@ func (p *speech) receive() bool {
 		}
 		b.WriteString(strings.TrimPrefix(line, "."))
 	}
+	if p.letter == nil { // one to nobody
+		p.letter = &letter{}
+	}
 	p.letter.data = b.String()
 	reply := p.told(".", "250 2.0.0 queued as 17")
 	if reply == "drop" {
 		return false
 	}
-	if reply[0] == '2' {
+	if reply[0] == '2' && len(p.letter.to) > 0 {
 		p.mu.Lock()
 		p.letters = append(p.letters, *p.letter)
 		p.mu.Unlock()

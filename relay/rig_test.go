@@ -278,11 +278,12 @@ func (r *rig) leased() int {
 	var back []store.Job
 	seen := map[string]bool{}
 	for _, j := range r.jobs() {
-		if seen[j.Recipient.Domain()] {
+		key := fmt.Sprint(j.Submitter, j.Recipient.Domain())
+		if seen[key] {
 			continue
 		}
-		seen[j.Recipient.Domain()] = true
-		jobs, err := r.store.Lease(ctx, time.Now().Add(GiveUpAge), j.Recipient.Domain(), 1_000_000, time.Second)
+		seen[key] = true
+		jobs, err := r.store.Lease(ctx, time.Now().Add(GiveUpAge), j.Submitter, j.Recipient.Domain(), 1_000_000, time.Second)
 		if err != nil {
 			r.t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"latchkey/internal/resolver"
 	"latchkey/store"
@@ -47,11 +48,33 @@ func (t route) key() string {
 	return t.domain
 }
 
-// reach connects to the first host of a route that can be had. A verdict, which is about the destination, says why there is none.
-func (r *Runner) reach(ctx context.Context, to route) (*link, *verdict) {
+// findings are what a search came to: a link, or a host that gets no more connections now, or a verdict on the destination.
+type findings struct {
+	link *link
+	// busy is a host that is there, and has as many connections as it gets.
+	busy    *host
+	verdict verdict
+	// until is set if no host was asked, because all were found out of reach before: when the first is asked again.
+	until time.Time
+	// spent is set if the slot that was granted went to the link, or to an attempt that failed.
+	spent bool
+}
+
+// wish is what a worker wants of a search.
+type wish struct {
+	owner store.AccountID
+	// granted is a host that the worker has a slot of, or nil.
+	granted *host
+	// force asks hosts too that are known to be out of reach.
+	force bool
+}
+
+// reach connects to the first host of a route that can be had, or takes one over. Whoever gets a link has a slot
+// of its host.
+func (r *Runner) reach(ctx context.Context, to route, w wish) findings {
 	ctx, cancel := context.WithTimeout(ctx, r.limits.Connect)
 	defer cancel()
-	s := &search{runner: r, left: r.limits.Addresses}
+	s := &search{runner: r, left: r.limits.Addresses, wish: w}
 	switch {
 	case to.domain == "":
 		s.smarthost(ctx)
@@ -60,22 +83,29 @@ func (r *Runner) reach(ctx context.Context, to route) (*link, *verdict) {
 	default:
 		s.domain(ctx, to.domain)
 	}
-	if s.link != nil {
-		return s.link, nil
+	if s.link != nil || s.busy != nil {
+		return findings{link: s.link, busy: s.busy, spent: s.spent}
 	}
-	v := conclude(s.verdicts)
-	if to.domain == "" && v.kind == store.Failed {
+	f := findings{verdict: conclude(s.verdicts), spent: s.spent}
+	if v := &f.verdict; to.domain == "" && v.kind == store.Failed {
 		// The operator chose the smarthost; no sender can cure that it is closed to us.
 		v.kind, v.status, v.alarm = store.Deferred, "4.4.1", true
 	}
-	return nil, &v
+	if s.left == r.limits.Addresses && f.verdict.kind == store.Deferred {
+		f.until = s.until
+	}
+	return f
 }
 
 // search looks for a host that can be had, and collects why others cannot.
 type search struct {
 	runner   *Runner
+	wish     wish
+	spent    bool
 	left     int // addresses that may still be tried
 	link     *link
+	busy     *host
+	until    time.Time // when the first of those that were not tried may be
 	verdicts []verdict
 }
 
@@ -225,19 +255,55 @@ func (s *search) try(ctx context.Context, host string, addrs []netip.Addr, named
 		if s.left == 0 {
 			return true
 		}
-		s.left--
 		if named {
 			d.clearLogin = r.smartDoor.mode == TLSNone && (a.IsLoopback() || r.targets.named(a))
 		}
-		l, v := r.opener.open(ctx, host, netip.AddrPortFrom(a, port), d)
-		if l != nil {
-			s.link = l
+		if s.enter(ctx, host, netip.AddrPortFrom(a, port), d) {
 			return true
 		}
-		logHost(ctx, r.log, *v)
-		s.note(*v)
 	}
 	return false
+}
+
+// enter connects to one address, unless it is known to be out of reach, or takes a connection over that stands. It reports whether the
+// search is over.
+func (s *search) enter(ctx context.Context, name string, at netip.AddrPort, d door) bool {
+	r := s.runner
+	h := r.hosts.get(at, r.opts.Now())
+	if down, is := r.hosts.downUntil(h, r.opts.Now()); is && !s.wish.force {
+		s.note(down.verdict)
+		if s.until.IsZero() || down.until.Before(s.until) {
+			s.until = down.until
+		}
+		return false
+	}
+	granted := h == s.wish.granted && !s.spent
+	l, ok := r.hosts.take(h, s.wish.owner, name, d, granted)
+	if !ok {
+		s.busy = h
+		return true
+	}
+	s.spent = s.spent || granted
+	if l != nil {
+		s.link = l
+		return true
+	}
+	s.left--
+	l, v := r.opener.open(ctx, name, at, d)
+	if l != nil {
+		l.at = h
+		r.hosts.reached(h)
+		s.link = l
+		return true
+	}
+	logHost(ctx, r.log, *v)
+	s.note(*v)
+	busy := r.hosts.failed(h, *v, r.opts.Now(), r.opts.Rand())
+	h.slots.give(s.wish.owner)
+	if busy {
+		s.busy = h
+	}
+	return busy
 }
 
 // smarthost tries the addresses of the server that the operator named.
