@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -98,8 +99,9 @@ func (a *agenda) next() time.Time {
 	return next
 }
 
-// round returns the lines with something due, beginning behind the one that had its turn last.
-func (a *agenda) round() []*line {
+// round returns the lines with something due: those whose mailboxes got the fewest places of late first, and among equals from the one
+// behind that which had its turn last.
+func (a *agenda) round(got func(store.AccountID) int) []*line {
 	ids := slices.Sorted(maps.Keys(a.lines))
 	i, found := slices.BinarySearch(ids, a.last)
 	if found {
@@ -111,6 +113,7 @@ func (a *agenda) round() []*line {
 			lines = append(lines, l)
 		}
 	}
+	slices.SortStableFunc(lines, func(a, b *line) int { return cmp.Compare(got(a.submitter), got(b.submitter)) })
 	return lines
 }
 
@@ -126,7 +129,10 @@ func (a *agenda) tidy() {
 
 // activity is what goes on for one route.
 type activity struct {
-	workers, connected int
+	// workers are all that there are, connected those that found somebody, sending those that have a place to transfer.
+	workers, connected, sending int
+	// owners are the mailboxes that the workers were started for.
+	owners map[store.AccountID]int
 	// served are the mailboxes that have mail for the route, each with the one destination that is being worked on. They take turns.
 	served []store.Destination
 }
@@ -134,6 +140,11 @@ type activity struct {
 // serves returns the place of a mailbox among those that are served, or -1.
 func (a *activity) serves(submitter store.AccountID) int {
 	return slices.IndexFunc(a.served, func(d store.Destination) bool { return d.Submitter == submitter })
+}
+
+// startable reports whether a mailbox needs a worker of its own: nobody sends who could serve it, but waits in the name of another one.
+func (a *activity) startable(owner store.AccountID) bool {
+	return a.sending == 0 && a.owners[owner] == 0
 }
 
 // join lets a destination be served. False means that the mailbox has another one here, or that there are too many.

@@ -175,11 +175,15 @@ type server struct {
 	// implicit begins with TLS.
 	implicit bool
 	user     string // whose password is "secret"
+	// room, if it is not 0, is how many connections it takes at once; the others are told so with 421.
+	room int
 
 	mu      sync.Mutex // protects what follows
 	letters []letter
 	log     []string
 	conns   int
+	// open is how many connections there are, most how many there were at once that it took, refused how many it did not.
+	open, most, refused int
 	// groups are, for each command of log, how many had come with it so far in one piece.
 	groups []int
 }
@@ -224,9 +228,11 @@ type speech struct {
 }
 
 func (s *server) serve(c net.Conn) {
-	s.mu.Lock()
-	s.conns++
-	s.mu.Unlock()
+	if !s.enter() {
+		_, _ = io.WriteString(c, "421 4.7.0 too many connections from your address\r\n")
+		return
+	}
+	defer s.leave()
 	p := &speech{server: s, conn: c, r: bufio.NewReader(c)}
 	if s.implicit && !p.startTLS() {
 		return
@@ -257,6 +263,33 @@ func (s *server) serve(c net.Conn) {
 			return
 		}
 	}
+}
+
+// enter counts a connection, and reports whether there is room for it.
+func (s *server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns++
+	if s.room > 0 && s.open >= s.room {
+		s.refused++
+		return false
+	}
+	s.open++
+	s.most = max(s.most, s.open)
+	return true
+}
+
+func (s *server) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open--
+}
+
+// crowd returns the most connections at once, and how many were refused.
+func (s *server) crowd() (most, refused int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.most, s.refused
 }
 
 func (p *speech) say(reply string) bool {

@@ -19,7 +19,7 @@ func mayHold(held, used, most int) bool {
 }
 
 // places are a bounded number of places for workers, shared fairly between the mailboxes that they work for: whoever holds the fewest
-// gets the next one.
+// gets the next one, and among equals whoever got fewer of late, so that one with little mail comes before those with much.
 type places struct {
 	// reserve is set where nobody may hold so many that a newcomer finds none.
 	reserve bool
@@ -29,6 +29,9 @@ type places struct {
 	used    int
 	held    map[store.AccountID]int
 	waiting []*waiter
+	// spent counts the places that each owner got of late: all are halved whenever there were many.
+	spent map[store.AccountID]int
+	total int
 }
 
 // waiter waits for a place.
@@ -38,7 +41,7 @@ type waiter struct {
 }
 
 func newPlaces(most int, reserve bool) *places {
-	return &places{most: most, reserve: reserve, held: map[store.AccountID]int{}}
+	return &places{most: most, reserve: reserve, held: map[store.AccountID]int{}, spent: map[store.AccountID]int{}}
 }
 
 // may reports whether an owner may have another place. p.mu is held.
@@ -57,7 +60,32 @@ func (p *places) tryTake(owner store.AccountID) bool {
 		return false
 	}
 	p.add(owner, 1)
+	p.spend(owner)
 	return true
+}
+
+// got returns how many places an owner got of late.
+func (p *places) got(owner store.AccountID) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.spent[owner]
+}
+
+// spend counts a place that was given. p.mu is held.
+func (p *places) spend(owner store.AccountID) {
+	p.spent[owner]++
+	if p.total++; p.total <= 4*p.most+64 {
+		return
+	}
+	p.total = 0
+	for owner, n := range p.spent {
+		if n /= 2; n == 0 {
+			delete(p.spent, owner)
+			continue
+		}
+		p.spent[owner] = n
+		p.total += n
+	}
 }
 
 // take waits for a place; false is the end of ctx.
@@ -165,12 +193,12 @@ func (p *places) add(owner store.AccountID, n int) {
 	}
 }
 
-// grant gives what is free to those who wait: to whoever holds the fewest, and among equals to whoever came first. p.mu is held.
+// grant gives what is free to those who wait. p.mu is held.
 func (p *places) grant() {
 	for p.used < p.most {
 		best := -1
 		for i, w := range p.waiting {
-			if p.may(w.owner) && (best < 0 || p.held[w.owner] < p.held[p.waiting[best].owner]) {
+			if p.may(w.owner) && (best < 0 || p.before(w.owner, p.waiting[best].owner)) {
 				best = i
 			}
 		}
@@ -180,6 +208,12 @@ func (p *places) grant() {
 		w := p.waiting[best]
 		p.waiting = slices.Delete(p.waiting, best, best+1)
 		p.add(w.owner, 1)
+		p.spend(w.owner)
 		close(w.granted)
 	}
+}
+
+// before reports whether one owner comes before another one who came first. p.mu is held.
+func (p *places) before(a, b store.AccountID) bool {
+	return p.held[a] < p.held[b] || p.held[a] == p.held[b] && p.spent[a] < p.spent[b]
 }

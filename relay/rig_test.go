@@ -176,6 +176,7 @@ type post struct {
 	eightBit bool
 	utf8     bool
 	received time.Time
+	by       store.AccountID // alice unless it is another
 }
 
 const usualBody = "From: alice@example.org\r\nSubject: hello\r\n\r\nA line.\r\n.dot\r\n"
@@ -189,6 +190,9 @@ func (r *rig) queue(p post, to ...string) store.Receipt {
 	e := store.Envelope{
 		Submitter: r.alice, Received: p.received, HeaderLen: int64(strings.Index(p.body, "\r\n\r\n") + 4), Return: p.ret, EnvelopeID: p.envid,
 		EightBit: p.eightBit, UTF8: p.utf8, Origin: store.Origin{Door: "submission"},
+	}
+	if p.by != 0 {
+		e.Submitter = p.by
 	}
 	if e.Received.IsZero() {
 		e.Received = time.Now()

@@ -201,7 +201,7 @@ func (r *Runner) note(fresh []store.Destination, more bool) {
 // offer gives a destination that is due to those who work on its route already, or puts it in its line. False means that the line is
 // full. r.mu is held.
 func (r *Runner) offer(d store.Destination) bool {
-	if a := r.active[r.routeOf(d)]; a != nil && a.join(d) {
+	if a := r.active[r.routeOf(d)]; a != nil && !a.startable(d.Submitter) && a.join(d) {
 		return true
 	}
 	return r.agenda.line(d.Submitter).add(d)
@@ -391,7 +391,7 @@ func (r *Runner) begin(stop, abort context.Context) (crowded bool) {
 	defer r.mu.Unlock()
 	for started := true; started; {
 		started, crowded = false, false
-		for _, l := range r.agenda.round() {
+		for _, l := range r.agenda.round(r.connecting.got) {
 			d, ok := r.startable(l)
 			if !ok {
 				continue
@@ -403,22 +403,27 @@ func (r *Runner) begin(stop, abort context.Context) (crowded bool) {
 			l.due = slices.DeleteFunc(l.due, func(o store.Destination) bool { return o.Domain == d.Domain })
 			r.agenda.last, started = l.submitter, true
 			to := r.routeOf(d)
-			r.active[to] = &activity{served: []store.Destination{d}}
+			if r.active[to] == nil {
+				r.active[to] = &activity{owners: map[store.AccountID]int{}}
+			}
+			r.active[to].join(d)
 			r.start(stop, abort, to, l.submitter)
 		}
 	}
 	return crowded
 }
 
-// startable finds the first destination in a line on whose route nobody works. Those on whose route somebody does are left to them. r.mu is
-// held.
+// startable finds the first destination in a line that needs a worker. Those on whose route somebody works are left to them. r.mu is held.
 func (r *Runner) startable(l *line) (found store.Destination, ok bool) {
 	l.due = slices.DeleteFunc(l.due, func(d store.Destination) bool {
 		a := r.active[r.routeOf(d)]
-		if a == nil && !ok {
-			found, ok = d, true
+		if a == nil || a.startable(d.Submitter) {
+			if !ok {
+				found, ok = d, true
+			}
+			return false
 		}
-		return a != nil && a.join(d)
+		return a.join(d)
 	})
 	return found, ok
 }
@@ -426,6 +431,7 @@ func (r *Runner) startable(l *line) (found store.Destination, ok bool) {
 // start begins a worker for a route, with a place among those that connect. r.mu is held.
 func (r *Runner) start(stop, abort context.Context, to route, owner store.AccountID) {
 	r.active[to].workers++
+	r.active[to].owners[owner]++
 	w := &worker{r: r, stop: stop, abort: abort, to: to, owner: owner, place: r.connecting}
 	r.workers.Go(w.run)
 }
@@ -464,6 +470,15 @@ func (r *Runner) newcomer(to route, jobs []store.Job) (store.Destination, bool) 
 		}
 	}
 	return store.Destination{}, false
+}
+
+// serves reports whether a destination is one that is served, so that there may be more in it.
+func (r *Runner) serves(to route, d store.Destination) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.active[to]
+	i := a.serves(d.Submitter)
+	return i >= 0 && a.served[i].Domain == d.Domain
 }
 
 // exhausted notes that a destination has nothing more that is due; another one of the same mailbox and route may take its place.

@@ -10,7 +10,8 @@ import (
 const (
 	// firstConnections is how many connections a host gets at once before anything is known of it.
 	firstConnections = 2
-	// ceilingTime is how long a host is not asked for more connections than it took when it last refused one.
+	// ceilingTime is how long a host is not asked for more connections than it took when it last refused one, nor sent messages much
+	// faster than when it last refused one.
 	ceilingTime = 10 * time.Minute
 	// leastPace is the first pause between two messages to a host that asks for less on a single connection, maxPace the longest. A host that
 	// wants more than that is left alone for a while (maxPutOff).
@@ -25,8 +26,9 @@ type window struct {
 	good int
 	// cut is when the limit was last halved: what was begun before is no news.
 	cut time.Time
-	// ceiling, if it is not 0, is not grown beyond until a moment.
+	// ceiling, if it is not 0, is not grown beyond until a moment, and floor is as fast as the messages get until then.
 	ceiling      int
+	floor        time.Duration
 	ceilingUntil time.Time
 	pace         time.Duration
 	// next is when the next message may begin, where there is a pace.
@@ -35,13 +37,16 @@ type window struct {
 
 // success counts a delivery. most bounds the limit.
 func (w *window) success(most int, now time.Time) {
-	if w.pace = w.pace * 3 / 4; w.pace < leastPace {
+	if !now.Before(w.ceilingUntil) {
+		w.ceiling, w.floor = 0, 0
+	}
+	if w.pace = max(w.pace*7/8, w.floor); w.pace < leastPace {
 		w.pace = 0
 	}
-	if w.ceiling > 0 && now.Before(w.ceilingUntil) {
+	if w.ceiling > 0 {
 		most = min(most, w.ceiling)
 	}
-	if w.limit >= most {
+	if w.limit >= most || w.pace > 0 {
 		w.good = 0
 		return
 	}
@@ -61,6 +66,7 @@ func (w *window) pushBack(begun, now time.Time) {
 		w.limit /= 2
 		return
 	}
+	w.floor, w.ceilingUntil = min(w.pace*5/4, maxPace), now.Add(ceilingTime)
 	w.pace = min(max(2*w.pace, leastPace), maxPace)
 }
 

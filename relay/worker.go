@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -76,7 +77,7 @@ func (w *worker) run() {
 // step leases and handles one batch. more is false when nothing is due.
 func (w *worker) step() (more bool, err error) {
 	limit := w.r.limits.Probe
-	if _, holds := w.r.backoff.holds(w.to.key(), w.r.opts.Now()); holds || w.link != nil || w.final != nil {
+	if _, holds := w.r.backoff.holds(w.to.key(), w.r.opts.Now()); holds || w.final != nil {
 		limit = w.r.limits.Batch
 	}
 	if err := w.fill(limit); err != nil || len(w.jobs) == 0 {
@@ -100,11 +101,8 @@ func (w *worker) step() (more bool, err error) {
 		if ready, err := w.connect(); !ready || err != nil {
 			return w.stop.Err() == nil, err
 		}
-		if err := w.fill(w.r.limits.Batch); err != nil {
-			return false, err
-		}
 	}
-	return true, w.sendAll()
+	return w.sendAll()
 }
 
 // fill leases jobs until there are limit of them, or no more are due: of each mailbox that is served some in turn.
@@ -119,6 +117,24 @@ func (w *worker) fill(limit int) error {
 		}
 	}
 	return nil
+}
+
+// more leases further recipients of the next message, if all that is leased of its mailbox is of that one.
+func (w *worker) more() error {
+	n := 0
+	for _, j := range w.jobs {
+		if j.Submitter == w.jobs[0].Submitter && j.Message != w.jobs[0].Message {
+			return nil
+		}
+		if j.Submitter == w.jobs[0].Submitter {
+			n++
+		}
+	}
+	d := store.Destination{Submitter: w.jobs[0].Submitter, Domain: w.jobs[0].Recipient.Domain()}
+	if n < w.r.limits.Probe || n >= w.r.limits.Batch || !w.r.serves(w.to, d) {
+		return nil
+	}
+	return w.lease(d, w.r.limits.Batch-n)
 }
 
 // lease leases due jobs of a destination.
@@ -205,8 +221,7 @@ func (w *worker) connect() (ready bool, err error) {
 	if !w.r.transferring.take(w.stop, w.owner) {
 		return false, nil
 	}
-	w.leavePlace()
-	w.place = w.r.transferring
+	w.enter()
 	return true, nil
 }
 
@@ -234,6 +249,11 @@ func (r *Runner) enqueue(n int) bool {
 
 func (w *worker) leavePlace() {
 	if w.place != nil {
+		if w.place == w.r.transferring {
+			w.r.mu.Lock()
+			w.r.active[w.to].sending--
+			w.r.mu.Unlock()
+		}
 		w.place.give(w.owner)
 		w.place = nil
 		w.r.pokeRunner()
@@ -246,6 +266,15 @@ func (w *worker) connected(n int) {
 	w.r.active[w.to].connected += n
 	w.r.mu.Unlock()
 	w.r.pokeRunner()
+}
+
+// enter takes the place among those that transfer, which was just given.
+func (w *worker) enter() {
+	w.leavePlace()
+	w.place = w.r.transferring
+	w.r.mu.Lock()
+	defer w.r.mu.Unlock()
+	w.r.active[w.to].sending++
 }
 
 // outOfReach deals with a destination that cannot be had: the leased jobs share its verdict, and later ones wait with them.
@@ -271,13 +300,14 @@ func (r *Runner) pause(to route, v verdict) time.Time {
 
 // sendAll sends the leased jobs, message by message and mailbox by mailbox, until they are decided on, the connection is of no more use, or
 // others need it more.
-func (w *worker) sendAll() error {
+// more is false when the worker is to end.
+func (w *worker) sendAll() (more bool, err error) {
 	for len(w.jobs) > 0 && w.link != nil && w.stop.Err() == nil {
-		if err := w.welcome(); err != nil {
-			return err
+		if err := errors.Join(w.welcome(), w.more()); err != nil {
+			return true, err
 		}
 		if !sleep(w.stop, w.r.hosts.wait(w.link.at, w.r.opts.Now())) {
-			return nil
+			return false, nil
 		}
 		group := w.group()
 		begun := w.r.opts.Now()
@@ -293,17 +323,17 @@ func (w *worker) sendAll() error {
 		}
 		w.jobs = append(again, w.jobs...)
 		if err := w.r.settle(w.abort, decisions); err != nil {
-			return err
+			return true, err
 		}
 		w.learn(decisions, begun)
 		if err := w.heed(decisions); err != nil {
-			return err
+			return true, err
 		}
 		if w.link != nil && w.wanted() {
-			return w.yield()
+			return false, nil // what is not sent waits for its next turn
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // group takes the next message's jobs out of those that are leased, and lets the other mailboxes have the turns after it.
@@ -342,18 +372,6 @@ func (w *worker) learn(decisions []decision, begun time.Time) {
 func (w *worker) wanted() bool {
 	over := w.r.opts.Now().Sub(w.since) >= w.r.limits.Turn
 	return w.r.transferring.wanted(w.owner, over) || w.link.at.slots.wanted(w.owner, over)
-}
-
-// yield leaves the connection to others. What is not sent waits for its next turn.
-func (w *worker) yield() error {
-	w.giveBack()
-	w.rest()
-	w.leavePlace()
-	if !w.r.connecting.take(w.stop, w.owner) {
-		return nil
-	}
-	w.place = w.r.connecting
-	return nil
 }
 
 // transact sends one message over the link. Until abort ends it may finish, whatever stops.
@@ -448,9 +466,11 @@ func (w *worker) leave() {
 	}
 	w.leavePlace()
 	w.r.mu.Lock()
-	if a := w.r.active[w.to]; a.workers > 1 {
-		a.workers--
-	} else {
+	a := w.r.active[w.to]
+	if a.owners[w.owner]--; a.owners[w.owner] == 0 {
+		delete(a.owners, w.owner)
+	}
+	if a.workers--; a.workers == 0 {
 		delete(w.r.active, w.to)
 		for _, d := range a.served {
 			w.r.offer(d)
