@@ -175,6 +175,7 @@ func (r *run) all(ctx context.Context) error {
 		{r.parts['g'], r.measureSessions},
 		{r.parts['c'], r.measureEngine},
 		{r.parts['e'], r.measureGrowth},
+		{r.parts['e'], r.measureQueue},
 		{r.parts['f'], r.measureDisk},
 		{r.parts['h'], r.measureFlood},
 		{r.parts['i'], r.measureRate},
