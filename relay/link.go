@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -39,6 +40,8 @@ type door struct {
 	user       string
 	password   func() (string, error)
 	clearLogin bool
+	// patience bounds the making of the connection, if it is not 0.
+	patience time.Duration
 }
 
 // link is an open connection to a host that waits for MAIL.
@@ -65,12 +68,14 @@ type link struct {
 type opener struct {
 	hostname string
 	limits   Limits
-	dial     func(ctx context.Context, network, address string) (net.Conn, error)
+	dial     func(ctx context.Context, from netip.Addr, address string) (net.Conn, error)
 	tls      *tls.Config
 	// hurry knows the attempts under way, and ends slow ones under pressure.
 	hurry *hurry
 	// plain are hosts whose STARTTLS did not work lately.
 	plain *memory
+	// sources are the addresses of this host to choose from.
+	sources []Source
 }
 
 // errHandshake is wrapped by the error of a TLS handshake.
@@ -135,8 +140,13 @@ func (o *opener) try(ctx context.Context, name string, at netip.AddrPort, d door
 			err = cause // whatever the connection said when it was cut off
 		}
 	}()
-	dialling, done := context.WithTimeout(ctx, o.limits.Dial)
-	raw, err := o.dial(dialling, "tcp", at.String())
+	wait := o.limits.Dial
+	if d.patience > 0 {
+		wait = min(wait, d.patience)
+	}
+	source := o.source(name, at.Addr())
+	dialling, done := context.WithTimeout(ctx, wait)
+	raw, err := o.dial(dialling, source.Addr, at.String())
 	done()
 	if err != nil {
 		return nil, atDial, err
@@ -151,7 +161,7 @@ func (o *opener) try(ctx context.Context, name string, at netip.AddrPort, d door
 			_ = raw.Close() // it is given up
 		}
 	}()
-	l := &link{raw: raw, limits: o.limits, host: o.hostname, peer: peer{host: name, addr: at.Addr()}, door: d}
+	l := &link{raw: raw, limits: o.limits, host: cmp.Or(source.Hostname, o.hostname), peer: peer{host: name, addr: at.Addr()}, door: d}
 	stage, err := o.enter(ctx, l, d, secure)
 	return l, stage, err
 }
@@ -170,7 +180,7 @@ func (o *opener) enter(ctx context.Context, l *link, d door, secure bool) (stage
 		return atGreeting, err
 	}
 	t.w.read = o.limits.Hello
-	if l.caps, err = t.hello(o.hostname); err != nil {
+	if l.caps, err = t.hello(l.host); err != nil {
 		return atHello, err
 	}
 	if secure && d.mode != TLSImplicit {
@@ -206,7 +216,7 @@ func (o *opener) startTLS(ctx context.Context, l *link, t *talk, d door) (*talk,
 		return nil, err
 	}
 	t = newTalk(newWire(conn, o.limits.Hello, o.limits.Hello))
-	l.caps, err = t.hello(o.hostname)
+	l.caps, err = t.hello(l.host)
 	return t, err
 }
 

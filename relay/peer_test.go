@@ -28,6 +28,7 @@ type network struct {
 	mu     sync.Mutex // protects what follows
 	hosts  map[string]func(net.Conn)
 	dials  []string
+	from   []string        // the dials from an address of our choice
 	silent map[string]bool // connections to these never come about
 	served sync.WaitGroup
 }
@@ -44,10 +45,13 @@ func (n *network) listen(addr string, serve func(net.Conn)) {
 	n.hosts[addr] = serve
 }
 
-func (n *network) dial(ctx context.Context, _, addr string) (net.Conn, error) {
+func (n *network) dial(ctx context.Context, from netip.Addr, addr string) (net.Conn, error) {
 	n.mu.Lock()
 	serve, silent := n.hosts[addr], n.silent[addr]
 	n.dials = append(n.dials, addr)
+	if from.IsValid() {
+		n.from = append(n.from, from.String()+" to "+addr)
+	}
 	n.mu.Unlock()
 	switch {
 	case silent:

@@ -34,16 +34,18 @@ type Smarthost struct {
 	TLS TLSMode
 }
 
-// route is where a job goes: a destination domain, or the smarthost, which is one route for all.
+// route is where a job goes: a destination domain, or a smarthost, which is one route for all that it takes.
 type route struct {
-	// domain is the recipients' domain; "" is the smarthost.
+	// domain is the recipients' domain; "" is a smarthost, the via-th from 1, whose name is host:port.
 	domain string
+	via    int
+	name   string
 }
 
 // key names the route in logs and memories.
 func (t route) key() string {
 	if t.domain == "" {
-		return "smarthost"
+		return "smarthost " + t.name
 	}
 	return t.domain
 }
@@ -77,7 +79,7 @@ func (r *Runner) reach(ctx context.Context, to route, w wish) findings {
 	s := &search{runner: r, left: r.limits.Addresses, wish: w}
 	switch {
 	case to.domain == "":
-		s.smarthost(ctx)
+		s.smarthost(ctx, &r.smarts[to.via-1])
 	case strings.HasPrefix(to.domain, "["):
 		s.literal(ctx, to.domain)
 	default:
@@ -165,7 +167,7 @@ func (s *search) domain(ctx context.Context, domain string) {
 			}
 			return
 		}
-		if s.try(ctx, mx.Host, addrs, false) {
+		if s.try(ctx, mx.Host, addrs, nil) {
 			return
 		}
 	}
@@ -232,22 +234,23 @@ func (s *search) literal(ctx context.Context, domain string) {
 		s.note(ours(store.Failed, aboutDestination, "5.1.2", "the address literal cannot be read"))
 		return
 	}
-	s.try(ctx, literal(a), []netip.Addr{a}, false)
+	s.try(ctx, literal(a), []netip.Addr{a}, nil)
 }
 
-// try goes through the addresses of a host, and reports whether the search is over.
-func (s *search) try(ctx context.Context, host string, addrs []netip.Addr, named bool) bool {
+// try goes through the addresses of a host, named by the operator or not, and reports whether the search is over.
+func (s *search) try(ctx context.Context, host string, addrs []netip.Addr, named *smart) bool {
 	r := s.runner
 	port, d := r.opts.Port, door{mode: TLSOpportunistic}
-	if named {
-		port, d = r.smartPort, r.smartDoor
+	if named != nil {
+		port, d = named.port, named.door
 	}
-	for _, a := range addrs {
+	addrs = families(addrs)
+	for i, a := range addrs {
 		if ctx.Err() != nil {
 			s.note(broken(atDial, context.Cause(ctx)))
 			return true
 		}
-		if why := r.targets.refused(a); why != "" && !named {
+		if why := r.targets.refused(a); why != "" && named == nil {
 			s.note(ours(store.Failed, aboutDestination, "5.4.6",
 				fmt.Sprintf("mail for %s is not sent to %s: that is %s", host, literal(a), why)))
 			continue
@@ -255,9 +258,10 @@ func (s *search) try(ctx context.Context, host string, addrs []netip.Addr, named
 		if s.left == 0 {
 			return true
 		}
-		if named {
-			d.clearLogin = r.smartDoor.mode == TLSNone && (a.IsLoopback() || r.targets.named(a))
+		if named != nil {
+			d.clearLogin = d.mode == TLSNone && (a.IsLoopback() || r.targets.named(a))
 		}
+		d.patience = patience(addrs[i:])
 		if s.enter(ctx, host, netip.AddrPortFrom(a, port), d) {
 			return true
 		}
@@ -306,10 +310,10 @@ func (s *search) enter(ctx context.Context, name string, at netip.AddrPort, d do
 	return busy
 }
 
-// smarthost tries the addresses of the server that the operator named.
-func (s *search) smarthost(ctx context.Context) {
+// smarthost tries the addresses of a server that the operator named.
+func (s *search) smarthost(ctx context.Context, to *smart) {
 	r := s.runner
-	addrs, err := r.smartAddrs(ctx)
+	addrs, err := r.smartAddrs(ctx, to.host)
 	if err != nil {
 		v := lookupVerdict(err, "5.4.4")
 		v.alarm = true
@@ -317,38 +321,38 @@ func (s *search) smarthost(ctx context.Context) {
 		return
 	}
 	for _, a := range addrs {
-		if r.targets.isOwn(a, r.smartPort) {
+		if r.targets.isOwn(a, to.port) {
 			v := ours(store.Deferred, aboutDestination, "4.4.6", "the smarthost is this server itself")
 			v.alarm = true
 			s.note(v)
 			return
 		}
 	}
-	s.try(ctx, r.smartHost, addrs, true)
+	s.try(ctx, to.host, addrs, to)
 }
 
-// smartAddrs looks the smarthost up. The DNS knows no localhost.
-func (r *Runner) smartAddrs(ctx context.Context) ([]netip.Addr, error) {
-	if a, err := netip.ParseAddr(r.smartHost); err == nil {
+// smartAddrs looks a smarthost up. The DNS knows no localhost.
+func (r *Runner) smartAddrs(ctx context.Context, host string) ([]netip.Addr, error) {
+	if a, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{a}, nil
 	}
-	if r.smartHost == "localhost" {
+	if host == "localhost" {
 		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, nil
 	}
-	return r.opts.Resolver.Addrs(ctx, r.smartHost)
+	return r.opts.Resolver.Addrs(ctx, host)
 }
 
 // prepare reads the address and the mode of a smarthost.
-func (s *Smarthost) prepare() (host string, port uint16, d door, err error) {
+func (s *Smarthost) prepare() (smart, error) {
 	host, text, err := net.SplitHostPort(s.Addr)
 	if err != nil {
-		return "", 0, door{}, fmt.Errorf("relay: smarthost %q is not host:port", s.Addr)
+		return smart{}, fmt.Errorf("relay: smarthost %q is not host:port", s.Addr)
 	}
 	n, err := strconv.ParseUint(text, 10, 16)
 	if err != nil || n == 0 || host == "" {
-		return "", 0, door{}, fmt.Errorf("relay: smarthost %q is not host:port", s.Addr)
+		return smart{}, fmt.Errorf("relay: smarthost %q is not host:port", s.Addr)
 	}
-	d = door{mode: s.TLS, user: s.User, password: s.Password}
+	d := door{mode: s.TLS, user: s.User, password: s.Password}
 	switch {
 	case d.mode == "" && d.user != "":
 		d.mode = TLSVerify
@@ -358,10 +362,10 @@ func (s *Smarthost) prepare() (host string, port uint16, d door, err error) {
 	switch d.mode {
 	case TLSNone, TLSOpportunistic, TLSRequired, TLSVerify, TLSImplicit:
 	default:
-		return "", 0, door{}, fmt.Errorf("relay: smarthost TLS %q: none, opportunistic, required, verify or implicit", d.mode)
+		return smart{}, fmt.Errorf("relay: smarthost TLS %q: none, opportunistic, required, verify or implicit", d.mode)
 	}
 	if d.user != "" && d.password == nil {
-		return "", 0, door{}, errors.New("relay: the smarthost has a user and no password")
+		return smart{}, errors.New("relay: the smarthost has a user and no password")
 	}
-	return strings.ToLower(strings.TrimSuffix(host, ".")), uint16(n), d, nil
+	return smart{host: strings.ToLower(strings.TrimSuffix(host, ".")), port: uint16(n), door: d}, nil
 }

@@ -47,6 +47,10 @@ type Options struct {
 	Hostname string
 	// Smarthost, if there is one, gets all mail; otherwise the mail exchangers of each recipient's domain do.
 	Smarthost *Smarthost
+	// Routes come before that: the first that takes a destination and a sender counts. At most MaxRoutes.
+	Routes []Route
+	// Sources are the addresses of this host from which mail leaves; a family without any is left to the system.
+	Sources []Source
 	// AllowNetworks are networks for mail although they are private, loopback or the like.
 	AllowNetworks []netip.Prefix
 	// Own reports whether one of our own listeners answers at an address. Mail is never sent there, named or not.
@@ -58,8 +62,8 @@ type Options struct {
 	TLS *tls.Config
 	// Failed is told of each delivery that was given up, once that is kept, with the mailbox that sent it, 0 for none. nil: nobody is.
 	Failed func(ctx context.Context, submitter store.AccountID)
-	// Dial makes connections; a net.Dialer's unless a test says otherwise.
-	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	// Dial makes TCP connections from an address, or any if that is not valid; a net.Dialer's unless a test says otherwise.
+	Dial   func(ctx context.Context, from netip.Addr, address string) (net.Conn, error)
 	Logger *slog.Logger
 	// Now is time.Now unless a test says otherwise: the clock of the retry schedule. Time-outs of connections go by the real clock.
 	Now func() time.Time
@@ -70,14 +74,13 @@ type Options struct {
 
 // Runner sends what the queue holds. One Run at a time.
 type Runner struct {
-	opts      Options
-	log       *slog.Logger
-	limits    Limits
-	targets   *targets
-	opener    *opener
-	smartHost string
-	smartPort uint16
-	smartDoor door
+	opts    Options
+	log     *slog.Logger
+	limits  Limits
+	targets *targets
+	opener  *opener
+	rules   []rule
+	smarts  []smart
 	// backoff knows the routes that are out of reach.
 	backoff *memory
 	hosts   *hosts
@@ -94,6 +97,9 @@ type Runner struct {
 	agenda *agenda
 	// queued counts workers that wait for a host's slot.
 	queued int
+	// senders are the mailboxes of the addresses that routes name, until a moment.
+	senders      map[mailaddr.Address]store.AccountID
+	sendersUntil time.Time
 	// troubled is when the store last gave an error.
 	troubled time.Time
 	// halt ends the run, because outcomes cannot be kept any more; fatal is why.
@@ -113,7 +119,7 @@ func New(o Options) (*Runner, error) {
 		o.Rand = rand.Float64
 	}
 	if o.Dial == nil {
-		o.Dial = (&net.Dialer{}).DialContext
+		o.Dial = dialFrom
 	}
 	if o.Port == 0 {
 		o.Port = 25
@@ -125,15 +131,12 @@ func New(o Options) (*Runner, error) {
 	}
 	r.hosts = newHosts(r.limits.PerDestination)
 	r.opener = &opener{
-		hostname: o.Hostname, limits: r.limits, dial: o.Dial, tls: o.TLS, hurry: newHurry(), plain: newMemory(maxRemembered),
+		hostname: o.Hostname, limits: r.limits, dial: o.Dial, tls: o.TLS, hurry: newHurry(), plain: newMemory(maxRemembered), sources: o.Sources,
 	}
 	r.connecting = newPlaces(r.limits.Connecting, true)
 	r.transferring = newPlaces(r.limits.Transferring, true)
-	if o.Smarthost != nil {
-		var err error
-		if r.smartHost, r.smartPort, r.smartDoor, err = o.Smarthost.prepare(); err != nil {
-			return nil, err
-		}
+	if err := r.setRoutes(&o); err != nil {
+		return nil, err
 	}
 	return r, nil
 }
@@ -157,6 +160,9 @@ func (r *Runner) Run(stop, abort context.Context) error {
 	var scanned time.Time // when the next look at the store is allowed
 	for {
 		changed := r.opts.Store.Changed()
+		if err := r.learnSenders(stop); err != nil && stop.Err() == nil {
+			r.trouble("looking for the mailboxes of routes", err)
+		}
 		r.note(r.opts.Store.Fresh())
 		woke := time.Now()
 		var retry time.Time
@@ -376,13 +382,6 @@ func (r *Runner) scanRange(stop context.Context, now time.Time, l *line, from, l
 			return false, nil
 		}
 	}
-}
-
-func (r *Runner) routeOf(d store.Destination) route {
-	if r.opts.Smarthost != nil {
-		return route{}
-	}
-	return route{domain: d.Domain}
 }
 
 // begin starts workers for what is due, for one mailbox after another, as long as there are places. crowded means that some had to wait.
