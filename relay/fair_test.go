@@ -292,3 +292,21 @@ func TestHostsAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestReuseIsSound: a connection that stands is not taken for mail that wants more than it has, at the same host.
+func TestReuseIsSound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		s := r.share("192.0.2.9", &server{}, "a.example")
+		r.opts.Routes = []Route{{Domain: "b.example", To: &Smarthost{Addr: "mx.shared.example:25", TLS: TLSRequired}}}
+		r.queue(post{}, "x@a.example")
+		r.start()
+		time.Sleep(idleTime / 2)
+		r.queue(post{}, "x@b.example")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if s.arrived("x@a") != 1 || s.arrived("x@b") != 0 || s.connections() != 2 {
+			t.Errorf("%d letters over %d connections: one went in the clear that must not", len(s.taken()), s.connections())
+		}
+	})
+}
