@@ -293,6 +293,28 @@ func TestHostsAreBounded(t *testing.T) {
 	}
 }
 
+// TestTLSSessions: the second handshake with a host is a short one; one that has to verify does not resume a session that did not.
+func TestTLSSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.opts.Limits.PerConnection, r.opts.Limits.PerDestination = 1, 1
+		cert, _ := certificate(t, "mx.shared.example")
+		s := r.share("192.0.2.9", &server{cert: cert}, "a.example")
+		r.opts.Routes = []Route{{Domain: "b.example", To: &Smarthost{Addr: "mx.shared.example:25", TLS: TLSVerify}}}
+		for range 3 {
+			r.queue(post{}, "x@a.example")
+		}
+		r.queue(post{}, "x@b.example")
+		r.runFor(5 * time.Second)
+		if s.resumed != 2 || s.arrived("x@a") != 3 {
+			t.Errorf("%d of 3 messages arrived, %d sessions were resumed, want 2", s.arrived("x@a"), s.resumed)
+		}
+		if s.arrived("x@b") != 0 || !strings.Contains(r.jobs()[0].LastText, "certificate does not hold") {
+			t.Errorf("with a certificate that nobody knows: %+v", r.jobs())
+		}
+	})
+}
+
 // TestReuseIsSound: a connection that stands is not taken for mail that wants more than it has, at the same host.
 func TestReuseIsSound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

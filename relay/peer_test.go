@@ -183,11 +183,14 @@ type server struct {
 	room int
 
 	mu      sync.Mutex // protects what follows
+	tls     *tls.Config
 	letters []letter
 	log     []string
 	conns   int
 	// open is how many connections there are, most how many there were at once that it took, refused how many it did not.
 	open, most, refused int
+	// resumed counts short TLS handshakes.
+	resumed int
 	// groups are, for each command of log, how many had come with it so far in one piece.
 	groups []int
 }
@@ -448,12 +451,27 @@ func (p *speech) secure(verb, line string) bool {
 	return p.say("235 2.7.0 welcome")
 }
 
+// config is the same for all connections, so that sessions can be resumed.
+func (s *server) config() *tls.Config {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tls == nil {
+		s.tls = &tls.Config{Certificates: []tls.Certificate{*s.cert}}
+	}
+	return s.tls
+}
+
 func (p *speech) startTLS() bool {
-	c := tls.Server(p.conn, &tls.Config{Certificates: []tls.Certificate{*p.cert}})
+	c := tls.Server(p.conn, p.config())
 	if c.Handshake() != nil {
 		return false
 	}
 	p.conn, p.r, p.tls = c, bufio.NewReader(c), true
+	if c.ConnectionState().DidResume {
+		p.mu.Lock()
+		p.resumed++
+		p.mu.Unlock()
+	}
 	return true
 }
 

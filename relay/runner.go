@@ -17,6 +17,8 @@ import (
 )
 
 const (
+	// maxSessions bounds the TLS sessions that are kept for the next connection to a host.
+	maxSessions = 256
 	// storePause is how long the runner leaves a store alone that gave an error.
 	storePause = 10 * time.Second
 	// pressTime is how often slow attempts are looked at while destinations wait for a place.
@@ -124,6 +126,7 @@ func New(o Options) (*Runner, error) {
 	if o.Port == 0 {
 		o.Port = 25
 	}
+	o.TLS = resuming(o.TLS)
 	r := &Runner{
 		opts: o, log: o.Logger.With("service", "relay"), limits: o.Limits.withDefaults(),
 		targets: newTargets(o.AllowNetworks, o.Own, o.Port),
@@ -139,6 +142,19 @@ func New(o Options) (*Runner, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// resuming is a TLS configuration that keeps sessions, so that the next handshake with a host is a short one. A session whose certificate
+// was not verified is not resumed where it has to be: crypto/tls looks at that.
+func resuming(base *tls.Config) *tls.Config {
+	c := &tls.Config{}
+	if base != nil {
+		c = base.Clone()
+	}
+	if c.ClientSessionCache == nil {
+		c.ClientSessionCache = tls.NewLRUClientSessionCache(maxSessions)
+	}
+	return c
 }
 
 // Run sends until stop ends. Then nothing new is begun: connections that are being made are given up, transactions under way may

@@ -68,7 +68,7 @@ func parse(args []string) (*run, error) {
 	r := &run{parts: make(map[byte]bool), sheet: newSheet()}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.StringVar(&r.tools, "tools", "", "folder of the side-by-side tools; parts a to d, g and i need it")
-	parts := f.String("parts", "a b c d g h", "what to measure: letters of "+allParts)
+	parts := f.String("parts", "a b c d g h i", "what to measure: letters of "+allParts)
 	f.IntVar(&r.rounds, "rounds", 3, "rounds of parts a to d and g to i")
 	f.Float64Var(&r.scale, "scale", 1, "share of the messages of parts a to d, f, g and i, to try things out")
 	f.IntVar(&r.most, "growth", defaultGrowth(), "messages at the end of part e (LATCHKEY_GROWTH)")
