@@ -54,7 +54,7 @@ func (a *API) listQueue(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	jobs, err := a.store.ListJobs(r.Context(), filter, store.JobID(after), limit)
+	jobs, _, err := a.store.ListJobs(r.Context(), filter, store.JobID(after), limit)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 type maildrop struct {
 	s       *Store
 	account store.AccountID
+	client  store.Origin // who reads it
 	seen    uint64       // of the account's changes: see snapshots
 	seq     uint64       // the last record that it knows
 	last    store.CopyID // the last copy that there was, of whatever account
@@ -255,7 +256,7 @@ func (x *expunge) stage(g *group) error {
 	if err != nil || b == nil { // removed with all that it had
 		return err
 	}
-	made := &expungeEntry{account: m.account, at: m.s.now(), by: m}
+	made := &expungeEntry{account: m.account, client: m.client, at: m.s.now(), by: m}
 	if made.deleted, made.fetched, err = x.alive(g); err != nil {
 		return err
 	}
@@ -312,6 +313,13 @@ func (x *expunge) alive(g *group) (deleted, fetched []store.CopyID, err error) {
 func (x *expunge) those(there func(store.CopyID) bool) (deleted, fetched []store.CopyID) {
 	gone := func(id store.CopyID) bool { return !there(id) }
 	return slices.DeleteFunc(slices.Clone(x.deleted), gone), slices.DeleteFunc(slices.Clone(x.fetched), gone)
+}
+
+// ReadBy implements store.Maildrop.
+func (m *maildrop) ReadBy(client store.Origin) {
+	m.client = client
+	m.client.Account = m.account
+	m.client.TLS = client.TLS[:min(len(client.TLS), store.MaxPeerText)]
 }
 
 // Close implements store.Maildrop.

@@ -14,8 +14,10 @@ type maildrop struct {
 	s       *Store
 	account store.AccountID
 	copies  []*copied
-	stat    store.Usage
-	closed  bool
+	// client is who reads it, for the trail.
+	client store.Origin
+	stat   store.Usage
+	closed bool
 }
 
 // OpenMaildrop implements store.Maildrops.
@@ -169,7 +171,7 @@ func (m *maildrop) Expunge(ctx context.Context, deleted, fetched []store.CopyID)
 			}
 			noted[id] = true
 			c := a.copies[i]
-			m.s.d.event(store.TrailEvent{Message: c.Of, Time: now, Kind: kind, Sender: c.sender, Recipient: c.recipient})
+			m.s.d.event(store.TrailEvent{Message: c.Of, Time: now, Kind: kind, Sender: c.sender, Recipient: c.recipient, Account: m.account, Origin: m.client})
 		}
 		return noted
 	}
@@ -204,6 +206,12 @@ func find(copies []*copied, id store.CopyID) (int, bool) {
 		}
 		return 0
 	})
+}
+
+// ReadBy implements store.Maildrop.
+func (m *maildrop) ReadBy(client store.Origin) {
+	m.client = client
+	m.client.Account = m.account
 }
 
 // Close implements store.Maildrop.
