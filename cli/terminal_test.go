@@ -66,7 +66,7 @@ func TestRemoveSelectionOnTerminal(t *testing.T) {
 		w.seed()
 		w.prompts = append([]string{}, tt.typed...)
 		status, _, stderr := w.run("", append([]string{"queue", "remove", "--from", "anna", "--data", w.dir}, tt.args...)...)
-		jobs, err := w.stores[w.dir].ListJobs(t.Context(), store.QueueFilter{}, 0, 10)
+		jobs, _, err := w.stores[w.dir].ListJobs(t.Context(), store.QueueFilter{}, 0, 10)
 		if status != tt.status || !strings.HasSuffix(stderr, tt.words) || err != nil || len(jobs) != tt.left {
 			t.Errorf("%v %v: got %d %q, %d left, %v", tt.typed, tt.args, status, stderr, len(jobs), err)
 		}
@@ -79,7 +79,7 @@ type countingStore struct {
 	pages int
 }
 
-func (s *countingStore) ListJobs(ctx context.Context, f store.QueueFilter, after store.JobID, limit int) ([]store.Job, error) {
+func (s *countingStore) ListJobs(ctx context.Context, f store.QueueFilter, after store.JobID, limit int) ([]store.Job, store.JobID, error) {
 	s.pages++
 	return s.Store.ListJobs(ctx, f, after, limit)
 }

@@ -103,12 +103,15 @@ func (w *worker) step() (more bool, err error) {
 
 // fill leases jobs until there are limit of them, or no more are due.
 func (w *worker) fill(limit int) error {
-	if len(w.jobs) >= limit {
-		return nil
+	for len(w.jobs) < limit {
+		jobs, err := w.r.lease(w.stop, w.to, limit-len(w.jobs))
+		tried, err := w.endGivenUp(jobs, err)
+		w.jobs = append(w.jobs, tried...)
+		if err != nil || len(tried) == len(jobs) {
+			return err
+		}
 	}
-	jobs, err := w.r.lease(w.stop, w.to, limit-len(w.jobs))
-	w.jobs = append(w.jobs, jobs...)
-	return err
+	return nil
 }
 
 // lease takes due jobs of a route: of one domain, or of all for the smarthost. What it returns with an error is leased too.

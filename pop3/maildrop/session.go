@@ -2,6 +2,7 @@ package maildrop
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"slices"
@@ -231,12 +232,22 @@ func (s *session) open(ctx context.Context) (pop3.Maildrop, error) {
 	return m, nil
 }
 
+// client is who reads the maildrop, for the trail.
+func (s *session) client() store.Origin {
+	o := store.Origin{Door: "pop3", Remote: guard.Unmap(s.conn.RemoteAddr()), Device: s.who.Device}
+	if state, secure := s.conn.TLS(); secure {
+		o.TLS = tls.VersionName(state.Version)
+	}
+	return o
+}
+
 // snapshot opens the maildrop.
 func (s *session) snapshot(ctx context.Context, v view) (*maildrop, error) {
 	snapshot, err := s.store.OpenMaildrop(ctx, s.who.Account)
 	if err != nil {
 		return nil, storeError(err)
 	}
+	snapshot.ReadBy(s.client())
 	m := &maildrop{snapshot: snapshot, view: v, hold: s.hold, log: s.log, account: s.who.Name}
 	if !v.plain() { // what there is has to be looked at before it can be counted
 		if _, err := m.Messages(ctx); err != nil {
