@@ -186,7 +186,7 @@ func sentence(e *webmanager.TrailStep) string {
 	case store.TrailGivenUp:
 		return with("for " + to + ": to be given up, by hand")
 	case store.TrailFetched:
-		return "from the mailbox of " + to + ": fetched" + by(e) + at(e.Origin)
+		return with("from the mailbox of " + to + ": fetched" + by(e) + at(e.Origin))
 	case store.TrailDeleted:
 		if e.Origin.Door == "local" {
 			return "from the mailbox of " + to + ": deleted by this server, for its age"

@@ -31,12 +31,16 @@ const (
 	TrailReleased TrailKind = "released"
 	TrailRemoved  TrailKind = "removed"
 	TrailGivenUp  TrailKind = "given up"
-	// TrailFetched, TrailDeleted: the owner did so in a POP3 session that ended with QUIT.
+	// TrailFetched, TrailDeleted: the owner did so in a POP3 session that ended with QUIT. What was fetched in one that did not has the Text
+	// TrailBrokeOff.
 	TrailFetched TrailKind = "fetched"
 	TrailDeleted TrailKind = "deleted"
 	// TrailReported: the sender was told of an outcome by a message of its own, whose id is the Text.
 	TrailReported TrailKind = "reported"
 )
+
+// TrailBrokeOff is the Text of a fetch in a session that ended without QUIT.
+const TrailBrokeOff = "the session broke off"
 
 // TrailEvent is one step in the life of a message.
 type TrailEvent struct {

@@ -1,6 +1,7 @@
 package webmanager
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -95,10 +96,13 @@ func (p *Proof) Text() string {
 
 // sign makes the token of a proof.
 func (p *Proof) sign(key ed25519.PrivateKey) (string, error) {
-	facts, err := json.Marshal(p)
-	if err != nil {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false) // tokens are long enough
+	if err := e.Encode(p); err != nil {
 		return "", err
 	}
+	facts := bytes.TrimSpace(text.Bytes())
 	code := base64.RawURLEncoding
 	return proofPrefix + code.EncodeToString(facts) + "." + code.EncodeToString(ed25519.Sign(key, append([]byte(proofPurpose), facts...))), nil
 }

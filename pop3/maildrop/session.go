@@ -190,6 +190,7 @@ func (s *session) Open(ctx context.Context) (pop3.Maildrop, error) {
 	if err != nil {
 		return nil, s.told(s.mechanism, err)
 	}
+	s.drop.snapshot.ReadBy(s.client())
 	if s.grants != nil {
 		place := guard.PlaceOf(s.conn.RemoteAddr(), s.loopback)
 		s.grants.LoggedIn(ctx, place, s.who.Account, s.who.Name, s.who.CredentialVersion, s.who.Device)
@@ -247,7 +248,6 @@ func (s *session) snapshot(ctx context.Context, v view) (*maildrop, error) {
 	if err != nil {
 		return nil, storeError(err)
 	}
-	snapshot.ReadBy(s.client())
 	m := &maildrop{snapshot: snapshot, view: v, hold: s.hold, log: s.log, account: s.who.Name}
 	if !v.plain() { // what there is has to be looked at before it can be counted
 		if _, err := m.Messages(ctx); err != nil {

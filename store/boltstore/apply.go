@@ -133,12 +133,17 @@ func (x *expungeEntry) apply(t *txn) {
 	if !t.exists(x.account) {
 		return
 	}
+	for _, id := range x.sent {
+		if l, ok := t.copyOf(x.account, id); ok {
+			t.ownerDid(store.TrailFetched, &l, x, store.TrailBrokeOff)
+		}
+	}
 	for _, id := range x.fetched {
 		l, ok := t.copyOf(x.account, id)
 		if !ok {
 			continue
 		}
-		t.ownerDid(store.TrailFetched, &l, x)
+		t.ownerDid(store.TrailFetched, &l, x, "")
 		if _, goes := slices.BinarySearch(x.deleted, id); !goes && !l.fetched() {
 			l.flags |= copyFetched
 			t.putCopy(x.account, &l)
@@ -153,7 +158,7 @@ func (x *expungeEntry) apply(t *txn) {
 		if l.fetched() {
 			fetched = append(fetched, id)
 		}
-		t.ownerDid(store.TrailDeleted, &l, x)
+		t.ownerDid(store.TrailDeleted, &l, x, "")
 		t.charge(x.account, -l.size, -1)
 		t.removeCopy(x.account, &l)
 	}
@@ -207,13 +212,14 @@ func (t *txn) unref(id store.MessageID, shared bool, segment uint64, octets int6
 }
 
 // ownerDid notes what the owner of a maildrop did. The addresses are in the message's record; if that cannot be read the event has none.
-func (t *txn) ownerDid(kind store.TrailKind, l *listing, x *expungeEntry) {
+func (t *txn) ownerDid(kind store.TrailKind, l *listing, x *expungeEntry, text string) {
 	sender, recipient, err := t.s.addresses(l)
 	if err != nil {
 		t.s.log.Error("the record of a message cannot be read", "message", l.message.String(), "error", err)
 	}
 	t.event(&store.TrailEvent{
 		Message: l.message, Time: x.at, Kind: kind, Sender: sender, Recipient: recipient, Account: x.account, Origin: x.client,
+		Text: text,
 	})
 }
 

@@ -203,6 +203,15 @@ func findCopy(list []listing, id store.CopyID) (i int, ok bool) {
 
 // Expunge implements store.Maildrop.
 func (m *maildrop) Expunge(ctx context.Context, deleted, fetched []store.CopyID) error {
+	return m.expunge(ctx, expunge{m: m}, deleted, fetched)
+}
+
+// BrokeOff implements store.Maildrop.
+func (m *maildrop) BrokeOff(ctx context.Context, fetched []store.CopyID) error {
+	return m.expunge(ctx, expunge{m: m, broke: true}, nil, fetched)
+}
+
+func (m *maildrop) expunge(ctx context.Context, x expunge, deleted, fetched []store.CopyID) error {
 	if m.closed {
 		return store.ErrClosed
 	}
@@ -211,7 +220,7 @@ func (m *maildrop) Expunge(ctx context.Context, deleted, fetched []store.CopyID)
 			return err
 		}
 	}
-	x := expunge{m: m, deleted: m.own(deleted), fetched: m.own(fetched)}
+	x.deleted, x.fetched = m.own(deleted), m.own(fetched)
 	if len(x.deleted)+len(x.fetched) == 0 {
 		return errors.Join(ctx.Err(), m.s.usable())
 	}
@@ -247,6 +256,7 @@ func (m *maildrop) own(ids []store.CopyID) []store.CopyID {
 type expunge struct {
 	m                *maildrop
 	deleted, fetched []store.CopyID
+	broke            bool // the session ended without QUIT
 }
 
 // stage looks which copies are there still, and appends the record.
@@ -262,6 +272,9 @@ func (x *expunge) stage(g *group) error {
 	}
 	if len(made.deleted)+len(made.fetched) == 0 {
 		return nil
+	}
+	if x.broke {
+		made.sent, made.fetched = made.fetched, nil
 	}
 	for _, id := range made.deleted {
 		i, _ := m.find(id)

@@ -322,6 +322,8 @@ type expungeEntry struct {
 	client           store.Origin // whose session it was
 	at               time.Time
 	deleted, fetched []store.CopyID
+	// sent were fetched in a session that broke off: they are for the trail only.
+	sent []store.CopyID
 	// freed is what the deleted copies took of the quota.
 	freed store.Usage
 	// by is the snapshot that deletes them, until readers see it; it lists them. It is not in the record.
@@ -338,6 +340,7 @@ func (x *expungeEntry) encode(e *encoder) {
 	e.varint(x.freed.Octets)
 	e.copyIDs(x.deleted)
 	e.copyIDs(x.fetched)
+	e.copyIDs(x.sent)
 }
 
 // copyIDs keeps ascending ids by their differences.
@@ -365,7 +368,7 @@ func decodeExpunge(d *decoder) *expungeEntry {
 	x := &expungeEntry{account: store.AccountID(d.uvarint()), at: d.time()}
 	x.client = store.Origin{Door: d.string(), Remote: d.addr(), TLS: d.string(), Device: store.DeviceID(d.uvarint()), Account: x.account}
 	x.freed.Octets = d.varint()
-	x.deleted, x.fetched = d.copyIDs(), d.copyIDs()
+	x.deleted, x.fetched, x.sent = d.copyIDs(), d.copyIDs(), d.copyIDs()
 	x.freed.Messages = int64(len(x.deleted))
 	return x
 }
@@ -464,7 +467,7 @@ func outcomesOctets(outcomes []store.Outcome) (n int) {
 }
 
 func (o *outcomesEntry) octets() int { return outcomesOctets(o.outcomes) }
-func (x *expungeEntry) octets() int  { return 150 + 8*(len(x.deleted)+len(x.fetched)) }
+func (x *expungeEntry) octets() int  { return 150 + 8*(len(x.deleted)+len(x.fetched)+len(x.sent)) }
 func (m *movedEntry) octets() int    { return 200 + 120*len(m.holders) }
 
 // where is the place of a message's record in the journal, as its copies and jobs know it.
