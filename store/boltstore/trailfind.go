@@ -209,7 +209,9 @@ func (f *finder) scan() error {
 				f.doubt = append(f.doubt, id)
 			}
 		}
-		last = s.message
+		if last = 0; s.kind == kindAccepted || s.kind == kindHeld || joinKinds.has(s.kind) {
+			last = s.message
+		}
 		return nil
 	}); err != nil {
 		return err
