@@ -102,7 +102,7 @@ func jobIDs(args []string) ([]store.JobID, error) {
 type queueRun struct {
 	queueCommand
 	env              *Env
-	ctx              context.Context //nolint:containedctx // it lives as long as the command
+	ctx              context.Context // of the command, and as long as the run
 	client           *webmanager.Client
 	body             webmanager.QueueAction
 	dry, asJSON, yes bool

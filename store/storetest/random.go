@@ -590,13 +590,6 @@ func (p *player) releaseSome(rt *rapid.T) {
 	j.note(p.m, store.TrailReleased)
 }
 
-func (p *player) giveUp(rt *rapid.T) {
-	j := p.anyJob(rt)
-	p.must(p.s.GiveUpJobs(p.ctx, p.m.now, "no hope", j.ID))
-	j.Held, j.HoldReason, j.NextAttempt, j.Released, j.GivenUp = false, "", p.m.now, true, "no hope"
-	j.note(p.m, store.TrailGivenUp)
-}
-
 func (p *player) removeJob(rt *rapid.T) {
 	j := p.anyJob(rt)
 	p.must(p.s.RemoveJobs(p.ctx, j.ID))

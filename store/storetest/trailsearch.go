@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"latchkey/internal/mailaddr"
 	"latchkey/store"
 )
@@ -316,4 +318,11 @@ func TestSubjectKeyDamaged(t *testing.T, f Factory) {
 	if _, err := store.LoadSubjectKey(context.Background(), h.s); !errors.Is(err, store.ErrSubjectKey) {
 		t.Errorf("error %v, want %v", err, store.ErrSubjectKey)
 	}
+}
+
+func (p *player) giveUp(rt *rapid.T) {
+	j := p.anyJob(rt)
+	p.must(p.s.GiveUpJobs(p.ctx, p.m.now, "no hope", j.ID))
+	j.Held, j.HoldReason, j.NextAttempt, j.Released, j.GivenUp = false, "", p.m.now, true, "no hope"
+	j.note(p.m, store.TrailGivenUp)
 }
