@@ -342,6 +342,7 @@ func (w *world) happen(action []string) {
 		for _, j := range jobs {
 			lost, err := s.Finish(ctx, received, store.Outcome{
 				Job: j.ID, Lease: j.Lease, Kind: kind, Text: args[0], At: received, Next: received.Add(time.Hour),
+				Peer: store.Peer{Host: "mx.other.example", Addr: netip.MustParseAddr("192.0.2.25"), TLS: "TLS 1.3"},
 			})
 			must(err)
 			if len(lost) > 0 {

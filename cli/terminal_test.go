@@ -66,7 +66,7 @@ func TestRemoveSelectionOnTerminal(t *testing.T) {
 		w.seed()
 		w.prompts = append([]string{}, tt.typed...)
 		status, _, stderr := w.run("", append([]string{"queue", "remove", "--from", "anna", "--data", w.dir}, tt.args...)...)
-		jobs, err := w.stores[w.dir].ListJobs(t.Context(), store.QueueFilter{}, 0, 10)
+		jobs, _, err := w.stores[w.dir].ListJobs(t.Context(), store.QueueFilter{}, 0, 10)
 		if status != tt.status || !strings.HasSuffix(stderr, tt.words) || err != nil || len(jobs) != tt.left {
 			t.Errorf("%v %v: got %d %q, %d left, %v", tt.typed, tt.args, status, stderr, len(jobs), err)
 		}
@@ -79,7 +79,7 @@ type countingStore struct {
 	pages int
 }
 
-func (s *countingStore) ListJobs(ctx context.Context, f store.QueueFilter, after store.JobID, limit int) ([]store.Job, error) {
+func (s *countingStore) ListJobs(ctx context.Context, f store.QueueFilter, after store.JobID, limit int) ([]store.Job, store.JobID, error) {
 	s.pages++
 	return s.Store.ListJobs(ctx, f, after, limit)
 }
@@ -163,5 +163,45 @@ func fillQueue(t *testing.T, s *memstore.Store, jobs int) {
 	}
 	if _, err := d.Commit(t.Context(), e); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestSelectionIsCounted: what comes into the queue while somebody types the number is not touched, and a selection is shown by its first ten.
+func TestSelectionIsCounted(t *testing.T) {
+	const jobs = webmanager.MaxListLimit + 10
+	s := memstore.New("example.com")
+	fillQueue(t, s, jobs)
+	run := func(args ...string) (out, errs bytes.Buffer) {
+		t.Helper()
+		status := Run(t.Context(), Env{
+			Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, LookupEnv: func(string) (string, bool) { return "", false },
+			ReadLine: func(string) (string, error) {
+				fillQueue(t, s, 5)
+				return fmt.Sprint(jobs), nil
+			},
+			Open: func(context.Context, string) (*webmanager.API, io.Closer, error) {
+				return webmanager.New(webmanager.Options{Store: s, Hasher: &lastPassword{}}), io.NopCloser(nil), nil
+			},
+		}, append(args, "--data", t.TempDir()))
+		if status != ExitDone {
+			t.Fatalf("%v: got %d %s", args, status, &errs)
+		}
+		return out, errs
+	}
+	out, errs := run("queue", "remove", "--all", "--dry-run")
+	if want := fmt.Sprintf("remove: it would be done to %d deliveries; the first %d of them:\n", jobs, maxExamples); errs.String() != want {
+		t.Errorf("got %q, want %q", errs.String(), want)
+	}
+	if lines := strings.Count(out.String(), "\n"); lines != maxExamples+1 {
+		t.Errorf("%d lines, want a heading and %d", lines, maxExamples)
+	}
+	out, _ = run("queue", "remove", "--all", "--json")
+	var sum queueSummary
+	if err := json.Unmarshal(out.Bytes(), &sum); err != nil || sum.Selected != jobs || sum.Done != jobs {
+		t.Errorf("got %+v (%v), want %d removed", sum, err, jobs)
+	}
+	left, _, err := s.ListJobs(t.Context(), store.QueueFilter{}, 0, 100)
+	if err != nil || len(left) != 5 {
+		t.Errorf("%d deliveries are left (%v), want the 5 that came meanwhile", len(left), err)
 	}
 }

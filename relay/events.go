@@ -16,6 +16,9 @@ func logAttempt(ctx context.Context, log *slog.Logger, to route, p peer, group [
 		slog.Int("attempt", group[0].Attempts+1))
 }
 
+// forTrail is a host as the store keeps it with an attempt.
+func (p peer) forTrail() store.Peer { return store.Peer{Host: p.host, Addr: p.addr, TLS: p.tls} }
+
 // logEnding notes an outcome that is kept. What is put off because its destination is out of reach is not worth a line for each.
 func logEnding(ctx context.Context, log *slog.Logger, e ending) {
 	attrs := []slog.Attr{

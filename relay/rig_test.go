@@ -224,7 +224,7 @@ func (r *rig) queue(p post, to ...string) store.Receipt {
 // jobs returns what is queued.
 func (r *rig) jobs() []store.Job {
 	r.t.Helper()
-	jobs, err := r.store.ListJobs(context.WithoutCancel(r.t.Context()), store.QueueFilter{}, 0, 1_000_000)
+	jobs, _, err := r.store.ListJobs(context.WithoutCancel(r.t.Context()), store.QueueFilter{}, 0, 1_000_000)
 	if err != nil {
 		r.t.Fatal(err)
 	}

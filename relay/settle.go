@@ -45,6 +45,7 @@ type ending struct {
 func end(d decision, now time.Time, r float64) ending {
 	j := &d.job
 	e := ending{decision: d, outcome: store.Outcome{Job: j.ID, Lease: j.Lease, Kind: d.verdict.kind, Text: d.verdict.text(), At: now}}
+	e.outcome.Peer = d.verdict.peer.forTrail()
 	switch {
 	case d.verdict.kind == store.Delivered:
 		e.report, e.reported = message.ReportRelayed, relayedDue(j) && !d.verdict.peer.dsn

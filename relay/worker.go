@@ -140,10 +140,11 @@ func (w *worker) more() error {
 // lease leases due jobs of a destination.
 func (w *worker) lease(d store.Destination, limit int) error {
 	jobs, err := w.r.opts.Store.Lease(w.stop, w.r.opts.Now(), d.Submitter, d.Domain, limit, w.r.limits.lease())
-	w.jobs = append(w.jobs, jobs...) // also what comes with an error is leased
 	if err == nil && len(jobs) < limit {
 		w.r.exhausted(w.to, d)
 	}
+	tried, err := w.endGivenUp(jobs, err) // also what comes with an error is leased
+	w.jobs = append(w.jobs, tried...)
 	return err
 }
 

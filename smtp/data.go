@@ -360,6 +360,15 @@ func (s *session) envelope(tx *transaction, h *message.Header, headerLen int64) 
 	if ids := h.Values("Message-ID"); len(ids) > 0 && len(ids[0]) <= store.MaxHeaderIDLen {
 		e.HeaderID = ids[0]
 	}
+	if d := deviceOf(tx.who); d != nil {
+		e.Origin.Device = d.ID
+	}
+	if s.tls != nil {
+		e.Origin.TLS = tls.VersionName(s.tls.Version)
+	}
+	if subjects := h.Values("Subject"); len(subjects) > 0 {
+		e.Subject = s.srv.opts.Subjects.Tokens(subjects[0])
+	}
 	for i := range e.Recipients {
 		if e.Recipients[i].Account != 0 {
 			e.Recipients[i].Prefix = prefix(tx.reversePath, tx.addresses[tx.of[i]])

@@ -445,7 +445,7 @@ func (f *fixture) oneMail(name string) string {
 // jobs returns the queue.
 func (f *fixture) jobs() []store.Job {
 	f.t.Helper()
-	jobs, err := f.store.ListJobs(context.Background(), store.QueueFilter{}, 0, 1000)
+	jobs, _, err := f.store.ListJobs(context.Background(), store.QueueFilter{}, 0, 1000)
 	f.must(err)
 	return jobs
 }

@@ -158,6 +158,8 @@ type Options struct {
 	Challenges Challenges
 	// Refusals remembers what was refused lately; nil: nobody does.
 	Refusals *refusal.Recent
+	// Subjects makes of a subject what the trail keeps of it; zero: nothing.
+	Subjects store.SubjectKey
 	// Inventory is told of logins, and Name is what the door is called there; nil: nobody is told.
 	Inventory Inventory
 	Name      string

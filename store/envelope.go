@@ -29,6 +29,9 @@ func (e Envelope) Validate(size int64) error {
 	if len(e.HeaderID) > MaxHeaderIDLen {
 		errs = append(errs, fmt.Errorf("%w: Message-ID longer than %d octets", ErrInvalid, MaxHeaderIDLen))
 	}
+	if len(e.Subject) > MaxSubjectTokens {
+		errs = append(errs, fmt.Errorf("%w: more than %d tokens of the subject", ErrInvalid, MaxSubjectTokens))
+	}
 	if len(e.Reserved) > MaxRecipients {
 		errs = append(errs, fmt.Errorf("%w: more than %d reservations", ErrInvalid, MaxRecipients))
 	}
@@ -50,6 +53,14 @@ func (o Outcome) Validate() error {
 		return nil
 	}
 	return fmt.Errorf("%w: outcome %q", ErrInvalid, o.Kind)
+}
+
+// ValidateGiveUp reports a reason of GiveUpJobs that is out of bounds; it wraps ErrInvalid.
+func ValidateGiveUp(reason string) error {
+	if reason == "" || len(reason) > MaxOutcomeText {
+		return fmt.Errorf("%w: the reason to give a delivery up has 1 to %d octets", ErrInvalid, MaxOutcomeText)
+	}
+	return nil
 }
 
 // CleanText makes a remote's words fit to be kept and shown: control characters become spaces, octets that are not UTF-8 the

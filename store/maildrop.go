@@ -69,6 +69,12 @@ type Maildrop interface {
 	// nil they are durably gone, and the others that were fetched are so in the snapshots to come: see [Message].Fetched. Ids that are gone already,
 	// or are not of this maildrop, change nothing and are no error.
 	Expunge(ctx context.Context, deleted, fetched []CopyID) error
+	// ReadBy names the client whose session it is: what Expunge notes in the trail from then on has it. Account is the maildrop's, whatever
+	// it says.
+	ReadBy(client Origin)
+	// BrokeOff notes in the trail which copies were sent to their end in a session that ended without QUIT, so that its client may fetch them
+	// again. Nothing else changes. Ids are as in Expunge. It is durable when it returns nil, and there is nothing to note without ids.
+	BrokeOff(ctx context.Context, fetched []CopyID) error
 	// Close gives the snapshot back, so that the space of deleted messages can be freed. It may be called twice.
 	Close() error
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"io"
+	"strings"
 	"time"
 
 	"latchkey/internal/mailaddr"
@@ -42,6 +43,10 @@ type Job struct {
 	// Held jobs are never leased; HoldReason says why, for people.
 	Held       bool   `json:"held,omitempty"`
 	HoldReason string `json:"hold_reason,omitempty"`
+	// GivenUp is why the job is to end at its next turn without another attempt, as a failure that its sender is told of; empty if it is not.
+	GivenUp string `json:"given_up,omitempty"`
+	// LastHost is the host of the last attempt or of the last word on its destination, at most MaxPeerText octets.
+	LastHost string `json:"last_host,omitempty"`
 	// Lease is set on jobs that Lease returned, and only there.
 	Lease LeaseToken `json:"-"`
 }
@@ -69,6 +74,8 @@ type Outcome struct {
 	Kind  OutcomeKind
 	// Text is the remote's reply, or our reason, cut to MaxOutcomeText by the store.
 	Text string
+	// Peer is the host that was tried, cleaned by the store; zero for a reason of our own.
+	Peer Peer
 	// Shared is set on a Deferred job that had no attempt of its own, because its destination was just found out of reach: it counts as
 	// no attempt and leaves no event in the trail. Only NextAttempt and LastText change, and Released ends.
 	Shared bool
@@ -82,10 +89,26 @@ type Outcome struct {
 type QueueFilter struct {
 	Message   MessageID
 	Submitter AccountID
-	// Destination is a recipient domain in canonical form.
+	// Sender is the reverse-path, Recipient the forward-path.
+	Sender, Recipient mailaddr.Address
+	// Destination is a recipient domain in canonical form, Host the LastHost in whatever case.
 	Destination string
+	Host        string
 	Held        *bool
+	// UpTo leaves out jobs with a higher id; 0 does not.
+	UpTo JobID
 }
+
+// Matches reports whether a job is in the listing.
+func (f *QueueFilter) Matches(j *Job) bool {
+	return (f.Message == 0 || f.Message == j.Message) && (f.Submitter == 0 || f.Submitter == j.Submitter) &&
+		(f.Sender.IsZero() || f.Sender == j.ReversePath) && (f.Recipient.IsZero() || f.Recipient == j.Recipient) &&
+		(f.Destination == "" || f.Destination == j.Recipient.Domain()) && (f.Host == "" || strings.EqualFold(f.Host, j.LastHost)) &&
+		(f.Held == nil || *f.Held == j.Held) && (f.UpTo == 0 || j.ID <= f.UpTo)
+}
+
+// MaxListScan bounds the jobs that one ListJobs looks at.
+const MaxListScan = 20_000
 
 // Destination is a recipient domain that has jobs of one submitter to be tried, now or later. Each submitter's jobs stand in a line of
 // their own, so that whoever sends them can take them in turn, and long ones hold up no others.
@@ -118,12 +141,18 @@ type Queue interface {
 	Finish(ctx context.Context, now time.Time, outcomes ...Outcome) (lost []JobID, err error)
 	// Job returns one job, or ErrNotFound.
 	Job(ctx context.Context, id JobID) (Job, error)
-	// ListJobs returns up to limit jobs that match, in order of id, those after the given id only.
-	ListJobs(ctx context.Context, f QueueFilter, after JobID, limit int) ([]Job, error)
+	// ListJobs returns up to limit jobs that match, in order of id, those after the given id only. It looks at MaxListScan jobs at most, so that a
+	// page costs the same however many wait. next is the after of the page that follows, 0 if there is none; a page may be short, or empty, and
+	// have one that follows.
+	ListJobs(ctx context.Context, f QueueFilter, after JobID, limit int) (jobs []Job, next JobID, err error)
 	// HoldJobs keeps jobs from being leased; a lease that is out may still finish. ErrNotFound, and no change, if one is unknown.
 	HoldJobs(ctx context.Context, reason string, ids ...JobID) error
 	// ReleaseJobs makes jobs due at the given time and ends their hold. ErrNotFound, and no change, if one is unknown.
 	ReleaseJobs(ctx context.Context, due time.Time, ids ...JobID) error
+	// GiveUpJobs ends the hold of jobs and makes them due at the given time, with GivenUp set to the reason (1 to MaxOutcomeText octets, else
+	// ErrInvalid): whoever leases them next ends them as failed. A lease that is out may still finish. ErrNotFound, and no change, if one is
+	// unknown.
+	GiveUpJobs(ctx context.Context, due time.Time, reason string, ids ...JobID) error
 	// RemoveJobs forgets jobs without a bounce. Leases on them are lost. ErrNotFound, and no change, if one is unknown.
 	RemoveJobs(ctx context.Context, ids ...JobID) error
 	// Changed returns a channel that is closed when jobs are next added, released, returned, or become due sooner. Ask for it before

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
-
-	"latchkey/internal/mailaddr"
 )
 
 // Bounds of the smaller records.
@@ -173,57 +171,4 @@ type Stats interface {
 	Stat(ctx context.Context, day Day, name string) (int64, error)
 	// ListStats returns the figures of the days from..to, both included, in order of day and name.
 	ListStats(ctx context.Context, from, to Day) ([]Stat, error)
-}
-
-// TrailKind says what happened to a message.
-type TrailKind string
-
-// The kinds of trail events. The store itself writes all of these, in the transaction that makes them true.
-const (
-	// TrailAccepted: the store took responsibility; one for each message.
-	TrailAccepted TrailKind = "accepted"
-	// TrailStored: a local copy was made.
-	TrailStored TrailKind = "stored"
-	// TrailQueued: a job was made.
-	TrailQueued TrailKind = "queued"
-	// TrailLeftOut: a recipient was left out at the commit.
-	TrailLeftOut TrailKind = "left out"
-	// TrailDelivered, TrailDeferred, TrailFailed: an attempt ended.
-	TrailDelivered TrailKind = "delivered"
-	TrailDeferred  TrailKind = "deferred"
-	TrailFailed    TrailKind = "failed"
-	// TrailHeld, TrailReleased, TrailRemoved: somebody acted on the queue.
-	TrailHeld     TrailKind = "held"
-	TrailReleased TrailKind = "released"
-	TrailRemoved  TrailKind = "removed"
-	// TrailFetched, TrailDeleted: the owner did so in a POP3 session that ended with QUIT.
-	TrailFetched TrailKind = "fetched"
-	TrailDeleted TrailKind = "deleted"
-)
-
-// TrailEvent is one step in the life of a message.
-type TrailEvent struct {
-	// Seq is given by the store, ascending in the order of events.
-	Seq     uint64    `json:"seq"`
-	Message MessageID `json:"message"`
-	Time    time.Time `json:"time"`
-	Kind    TrailKind `json:"kind"`
-	// Sender and Recipient are the envelope's; Recipient is zero for TrailAccepted.
-	Sender    mailaddr.Address `json:"sender"`
-	Recipient mailaddr.Address `json:"recipient"`
-	// HeaderID, Origin and Size are set for TrailAccepted.
-	HeaderID string `json:"header_id,omitempty"`
-	Origin   Origin `json:"origin,omitzero"`
-	Size     int64  `json:"size,omitempty"`
-	// Text is the remote's words, a hold's reason or why a recipient was left out.
-	Text string `json:"text,omitempty"`
-}
-
-// Trail answers what became of a message. Events that a verb causes become durable with that verb. Where a part of the trail cannot be read,
-// what the rest has is returned together with a TrailGaps.
-type Trail interface {
-	// MessageTrail returns the events of one message in order, none if it is unknown or too old.
-	MessageTrail(ctx context.Context, id MessageID) ([]TrailEvent, error)
-	// SearchTrail returns the messages, newest first and at most limit, that have this address as sender or recipient, or this HeaderID.
-	SearchTrail(ctx context.Context, what string, limit int) ([]MessageID, error)
 }

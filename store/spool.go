@@ -62,7 +62,9 @@ type Envelope struct {
 	HeaderLen int64
 	// HeaderID is the Message-ID field's value, for people who search the trail; at most 998 octets.
 	HeaderID string
-	// Origin is where it came from.
+	// Subject are the tokens of the Subject field's words, for the same people, at most MaxSubjectTokens: see [SubjectKey.Tokens].
+	Subject []SubjectToken
+	// Origin is where it came from. Its Account is not looked at: Submitter is.
 	Origin Origin
 	// EightBit is set for BODY=8BITMIME (RFC 6152), UTF8 for SMTPUTF8 (RFC 6531 §3.4).
 	EightBit, UTF8 bool
@@ -80,9 +82,9 @@ type Envelope struct {
 	Reserved []ReservationID
 }
 
-// Origin says where a message came from, for the trail and the queue listing.
+// Origin says where a message came from, or who read a maildrop, for the trail.
 type Origin struct {
-	// Door is "mx", "submission" or "local" (made by this server).
+	// Door is "mx", "submission", "local" (made by this server) or "pop3".
 	Door string `json:"door"`
 	// Remote is the client's address, unmapped; the zero Addr for "local".
 	Remote netip.Addr `json:"remote"`
@@ -90,6 +92,11 @@ type Origin struct {
 	Hello string `json:"hello,omitempty"`
 	// With is the protocol keyword of the Received line (RFC 3848, RFC 6531 §4.3).
 	With string `json:"with,omitempty"`
+	// TLS is the version of the client's connection, for example "TLS 1.3"; empty in the clear. At most MaxPeerText octets are kept.
+	TLS string `json:"tls,omitempty"`
+	// Account is the mailbox that proved itself, 0 for none, Device the credential of it, 0 for the main password.
+	Account AccountID `json:"account,omitempty"`
+	Device  DeviceID  `json:"device,omitempty"`
 }
 
 // Recipient is one place that the message goes to.

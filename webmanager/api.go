@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"time"
 
 	"latchkey/guard"
@@ -44,13 +45,15 @@ type Store interface {
 	store.Spool
 	store.Habits
 	store.Counters
+	store.Secrets
 	Usage(ctx context.Context, account store.AccountID) (store.Usage, error)
 	DomainUsage(ctx context.Context) (store.Usage, error)
 	Job(ctx context.Context, id store.JobID) (store.Job, error)
-	ListJobs(ctx context.Context, f store.QueueFilter, after store.JobID, limit int) ([]store.Job, error)
+	ListJobs(ctx context.Context, f store.QueueFilter, after store.JobID, limit int) (jobs []store.Job, next store.JobID, err error)
 	HoldJobs(ctx context.Context, reason string, ids ...store.JobID) error
 	ReleaseJobs(ctx context.Context, due time.Time, ids ...store.JobID) error
 	RemoveJobs(ctx context.Context, ids ...store.JobID) error
+	GiveUpJobs(ctx context.Context, due time.Time, reason string, ids ...store.JobID) error
 	Check(ctx context.Context) ([]store.Problem, error)
 }
 
@@ -97,6 +100,7 @@ type API struct {
 	relayProof func(context.Context) (relayprobe.Report, error)
 	version    Version
 	mux        *http.ServeMux
+	proving    sync.Mutex // lets one request at a time make the key of proofs
 	// Bounds of backups, smaller in tests.
 	maxManifest int64
 	backupStall time.Duration
@@ -153,6 +157,8 @@ func (a *API) routes() map[string]func(*http.Request) (any, error) {
 		"GET /v1/queue":                               a.listQueue,
 		"GET /v1/queue/{id}":                          a.showJob,
 		"GET /v1/trail":                               a.trail,
+		"POST /v1/proofs":                             a.issueProof,
+		"POST /v1/proofs/check":                       a.checkProof,
 		"GET /v1/check":                               a.check,
 		"POST /v1/compact":                            a.compact,
 		"GET /v1/metrics":                             a.showMetrics,

@@ -127,9 +127,9 @@ func (s holedStore) MessageTrail(ctx context.Context, id store.MessageID) ([]sto
 	return events, errors.Join(err, store.TrailGaps{{From: 2, To: 5}})
 }
 
-func (s holedStore) SearchTrail(ctx context.Context, what string, limit int) ([]store.MessageID, error) {
-	ids, err := s.Store.SearchTrail(ctx, what, limit)
-	return ids, errors.Join(err, store.TrailGaps{{From: 4, To: 7}})
+func (s holedStore) SearchTrail(ctx context.Context, q store.TrailQuery, limit int) (store.TrailPage, error) {
+	page, err := s.Store.SearchTrail(ctx, q, limit)
+	return page, errors.Join(err, store.TrailGaps{{From: 4, To: 7}})
 }
 
 // TestTrailWithGaps: what was found is told, and that a part could not be looked at, there and in the log.

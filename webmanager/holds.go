@@ -69,18 +69,18 @@ func (a *API) listHolds(r *http.Request) (any, error) {
 func (a *API) eachHeld(ctx context.Context, id store.AccountID, verb queueVerb) (done []store.JobID, err error) {
 	held := true
 	for after := store.JobID(0); ; {
-		jobs, err := a.store.ListJobs(ctx, store.QueueFilter{Submitter: id, Held: &held}, after, MaxActionIDs)
-		if err != nil || len(jobs) == 0 {
+		jobs, next, err := a.store.ListJobs(ctx, store.QueueFilter{Submitter: id, Held: &held}, after, MaxActionIDs)
+		if err != nil {
 			return done, err
 		}
-		after = jobs[len(jobs)-1].ID
 		var result QueueResult
 		failed := a.eachIfNotAll(ctx, verb, QueueAction{}, slices.Clone(jobs), &result)
 		slices.Sort(result.Done)
 		done = append(done, result.Done...)
-		if err := errors.Join(failed, a.auditQueue(ctx, verb, QueueAction{}, jobs, result.Done)); err != nil {
+		if err := errors.Join(failed, a.auditQueue(ctx, verb, QueueAction{}, jobs, result.Done)); err != nil || next == 0 {
 			return done, err
 		}
+		after = next
 	}
 }
 

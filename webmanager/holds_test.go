@@ -134,7 +134,7 @@ func TestPurge(t *testing.T) {
 		t.Error("the password is the old one")
 	}
 	held := true
-	left, err := f.store.ListJobs(t.Context(), store.QueueFilter{Held: &held}, 0, 1000)
+	left, _, err := f.store.ListJobs(t.Context(), store.QueueFilter{Held: &held}, 0, 1000)
 	if err != nil || len(left) != len(others) {
 		t.Errorf("%d are held, %v, want bert's %d", len(left), err, len(others))
 	}

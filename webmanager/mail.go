@@ -1,46 +1,23 @@
 package webmanager
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
-	"strings"
 
 	"latchkey/internal/mailaddr"
 	"latchkey/store"
 )
 
-// MaxTrailLimit bounds the messages of one answer about the trail, DefaultTrailLimit is used when none is asked for.
-const (
-	MaxTrailLimit     = 100
-	DefaultTrailLimit = 20
-	// maxTrailWords bounds what is searched for, in octets: the longest Message-ID (RFC 5322 §2.1.1).
-	maxTrailWords = 998
-)
-
-// QueuePage is a part of the queue; ask for what comes after Next if it is not 0.
+// QueuePage is a part of the queue; ask for what comes after Next if it is not 0, even where the page is short or empty.
 type QueuePage struct {
 	Jobs []store.Job `json:"jobs"`
 	Next store.JobID `json:"next,omitempty"`
 }
 
-// TrailMessage is what became of one message.
-type TrailMessage struct {
-	ID     store.MessageID    `json:"id"`
-	Events []store.TrailEvent `json:"events"`
-}
-
-// TrailResult are the messages that were found, newest first.
-type TrailResult struct {
-	Messages []TrailMessage `json:"messages"`
-	// Unreadable are parts of the trail that could not be looked at: what is in them is missing above.
-	Unreadable []store.TrailGap `json:"unreadable,omitempty"`
-}
-
-// listQueue takes the parameters after, limit, message, submitter (a mailbox), destination (a domain) and held (true or false).
+// listQueue takes the parameters after, up_to, limit, message, submitter (a mailbox), sender and recipient (addresses), destination (a domain),
+// host (of the last attempt) and held (true or false).
 func (a *API) listQueue(r *http.Request) (any, error) {
 	limit, err := listLimit(r)
 	if err != nil {
@@ -54,16 +31,18 @@ func (a *API) listQueue(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	jobs, err := a.store.ListJobs(r.Context(), filter, store.JobID(after), limit)
+	upTo, err := numberParameter(r, "up_to")
 	if err != nil {
 		return nil, err
 	}
-	page := QueuePage{Jobs: jobs}
+	filter.UpTo = store.JobID(upTo)
+	jobs, next, err := a.store.ListJobs(r.Context(), filter, store.JobID(after), limit)
+	if err != nil {
+		return nil, err
+	}
+	page := QueuePage{Jobs: jobs, Next: next}
 	if page.Jobs == nil {
 		page.Jobs = []store.Job{}
-	}
-	if len(jobs) == limit {
-		page.Next = jobs[limit-1].ID
 	}
 	return page, nil
 }
@@ -85,6 +64,16 @@ func (a *API) queueFilter(r *http.Request) (store.QueueFilter, error) {
 			wrong = append(wrong, Field{"destination", "is not a domain"})
 		}
 		f.Destination = domain
+	}
+	f.Host = query.Get("host")
+	for name, into := range map[string]*mailaddr.Address{"sender": &f.Sender, "recipient": &f.Recipient} {
+		if text := query.Get(name); text != "" {
+			address, err := mailaddr.Parse(text)
+			if err != nil {
+				wrong = append(wrong, Field{name, "is not an address"})
+			}
+			*into = address
+		}
 	}
 	if text := query.Get("held"); text != "" {
 		held, err := strconv.ParseBool(text)
@@ -120,82 +109,4 @@ func (a *API) showJob(r *http.Request) (any, error) {
 		return nil, &Error{Code: CodeNotFound, Message: fmt.Sprintf("there is no queued delivery %d (any more)", id)}
 	}
 	return job, err
-}
-
-// trail takes the parameters for (a message id, an address, a mailbox name or a Message-ID) and limit.
-func (a *API) trail(r *http.Request) (any, error) {
-	limit, err := a.trailLimit(r)
-	if err != nil {
-		return nil, err
-	}
-	what := r.URL.Query().Get("for")
-	if what == "" || len(what) > maxTrailWords {
-		return nil, invalid(Field{"for", "is an address, a message id or a Message-ID"})
-	}
-	var ids []store.MessageID
-	var gaps store.TrailGaps
-	if id, err := store.ParseMessageID(what); err == nil {
-		ids = []store.MessageID{id}
-	} else {
-		settings, err := a.store.Settings(r.Context())
-		if err != nil {
-			return nil, err
-		}
-		ids, err = a.store.SearchTrail(r.Context(), trailWords(what, settings.Domain), limit)
-		if err != nil && !errors.As(err, &gaps) {
-			return nil, err
-		}
-	}
-	result := TrailResult{Messages: make([]TrailMessage, 0, len(ids))}
-	for _, id := range ids {
-		var more store.TrailGaps
-		events, err := a.store.MessageTrail(r.Context(), id)
-		if err != nil && !errors.As(err, &more) {
-			return nil, err
-		}
-		gaps = allGaps(gaps, more)
-		if len(events) > 0 {
-			result.Messages = append(result.Messages, TrailMessage{ID: id, Events: events})
-		}
-	}
-	if len(gaps) > 0 {
-		a.log.Error("a part of the trail cannot be read; latchkey check --repair removes it", "err", gaps)
-		result.Unreadable = gaps
-	}
-	return result, nil
-}
-
-// allGaps returns what is in either.
-func allGaps(a, b store.TrailGaps) (all store.TrailGaps) {
-	both := slices.Concat(a, b)
-	slices.SortFunc(both, func(a, b store.TrailGap) int { return cmp.Compare(a.From, b.From) })
-	for _, gap := range both {
-		all.Add(gap)
-	}
-	return all
-}
-
-func (a *API) trailLimit(r *http.Request) (int, error) {
-	text := r.URL.Query().Get("limit")
-	if text == "" {
-		return DefaultTrailLimit, nil
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > MaxTrailLimit {
-		return 0, invalid(Field{"limit", "is a whole number of 1 to " + strconv.Itoa(MaxTrailLimit)})
-	}
-	return n, nil
-}
-
-// trailWords completes the name of a mailbox to its address, and writes an address as the store does.
-func trailWords(what, domain string) string {
-	if !strings.Contains(what, "@") {
-		if name, mistake := localName(what, domain); mistake == "" {
-			return name + "@" + domain
-		}
-	}
-	if address, err := mailaddr.Parse(what); err == nil {
-		return address.String()
-	}
-	return what
 }

@@ -17,15 +17,21 @@ const MaxActionIDs = 1000
 // auditedJobs is how many deliveries one audit entry names; a request about more makes more entries.
 const auditedJobs = 100
 
-// heldByHand is the reason of a hold that gave none.
-const heldByHand = "by hand"
+// heldByHand is the reason of a hold that gave none, removedByHand that of a removal with a bounce, which the sender reads.
+const (
+	heldByHand    = "by hand"
+	removedByHand = "the postmaster of the sending domain decided not to send it"
+)
 
 // QueueAction is the body that acts on queued deliveries.
 type QueueAction struct {
 	// IDs are 1 to MaxActionIDs.
 	IDs []store.JobID `json:"ids"`
-	// Reason is for hold only, at most store.MaxOutcomeText octets.
+	// Reason is for hold and for a removal with a bounce, at most store.MaxOutcomeText octets.
 	Reason string `json:"reason,omitempty"`
+	// Bounce is for remove only: the senders are told, with the reason, as of a delivery that failed. The deliveries stay in the queue until that is
+	// done, which the running server does at once.
+	Bounce bool `json:"bounce,omitempty"`
 }
 
 // QueueResult says what became of the deliveries that were named. What could not be done to one does not hold up the others.
@@ -50,8 +56,8 @@ type queueVerb struct {
 	// refuses says why a delivery must be left as it is; "" if it need not.
 	refuses func(store.Job) string
 	do      func(ctx context.Context, a *API, body QueueAction, ids []store.JobID) error
-	// takesReason is set for hold.
-	takesReason bool
+	// takesReason is set for hold, bounces for remove, which takes a reason with a bounce.
+	takesReason, bounces bool
 }
 
 func takesAll(store.Job) string { return "" }
@@ -91,8 +97,11 @@ func queueVerbs() map[string]queueVerb {
 			},
 		},
 		"remove": {
-			action: "queue.remove", refuses: takesAll,
-			do: func(ctx context.Context, a *API, _ QueueAction, ids []store.JobID) error {
+			action: "queue.remove", refuses: takesAll, bounces: true,
+			do: func(ctx context.Context, a *API, body QueueAction, ids []store.JobID) error {
+				if body.Bounce {
+					return a.store.GiveUpJobs(ctx, a.now(), body.Reason, ids...)
+				}
 				return a.store.RemoveJobs(ctx, ids...)
 			},
 		},
@@ -109,8 +118,12 @@ func (a *API) actOnQueue(verb queueVerb) func(r *http.Request) (any, error) {
 		if wrong := body.mistakes(verb); len(wrong) > 0 {
 			return nil, invalid(wrong...)
 		}
-		if verb.takesReason && body.Reason == "" {
+		switch {
+		case body.Reason != "":
+		case verb.takesReason:
 			body.Reason = heldByHand
+		case body.Bounce:
+			body.Reason = removedByHand
 		}
 		ctx := r.Context()
 		result, jobs, err := a.lookAtJobs(ctx, verb, body.IDs)
@@ -134,8 +147,10 @@ func (b QueueAction) mistakes(verb queueVerb) []Field {
 		wrong = append(wrong, Field{"ids", fmt.Sprintf("are 1 to %d numbers of queued deliveries", MaxActionIDs)})
 	}
 	switch {
-	case b.Reason != "" && !verb.takesReason:
-		wrong = append(wrong, Field{"reason", "is for hold only"})
+	case b.Bounce && !verb.bounces:
+		wrong = append(wrong, Field{"bounce", "is for remove only"})
+	case b.Reason != "" && !verb.takesReason && !b.Bounce:
+		wrong = append(wrong, Field{"reason", "is for hold only, and for remove with a bounce"})
 	case len(b.Reason) > store.MaxOutcomeText || mailaddr.HasControl(b.Reason):
 		wrong = append(wrong, Field{"reason", fmt.Sprintf("has more than %d octets, or control characters", store.MaxOutcomeText)})
 	}
@@ -198,6 +213,7 @@ func (a *API) eachIfNotAll(ctx context.Context, verb queueVerb, body QueueAction
 type auditedQueue struct {
 	Jobs   []string `json:"jobs"`
 	Reason string   `json:"reason,omitempty"`
+	Bounce bool     `json:"bounce,omitempty"`
 }
 
 func (a *API) auditQueue(ctx context.Context, verb queueVerb, body QueueAction, jobs []store.Job, done []store.JobID) error {
@@ -206,7 +222,7 @@ func (a *API) auditQueue(ctx context.Context, verb queueVerb, body QueueAction, 
 		return !found
 	})
 	for part := range slices.Chunk(jobs, auditedJobs) {
-		state := auditedQueue{Reason: body.Reason}
+		state := auditedQueue{Reason: body.Reason, Bounce: body.Bounce}
 		for _, j := range part {
 			state.Jobs = append(state.Jobs, fmt.Sprintf("%d %s %s", j.ID, j.Message, j.Recipient))
 		}

@@ -164,7 +164,7 @@ func (s *street) holds(name string) int64 {
 
 func (s *street) jobs() []store.Job {
 	s.t.Helper()
-	jobs, err := s.store.ListJobs(context.Background(), store.QueueFilter{}, 0, 1000)
+	jobs, _, err := s.store.ListJobs(context.Background(), store.QueueFilter{}, 0, 1000)
 	s.must(err)
 	return jobs
 }

@@ -153,7 +153,7 @@ func TestRefusedByRemote(t *testing.T) {
 		t.Errorf("%d bounces, want 1", len(messages))
 	}
 	_, out, _ := s.latchkey("trail", "later@other.example")
-	for _, want := range []string{"deferred", "greylisted, come back", "released", "delivered", "failed", "nobody of that name"} {
+	for _, want := range []string{"not yet, it is tried again", "greylisted, come back", "to be tried now", "delivered", "failed, given up", "nobody of that name", "the sender was told"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in the trail:\n%s", want, out)
 		}

@@ -92,6 +92,9 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	o := &opener{config: c, store: st, process: p, hosts: hosts, grants: grants, sending: guard.NewSending(st, now), auth: authenticator,
 		delays: new(maildrop.Delays), locks: new(maildrop.Locks), clients: p.clients, strangers: strangers,
 		gate: guard.NewGate(connections(c), authenticator.Known), refusals: new(refusal.Recent), now: now}
+	if o.subjects, err = store.LoadSubjectKey(ctx, st); err != nil {
+		return nil, err
+	}
 	if err := o.loadCertificate(); err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"time"
 
 	"latchkey/internal/refusal"
 	"latchkey/pop3"
@@ -28,6 +29,8 @@ type maildrop struct {
 	// fetched are the messages, by n-1, that a RETR sent to its end; nil if there are none, fetches how many.
 	fetched []bool
 	fetches int
+	// updated is set once QUIT came to the update: then that notes what was fetched.
+	updated bool
 	// wholeTops are the messages that a TOP of more lines than topOfAll sent to their end: fetchmail fetches so when it leaves mail. deleted is how
 	// many QUIT deleted, and keeps is set if it left some that were fetched. All three are for the inventory.
 	wholeTops int
@@ -36,6 +39,9 @@ type maildrop struct {
 	log       *slog.Logger
 	account   string
 }
+
+// brokeOffTime bounds how long the end of a broken session waits for the store.
+const brokeOffTime = 10 * time.Second
 
 // topOfAll is more lines than anybody asks for to see what a message is about.
 const topOfAll = 1_000_000
@@ -156,6 +162,7 @@ func (m *maildrop) Update(ctx context.Context, deleted []int) error {
 		return reply(refusal.MaildropTakenOver, nil)
 	}
 	defer m.hold.release()
+	m.updated = true
 	if err := m.update(ctx, deleted); err != nil {
 		return err
 	}
@@ -175,12 +182,7 @@ func (m *maildrop) update(ctx context.Context, deleted []int) error {
 	for i, n := range deleted {
 		gone[i] = m.ids[n-1]
 	}
-	fetched := make([]store.CopyID, 0, m.fetches)
-	for i, is := range m.fetched {
-		if is {
-			fetched = append(fetched, m.ids[i])
-		}
-	}
+	fetched := m.fetchedIDs()
 	if len(gone) == 0 && len(fetched) == 0 {
 		return nil
 	}
@@ -196,8 +198,29 @@ func (m *maildrop) update(ctx context.Context, deleted []int) error {
 	return storeError(err)
 }
 
-// Close gives the snapshot back.
-func (m *maildrop) Close() error { return m.snapshot.Close() }
+// Close gives the snapshot back. What was fetched in a session that ended without QUIT is noted, as its client may fetch it again and somebody
+// ask why.
+func (m *maildrop) Close() error {
+	if m.fetches > 0 && !m.updated {
+		ctx, cancel := context.WithTimeout(context.Background(), brokeOffTime)
+		defer cancel()
+		if err := m.snapshot.BrokeOff(ctx, m.fetchedIDs()); err != nil && !errors.Is(err, store.ErrClosed) {
+			m.log.Error("what was fetched could not be noted in the trail", "account", m.account, "err", err)
+		}
+	}
+	return m.snapshot.Close()
+}
+
+// fetchedIDs are the messages that a RETR sent to its end, as the store calls them.
+func (m *maildrop) fetchedIDs() []store.CopyID {
+	ids := make([]store.CopyID, 0, m.fetches)
+	for i, is := range m.fetched {
+		if is {
+			ids = append(ids, m.ids[i])
+		}
+	}
+	return ids
+}
 
 // body notes when a message was read to its end, or cannot be.
 type body struct {

@@ -103,6 +103,7 @@ func (e *Expirer) expire(ctx context.Context, account store.AccountID, before ti
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
+	m.ReadBy(store.Origin{Door: "local"})
 	list, err := m.Messages(ctx)
 	if err != nil {
 		return 0, err

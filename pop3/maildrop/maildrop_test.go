@@ -358,8 +358,12 @@ func TestTrail(t *testing.T) {
 		t.Fatal(err)
 	}
 	var kinds []string
+	client := store.Origin{Door: "pop3", Remote: netip.MustParseAddr("127.0.0.1"), Account: f.alice.ID}
 	for _, e := range events {
 		kinds = append(kinds, string(e.Kind))
+		if owner := e.Kind == store.TrailFetched || e.Kind == store.TrailDeleted; owner && (e.Origin != client || e.Text != "") {
+			t.Errorf("event %+v, want it of %+v", e, client)
+		}
 	}
 	if got := strings.Join(kinds, " "); got != "accepted stored fetched deleted" {
 		t.Errorf("trail of the message that was fetched: %s", got)

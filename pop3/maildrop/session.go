@@ -2,6 +2,7 @@ package maildrop
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"slices"
@@ -189,6 +190,7 @@ func (s *session) Open(ctx context.Context) (pop3.Maildrop, error) {
 	if err != nil {
 		return nil, s.told(s.mechanism, err)
 	}
+	s.drop.snapshot.ReadBy(s.client())
 	if s.grants != nil {
 		place := guard.PlaceOf(s.conn.RemoteAddr(), s.loopback)
 		s.grants.LoggedIn(ctx, place, s.who.Account, s.who.Name, s.who.CredentialVersion, s.who.Device)
@@ -229,6 +231,15 @@ func (s *session) open(ctx context.Context) (pop3.Maildrop, error) {
 		return &lastMaildrop{m}, nil
 	}
 	return m, nil
+}
+
+// client is who reads the maildrop, for the trail.
+func (s *session) client() store.Origin {
+	o := store.Origin{Door: "pop3", Remote: guard.Unmap(s.conn.RemoteAddr()), Device: s.who.Device}
+	if state, secure := s.conn.TLS(); secure {
+		o.TLS = tls.VersionName(state.Version)
+	}
+	return o
 }
 
 // snapshot opens the maildrop.

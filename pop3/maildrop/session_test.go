@@ -348,7 +348,9 @@ func TestWholeMessagesAreFetched(t *testing.T) {
 		}
 		var kinds []string
 		for _, e := range events {
-			kinds = append(kinds, string(e.Kind))
+			if e.Text != store.TrailBrokeOff {
+				kinds = append(kinds, string(e.Kind))
+			}
 		}
 		return strings.Join(kinds, " ")
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"latchkey/internal/mailaddr"
 	"latchkey/store"
@@ -38,6 +37,7 @@ func (m *messageEntry) apply(t *txn) {
 	t.tally.Message = max(t.tally.Message, uint64(m.id))
 	t.event(&store.TrailEvent{
 		Message: m.id, Time: m.received, Kind: store.TrailAccepted, Sender: m.sender, HeaderID: m.headerID, Origin: m.origin, Size: m.body.size,
+		Subject: m.subject,
 	})
 	for _, f := range m.failed {
 		t.event(m.step(store.TrailLeftOut, f.address, f.why))
@@ -71,7 +71,7 @@ func (m *messageEntry) apply(t *txn) {
 		}
 	}
 	for i := range m.outcomes {
-		t.settle(&m.outcomes[i])
+		t.settle(&m.outcomes[i], m.id)
 	}
 }
 
@@ -88,7 +88,9 @@ func (m *messageEntry) applyCopy(t *txn, id store.CopyID, h *holder) bool {
 	l := m.listing(id, h)
 	t.putCopy(h.account, &l)
 	t.charge(h.account, l.size, 1)
-	t.event(m.step(store.TrailStored, h.address, ""))
+	e := m.step(store.TrailStored, h.address, "")
+	e.Account = h.account
+	t.event(e)
 	return true
 }
 
@@ -121,7 +123,7 @@ func (m *messageEntry) applyJob(t *txn, id store.JobID, h *holder) {
 
 func (o *outcomesEntry) apply(t *txn) {
 	for i := range o.outcomes {
-		t.settle(&o.outcomes[i])
+		t.settle(&o.outcomes[i], 0)
 	}
 }
 
@@ -131,12 +133,17 @@ func (x *expungeEntry) apply(t *txn) {
 	if !t.exists(x.account) {
 		return
 	}
+	for _, id := range x.sent {
+		if l, ok := t.copyOf(x.account, id); ok {
+			t.ownerDid(store.TrailFetched, &l, x, store.TrailBrokeOff)
+		}
+	}
 	for _, id := range x.fetched {
 		l, ok := t.copyOf(x.account, id)
 		if !ok {
 			continue
 		}
-		t.ownerDid(store.TrailFetched, &l, x.at)
+		t.ownerDid(store.TrailFetched, &l, x, "")
 		if _, goes := slices.BinarySearch(x.deleted, id); !goes && !l.fetched() {
 			l.flags |= copyFetched
 			t.putCopy(x.account, &l)
@@ -151,7 +158,7 @@ func (x *expungeEntry) apply(t *txn) {
 		if l.fetched() {
 			fetched = append(fetched, id)
 		}
-		t.ownerDid(store.TrailDeleted, &l, x.at)
+		t.ownerDid(store.TrailDeleted, &l, x, "")
 		t.charge(x.account, -l.size, -1)
 		t.removeCopy(x.account, &l)
 	}
@@ -205,12 +212,15 @@ func (t *txn) unref(id store.MessageID, shared bool, segment uint64, octets int6
 }
 
 // ownerDid notes what the owner of a maildrop did. The addresses are in the message's record; if that cannot be read the event has none.
-func (t *txn) ownerDid(kind store.TrailKind, l *listing, at time.Time) {
+func (t *txn) ownerDid(kind store.TrailKind, l *listing, x *expungeEntry, text string) {
 	sender, recipient, err := t.s.addresses(l)
 	if err != nil {
 		t.s.log.Error("the record of a message cannot be read", "message", l.message.String(), "error", err)
 	}
-	t.event(&store.TrailEvent{Message: l.message, Time: at, Kind: kind, Sender: sender, Recipient: recipient})
+	t.event(&store.TrailEvent{
+		Message: l.message, Time: x.at, Kind: kind, Sender: sender, Recipient: recipient, Account: x.account, Origin: x.client,
+		Text: text,
+	})
 }
 
 // apply gives a message its new place, as far as anybody still has it at the old one.

@@ -64,35 +64,41 @@ func (s *Store) Job(ctx context.Context, id store.JobID) (store.Job, error) {
 }
 
 // ListJobs implements store.Queue.
-func (s *Store) ListJobs(ctx context.Context, f store.QueueFilter, after store.JobID, limit int) (jobs []store.Job, err error) {
+func (s *Store) ListJobs(ctx context.Context, f store.QueueFilter, after store.JobID, limit int) (jobs []store.Job, next store.JobID, err error) {
 	if err := s.settle(ctx, false); err != nil {
-		return nil, err
+		return nil, 0, err
+	}
+	if after+1 == 0 {
+		return nil, 0, nil // there is no higher id
 	}
 	err = s.read(ctx, func(v *view) (err error) {
-		v.scan(bJobs, nil, key8(uint64(after)), func(_, value []byte) bool {
-			if len(jobs) >= limit {
+		looked := 0
+		v.scan(bJobs, nil, key8(uint64(after)+1), func(key, value []byte) bool {
+			id := store.JobID(id8(key))
+			if f.UpTo != 0 && id > f.UpTo {
+				return false
+			}
+			if len(jobs) >= limit || looked == store.MaxListScan {
+				next = after
 				return false
 			}
 			var j jobRecord
 			if j, err = decodeJob(value); err != nil {
 				return false
 			}
-			if j.ID > after && matches(&j.Job, f) {
+			if f.Matches(&j.Job) {
 				jobs = append(jobs, j.Job)
 			}
+			looked++
+			after = id
 			return true
 		})
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return jobs, nil
-}
-
-func matches(j *store.Job, f store.QueueFilter) bool {
-	return (f.Message == 0 || f.Message == j.Message) && (f.Submitter == 0 || f.Submitter == j.Submitter) &&
-		(f.Destination == "" || f.Destination == j.Recipient.Domain()) && (f.Held == nil || *f.Held == j.Held)
+	return jobs, next, nil
 }
 
 // changeJobs applies a change to jobs, all or none, and notes it in the trail. It is ordered with the outcomes of attempts.
@@ -123,22 +129,34 @@ func (s *Store) HoldJobs(ctx context.Context, reason string, ids ...store.JobID)
 		if !j.Held {
 			t.delete(bDue, dueKey(&j.Job))
 		}
-		j.Held, j.HoldReason, j.Released = true, reason, false
+		j.Held, j.HoldReason, j.Released, j.GivenUp = true, reason, false, ""
 		t.put(bJobs, key8(uint64(j.ID)), encodeJob(j))
 	})
 }
 
 // ReleaseJobs implements store.Queue.
 func (s *Store) ReleaseJobs(ctx context.Context, due time.Time, ids ...store.JobID) error {
-	return s.changeJobs(ctx, ids, store.TrailReleased, "", func(t *txn, j *jobRecord) {
-		if !j.Held {
-			t.delete(bDue, dueKey(&j.Job))
-		}
-		j.Held, j.HoldReason, j.NextAttempt, j.Released = false, "", due, true
-		t.fresh.AddJob(&j.Job)
-		t.put(bDue, dueKey(&j.Job), nil)
-		t.put(bJobs, key8(uint64(j.ID)), encodeJob(j))
-	})
+	return s.changeJobs(ctx, ids, store.TrailReleased, "", func(t *txn, j *jobRecord) { t.release(j, due, "") })
+}
+
+// release makes a job due, and to be given up if there is a reason.
+func (t *txn) release(j *jobRecord, due time.Time, givenUp string) {
+	if !j.Held {
+		t.delete(bDue, dueKey(&j.Job))
+	}
+	j.Held, j.HoldReason, j.NextAttempt, j.Released, j.GivenUp = false, "", due, true, givenUp
+	t.fresh.AddJob(&j.Job)
+	t.put(bDue, dueKey(&j.Job), nil)
+	t.put(bJobs, key8(uint64(j.ID)), encodeJob(j))
+}
+
+// GiveUpJobs implements store.Queue.
+func (s *Store) GiveUpJobs(ctx context.Context, due time.Time, reason string, ids ...store.JobID) error {
+	if err := store.ValidateGiveUp(reason); err != nil {
+		return err
+	}
+	reason = store.CleanText(reason)
+	return s.changeJobs(ctx, ids, store.TrailGivenUp, reason, func(t *txn, j *jobRecord) { t.release(j, due, reason) })
 }
 
 // RemoveJobs implements store.Queue.

@@ -297,7 +297,7 @@ func verify(t *testing.T, dir string, l *ledger) {
 		}
 	}
 	compare(t, "message", l.messages, found)
-	jobs, err := s.ListJobs(ctx, store.QueueFilter{}, 0, 10_000)
+	jobs, _, err := s.ListJobs(ctx, store.QueueFilter{}, 0, 10_000)
 	if err != nil {
 		t.Fatal(err)
 	}

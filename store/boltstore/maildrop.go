@@ -17,6 +17,7 @@ import (
 type maildrop struct {
 	s       *Store
 	account store.AccountID
+	client  store.Origin // who reads it
 	seen    uint64       // of the account's changes: see snapshots
 	seq     uint64       // the last record that it knows
 	last    store.CopyID // the last copy that there was, of whatever account
@@ -202,6 +203,15 @@ func findCopy(list []listing, id store.CopyID) (i int, ok bool) {
 
 // Expunge implements store.Maildrop.
 func (m *maildrop) Expunge(ctx context.Context, deleted, fetched []store.CopyID) error {
+	return m.expunge(ctx, expunge{m: m}, deleted, fetched)
+}
+
+// BrokeOff implements store.Maildrop.
+func (m *maildrop) BrokeOff(ctx context.Context, fetched []store.CopyID) error {
+	return m.expunge(ctx, expunge{m: m, broke: true}, nil, fetched)
+}
+
+func (m *maildrop) expunge(ctx context.Context, x expunge, deleted, fetched []store.CopyID) error {
 	if m.closed {
 		return store.ErrClosed
 	}
@@ -210,7 +220,7 @@ func (m *maildrop) Expunge(ctx context.Context, deleted, fetched []store.CopyID)
 			return err
 		}
 	}
-	x := expunge{m: m, deleted: m.own(deleted), fetched: m.own(fetched)}
+	x.deleted, x.fetched = m.own(deleted), m.own(fetched)
 	if len(x.deleted)+len(x.fetched) == 0 {
 		return errors.Join(ctx.Err(), m.s.usable())
 	}
@@ -246,6 +256,7 @@ func (m *maildrop) own(ids []store.CopyID) []store.CopyID {
 type expunge struct {
 	m                *maildrop
 	deleted, fetched []store.CopyID
+	broke            bool // the session ended without QUIT
 }
 
 // stage looks which copies are there still, and appends the record.
@@ -255,12 +266,15 @@ func (x *expunge) stage(g *group) error {
 	if err != nil || b == nil { // removed with all that it had
 		return err
 	}
-	made := &expungeEntry{account: m.account, at: m.s.now(), by: m}
+	made := &expungeEntry{account: m.account, client: m.client, at: m.s.now(), by: m}
 	if made.deleted, made.fetched, err = x.alive(g); err != nil {
 		return err
 	}
 	if len(made.deleted)+len(made.fetched) == 0 {
 		return nil
+	}
+	if x.broke {
+		made.sent, made.fetched = made.fetched, nil
 	}
 	for _, id := range made.deleted {
 		i, _ := m.find(id)
@@ -312,6 +326,13 @@ func (x *expunge) alive(g *group) (deleted, fetched []store.CopyID, err error) {
 func (x *expunge) those(there func(store.CopyID) bool) (deleted, fetched []store.CopyID) {
 	gone := func(id store.CopyID) bool { return !there(id) }
 	return slices.DeleteFunc(slices.Clone(x.deleted), gone), slices.DeleteFunc(slices.Clone(x.fetched), gone)
+}
+
+// ReadBy implements store.Maildrop.
+func (m *maildrop) ReadBy(client store.Origin) {
+	m.client = client
+	m.client.Account = m.account
+	m.client.TLS = client.TLS[:min(len(client.TLS), store.MaxPeerText)]
 }
 
 // Close implements store.Maildrop.

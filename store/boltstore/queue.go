@@ -66,6 +66,8 @@ func encodeJob(j *jobRecord) []byte {
 	e.bool(j.Released)
 	e.bool(j.Held)
 	e.string(j.HoldReason)
+	e.string(j.GivenUp)
+	e.string(j.LastHost)
 	e.uint8(j.flags)
 	e.where(&j.where)
 	return e.b
@@ -85,6 +87,7 @@ func decodeJob(b []byte) (jobRecord, error) {
 	j.Attempts, j.LastText = int(d.uvarint()), d.string()
 	j.Warned, j.Released = d.bool(), d.bool()
 	j.Held, j.HoldReason = d.bool(), d.string()
+	j.GivenUp, j.LastHost = d.string(), d.string()
 	j.flags, j.where = d.uint8(), d.where()
 	if d.err != nil {
 		return jobRecord{}, d.err
@@ -272,8 +275,9 @@ func (l *leases) takeAll(outcomes []store.Outcome) (lost []store.JobID) {
 	return lost
 }
 
-// settle writes one outcome whose lease was claimed. A job that was removed meanwhile has none.
-func (t *txn) settle(o *store.Outcome) {
+// settle writes one outcome whose lease was claimed. A job that was removed meanwhile has none. report is the message that tells the sender of it,
+// 0 if none does.
+func (t *txn) settle(o *store.Outcome, report store.MessageID) {
 	id := o.Job
 	t.durable = append(t.durable, func() { t.s.leases.drop(id) })
 	j, err := t.job(id)
@@ -285,11 +289,11 @@ func (t *txn) settle(o *store.Outcome) {
 		return
 	}
 	text := store.CleanText(o.Text)
-	e := store.TrailEvent{Message: j.Message, Time: o.At, Sender: j.ReversePath, Recipient: j.Recipient, Text: text}
+	e := store.TrailEvent{Message: j.Message, Time: o.At, Sender: j.ReversePath, Recipient: j.Recipient, Text: text, Peer: o.Peer.Clean()}
 	switch o.Kind {
 	case store.Deferred:
 		e.Kind = store.TrailDeferred
-		t.deferJob(&j, o, text)
+		t.deferJob(&j, o, &e)
 	case store.Delivered:
 		e.Kind = store.TrailDelivered
 		t.removeJob(&j)
@@ -300,19 +304,26 @@ func (t *txn) settle(o *store.Outcome) {
 	if !o.Shared {
 		t.event(&e)
 	}
+	if report != 0 {
+		e.Kind, e.Text, e.Peer = store.TrailReported, report.String(), store.Peer{}
+		t.event(&e)
+	}
 }
 
 // deferJob makes a job wait.
-func (t *txn) deferJob(j *jobRecord, o *store.Outcome, text string) {
+func (t *txn) deferJob(j *jobRecord, o *store.Outcome, e *store.TrailEvent) {
 	before := dueKey(&j.Job)
 	sooner := o.Next.Before(j.NextAttempt)
 	if !o.Shared {
 		j.Attempts++
 	}
-	j.LastText = text
+	j.LastText = e.Text
 	j.NextAttempt = o.Next
 	j.Warned = j.Warned || o.Warned
 	j.Released = false
+	if e.Peer.Host != "" {
+		j.LastHost = e.Peer.Host
+	}
 	if !j.Held {
 		t.delete(bDue, before)
 		t.put(bDue, dueKey(&j.Job), nil)

@@ -86,6 +86,7 @@ type messageEntry struct {
 	submitter store.AccountID
 	headerLen int64
 	headerID  string
+	subject   []store.SubjectToken
 	origin    store.Origin
 	eightBit  bool
 	utf8      bool
@@ -123,6 +124,12 @@ func (m *messageEntry) encode(e *encoder) {
 	e.addr(m.origin.Remote)
 	e.string(m.origin.Hello)
 	e.string(m.origin.With)
+	e.string(m.origin.TLS)
+	e.uvarint(uint64(m.origin.Device))
+	e.uvarint(uint64(len(m.subject)))
+	for _, token := range m.subject {
+		e.uint32(uint32(token))
+	}
 	var flags uint8
 	for _, f := range []struct {
 		set bool
@@ -206,7 +213,12 @@ func decodeMessage(d *decoder, metaLen int64, place journal.Place) *messageEntry
 	m.submitter = store.AccountID(d.uvarint())
 	m.headerLen = int64(d.uvarint())
 	m.headerID = d.string()
-	m.origin = store.Origin{Door: d.string(), Remote: d.addr(), Hello: d.string(), With: d.string()}
+	m.origin = store.Origin{
+		Door: d.string(), Remote: d.addr(), Hello: d.string(), With: d.string(), TLS: d.string(), Device: store.DeviceID(d.uvarint()), Account: m.submitter,
+	}
+	for n := d.count(); n > 0 && d.err == nil; n-- {
+		m.subject = append(m.subject, store.SubjectToken(d.uint32()))
+	}
 	flags := d.uint8()
 	m.eightBit, m.utf8, m.body.large = flags&flagEightBit != 0, flags&flagUTF8 != 0, flags&flagLarge != 0
 	m.ret = store.Return(d.string())
@@ -270,6 +282,10 @@ func (e *encoder) outcomes(outcomes []store.Outcome) {
 		e.uvarint(uint64(o.Job))
 		e.string(string(o.Kind))
 		e.string(o.Text)
+		peer := o.Peer.Clean()
+		e.string(peer.Host)
+		e.addr(peer.Addr)
+		e.string(peer.TLS)
 		var flags uint8
 		if o.Shared {
 			flags |= flagShared
@@ -286,6 +302,7 @@ func (e *encoder) outcomes(outcomes []store.Outcome) {
 func (d *decoder) outcomes() (outcomes []store.Outcome) {
 	for n := d.count(); n > 0 && d.err == nil; n-- {
 		o := store.Outcome{Job: store.JobID(d.uvarint()), Kind: store.OutcomeKind(d.string()), Text: d.string()}
+		o.Peer = store.Peer{Host: d.string(), Addr: d.addr(), TLS: d.string()}
 		flags := d.uint8()
 		o.Shared, o.Warned = flags&flagShared != 0, flags&flagWarned != 0
 		o.At, o.Next = d.time(), d.time()
@@ -302,8 +319,11 @@ func (o *outcomesEntry) encode(e *encoder) { e.outcomes(o.outcomes) }
 // expungeEntry is what one QUIT did: copies deleted, and copies fetched, in ascending order.
 type expungeEntry struct {
 	account          store.AccountID
+	client           store.Origin // whose session it was
 	at               time.Time
 	deleted, fetched []store.CopyID
+	// sent were fetched in a session that broke off: they are for the trail only.
+	sent []store.CopyID
 	// freed is what the deleted copies took of the quota.
 	freed store.Usage
 	// by is the snapshot that deletes them, until readers see it; it lists them. It is not in the record.
@@ -313,9 +333,14 @@ type expungeEntry struct {
 func (x *expungeEntry) encode(e *encoder) {
 	e.uvarint(uint64(x.account))
 	e.time(x.at)
+	e.string(x.client.Door)
+	e.addr(x.client.Remote)
+	e.string(x.client.TLS)
+	e.uvarint(uint64(x.client.Device))
 	e.varint(x.freed.Octets)
 	e.copyIDs(x.deleted)
 	e.copyIDs(x.fetched)
+	e.copyIDs(x.sent)
 }
 
 // copyIDs keeps ascending ids by their differences.
@@ -341,8 +366,9 @@ func (d *decoder) copyIDs() []store.CopyID {
 
 func decodeExpunge(d *decoder) *expungeEntry {
 	x := &expungeEntry{account: store.AccountID(d.uvarint()), at: d.time()}
+	x.client = store.Origin{Door: d.string(), Remote: d.addr(), TLS: d.string(), Device: store.DeviceID(d.uvarint()), Account: x.account}
 	x.freed.Octets = d.varint()
-	x.deleted, x.fetched = d.copyIDs(), d.copyIDs()
+	x.deleted, x.fetched, x.sent = d.copyIDs(), d.copyIDs(), d.copyIDs()
 	x.freed.Messages = int64(len(x.deleted))
 	return x
 }
@@ -425,7 +451,7 @@ func (m *messageEntry) ids() (copies []store.CopyID, jobs []store.JobID) {
 }
 
 func (m *messageEntry) octets() int {
-	n := 300 + len(m.headerID) + len(m.envelope)
+	n := 300 + len(m.headerID) + len(m.envelope) + 4*len(m.subject)
 	n += (120 + len(m.hold)) * len(m.holders)
 	for i := range m.holders {
 		n += len(m.holders[i].original)
@@ -435,13 +461,13 @@ func (m *messageEntry) octets() int {
 
 func outcomesOctets(outcomes []store.Outcome) (n int) {
 	for i := range outcomes {
-		n += 400 + len(outcomes[i].Text) // each changes a job, a place in the order of jobs, and the trail
+		n += 450 + len(outcomes[i].Text) + len(outcomes[i].Peer.Host) + len(outcomes[i].Peer.TLS) // each changes a job, a place in the order of jobs, and the trail
 	}
 	return n
 }
 
 func (o *outcomesEntry) octets() int { return outcomesOctets(o.outcomes) }
-func (x *expungeEntry) octets() int  { return 100 + 8*(len(x.deleted)+len(x.fetched)) }
+func (x *expungeEntry) octets() int  { return 150 + 8*(len(x.deleted)+len(x.fetched)+len(x.sent)) }
 func (m *movedEntry) octets() int    { return 200 + 120*len(m.holders) }
 
 // where is the place of a message's record in the journal, as its copies and jobs know it.

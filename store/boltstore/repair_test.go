@@ -364,7 +364,7 @@ func mustBeRepaired(t *testing.T, dir string, tt *repairCase, want map[string]st
 	if len(has) != len(want)+late {
 		t.Errorf("anna has %v, want %v and %d late ones", has, want, late)
 	}
-	jobs, err := s.ListJobs(t.Context(), store.QueueFilter{}, 0, 100)
+	jobs, _, err := s.ListJobs(t.Context(), store.QueueFilter{}, 0, 100)
 	if err != nil || len(jobs) != 5-tt.jobs {
 		t.Errorf("%d deliveries, want %d: %v", len(jobs), 5-tt.jobs, err)
 	}

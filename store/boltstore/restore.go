@@ -204,7 +204,7 @@ func (r *restorer) renew(ctx context.Context, h archive.Header, hold bool, o Opt
 		return 0, err
 	}
 	for after := store.JobID(0); ; {
-		list, err := s.ListJobs(ctx, store.QueueFilter{}, after, heldPerTxn)
+		list, _, err := s.ListJobs(ctx, store.QueueFilter{}, after, heldPerTxn)
 		if err != nil || len(list) == 0 {
 			return jobs, err
 		}

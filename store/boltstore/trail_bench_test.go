@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -85,13 +86,32 @@ func (m *traffic) accepted() store.TrailEvent {
 		e.HeaderID = fmt.Sprintf("<%s-%s-4%s@%s>", m.hex(4), m.hex(2), m.hex(8), domain)
 		e.Origin = store.Origin{Door: "submission", With: "ESMTPSA", Hello: "[192.168.1." + fmt.Sprint(m.zipf(200)) + "]", Remote: netip.AddrFrom4([4]byte{198, 51, 100, byte(m.zipf(40))})}
 	}
+	e.Subject = m.subject()
+	if strings.Contains(e.Origin.With, "S") {
+		e.Origin.TLS = "TLS 1.3"
+	}
 	return e
+}
+
+// word is the token of the n-th most usual word.
+func (m *traffic) word(n int) store.SubjectToken { return store.SubjectToken(uint32(n+1) * 2654435761) }
+
+// subject are the tokens of some words: 4,000 of them are in use, and a fifth is a number of its own.
+func (m *traffic) subject() []store.SubjectToken {
+	tokens := make([]store.SubjectToken, 1+m.rng.IntN(7))
+	for i := range tokens {
+		if tokens[i] = m.word(m.zipf(4000)); m.rng.IntN(5) == 0 {
+			tokens[i] = store.SubjectToken(m.rng.Uint32())
+		}
+	}
+	return tokens
 }
 
 // message appends the events of the next message: accepted and stored.
 func (m *traffic) message(events []store.TrailEvent) []store.TrailEvent {
 	a := m.accepted()
-	return append(events, a, store.TrailEvent{Message: a.Message, Time: a.Time, Kind: store.TrailStored, Sender: a.Sender, Recipient: mustAddress(m.person(m.zipf(500)) + "@" + domain)})
+	box := m.zipf(500)
+	return append(events, a, store.TrailEvent{Message: a.Message, Time: a.Time, Kind: store.TrailStored, Sender: a.Sender, Recipient: mustAddress(m.person(box) + "@" + domain), Account: store.AccountID(box + 1)})
 }
 
 // trailPages is how much of the index file the trail takes, in octets.
@@ -216,11 +236,11 @@ func BenchmarkTrailSearch(b *testing.B) {
 			middle = events[0]
 		}
 	}
-	search := func(what string, limit, least int) func(*testing.B) {
+	search := func(what store.TrailQuery, limit, least int) func(*testing.B) {
 		return func(b *testing.B) {
 			for b.Loop() {
-				if ids, err := s.SearchTrail(b.Context(), what, limit); err != nil || len(ids) < least {
-					b.Fatalf("%d messages, %v", len(ids), err)
+				if page, err := s.SearchTrail(b.Context(), what, limit); err != nil || len(page.Messages) < least {
+					b.Fatalf("%d messages, %v", len(page.Messages), err)
 				}
 			}
 		}
@@ -232,8 +252,10 @@ func BenchmarkTrailSearch(b *testing.B) {
 			}
 		}
 	})
-	b.Run("rare", search(middle.HeaderID, 20, 1))
-	b.Run("absent", search("<nobody@nowhere.example>", 20, 0))
-	b.Run("busy", search(m.person(0)+"@"+domain, 20, 20))
-	b.Run("quiet", search(m.person(499)+"@"+domain, 20, 20))
+	b.Run("rare", search(store.TrailQuery{HeaderID: middle.HeaderID}, 20, 1))
+	b.Run("absent", search(store.TrailQuery{HeaderID: "<nobody@nowhere.example>"}, 20, 0))
+	b.Run("busy", search(store.TrailQuery{Address: mustAddress(m.person(0) + "@" + domain)}, 20, 20))
+	b.Run("quiet", search(store.TrailQuery{Address: mustAddress(m.person(499) + "@" + domain)}, 20, 20))
+	b.Run("words", search(store.TrailQuery{Subject: []store.SubjectToken{m.word(3), m.word(1999)}}, 20, 0))
+	b.Run("hour", search(store.TrailQuery{Since: m.now.Add(-time.Hour), Until: m.now.Add(-time.Minute)}, 20, 1))
 }

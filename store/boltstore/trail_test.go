@@ -17,6 +17,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"latchkey/internal/mailaddr"
 	"latchkey/store"
 )
 
@@ -70,6 +71,8 @@ func eventsOf(t testing.TB, octets int, next uint64) []store.TrailEvent {
 		}
 		if len(events) > 0 {
 			e.Time = events[0].Time
+		} else {
+			e.Kind, e.Recipient = store.TrailAccepted, mailaddr.Address{}
 		}
 		e.Seq = next + uint64(len(events))
 		events = append(events, e)
@@ -77,9 +80,10 @@ func eventsOf(t testing.TB, octets int, next uint64) []store.TrailEvent {
 			t.Fatal(err)
 		}
 	}
-	// One more such event is a step, the place of the recipient, and the text behind two octets of its length.
-	const same = 4
-	for add(200); octets-r.octets() > maxTrailText; {
+	// One more such event is a step, the places of recipient and host, and the text behind two octets of its length.
+	const same = 5
+	add(200)
+	for add(50); octets-r.octets() > maxTrailText; {
 		add(min(maxTrailText, octets-r.octets()-same-200) - same)
 	}
 	if add(octets - r.octets() - same); r.octets() != octets {
@@ -229,12 +233,82 @@ func TestTrailOfManyRecipients(t *testing.T) {
 			t.Fatalf("event %d is %+v, want that of %s", i, event, e.Recipients[i].Address)
 		}
 	}
-	for _, what := range []string{e.HeaderID, e.ReversePath.String(), e.Recipients[0].Address.String(), e.Recipients[store.MaxRecipients-1].Address.String()} {
-		if ids, err := s.SearchTrail(t.Context(), what, 10); err != nil || !slices.Equal(ids, []store.MessageID{r.Message}) {
-			t.Errorf("%s: %v, %v, want message %s once", what, ids, err, r.Message)
+	first, last := e.Recipients[0].Address, e.Recipients[store.MaxRecipients-1].Address
+	for _, q := range []store.TrailQuery{
+		{HeaderID: e.HeaderID}, {Sender: e.ReversePath}, {Recipient: first}, {Recipient: last}, {HeaderID: e.HeaderID, Recipient: first},
+		{HeaderID: e.HeaderID, Recipient: last}, {Sender: e.ReversePath, Recipient: last, Until: now.Add(1)}, {Address: last, Since: now, HeaderID: e.HeaderID},
+	} {
+		if page, err := s.SearchTrail(t.Context(), q, 10); err != nil || !slices.Equal(page.Messages, []store.MessageID{r.Message}) {
+			t.Errorf("%+v: %v, %v, want message %s once", q, page, err, r.Message)
+		}
+	}
+	for _, q := range []store.TrailQuery{
+		{HeaderID: e.HeaderID, Recipient: e.ReversePath}, {Sender: e.ReversePath, Recipient: last, Until: now}, {Recipient: last, Before: r.Message},
+	} {
+		if page, err := s.SearchTrail(t.Context(), q, 10); err != nil || len(page.Messages) > 0 {
+			t.Errorf("%+v: %v, %v, want nothing", q, page, err)
 		}
 	}
 	checkClean(t, s)
+}
+
+// randomQuery asks for one to three things.
+func randomQuery(rng *rand.Rand, now time.Time, last store.MessageID) (q store.TrailQuery) {
+	person := func() mailaddr.Address { return mustAddress(fmt.Sprintf("p%d@%s", rng.IntN(310), domain)) }
+	for range 1 + rng.IntN(3) {
+		switch rng.IntN(8) {
+		case 0:
+			q.Address = person()
+		case 1:
+			q.Sender = person()
+		case 2:
+			q.Recipient = person()
+		case 3:
+			q.HeaderID = fmt.Sprintf("<%d@out.example>", rng.IntN(1100))
+		case 4:
+			q.Subject = []store.SubjectToken{store.SubjectToken(rng.IntN(22)), store.SubjectToken(rng.IntN(22))}[:1+rng.IntN(2)]
+		case 5:
+			q.Account = store.AccountID(1 + rng.IntN(22))
+		case 6:
+			q.Since = now.Add(-time.Duration(rng.Int64N(int64(35 * 24 * time.Hour))))
+			q.Until = q.Since.Add(time.Duration(rng.Int64N(int64(20 * 24 * time.Hour))))
+		case 7:
+			q.Before = 1 + store.MessageID(rng.Uint64N(uint64(last)+1))
+		}
+	}
+	return q
+}
+
+// matching are the messages that a query finds in a list of events, by the words of the contract.
+func matching(told []store.TrailEvent, q *store.TrailQuery) (ids []store.MessageID) {
+	has := make(map[store.MessageID]store.TrailFacts)
+	for i := range told {
+		if _, accepted := has[told[i].Message]; accepted || told[i].Kind == store.TrailAccepted {
+			has[told[i].Message] |= q.Facts(&told[i])
+		}
+	}
+	for id, facts := range has {
+		if facts.Have(q.Wanted()) && (q.Before == 0 || id < q.Before) {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, func(a, b store.MessageID) int { return cmp.Compare(b, a) })
+	return ids
+}
+
+// allPages follows a search to its end.
+func allPages(t testing.TB, s *Store, q store.TrailQuery, limit int) (ids []store.MessageID) {
+	t.Helper()
+	for {
+		page, err := s.SearchTrail(t.Context(), q, limit)
+		if err != nil || len(page.Messages) > limit || page.Next != 0 && q.Before != 0 && page.Next >= q.Before {
+			t.Fatalf("SearchTrail(%+v, %d) = %v, %v", q, limit, page, err)
+		}
+		ids = append(ids, page.Messages...)
+		if q.Before = page.Next; page.Next == 0 {
+			return ids
+		}
+	}
 }
 
 // TestTrailModel: random transactions of all sizes, and every answer is compared with what a list of the events says.
@@ -263,22 +337,11 @@ func TestTrailModel(t *testing.T) {
 			wantTrail(t, s, id, slices.DeleteFunc(slices.Clone(told), func(e store.TrailEvent) bool { return e.Message != id }))
 		}
 		for range 50 {
-			what := fmt.Sprintf("p%d@%s", rng.IntN(310), domain)
-			if rng.IntN(2) == 0 {
-				what = fmt.Sprintf("<%d@out.example>", rng.IntN(1100))
-			}
-			limit := 1 + rng.IntN(200)
-			var want []store.MessageID
-			for _, e := range told {
-				if what == e.HeaderID || what == e.Sender.String() || what == e.Recipient.String() {
-					want = append(want, e.Message)
-				}
-			}
-			slices.SortFunc(want, func(a, b store.MessageID) int { return cmp.Compare(b, a) })
-			want = slices.Compact(want)
-			want = want[:min(len(want), limit)]
-			if got, err := s.SearchTrail(t.Context(), what, limit); err != nil || !slices.Equal(got, want) {
-				t.Fatalf("seed %d: SearchTrail(%q, %d) = %v, %v, want %v", seed, what, limit, got, err, want)
+			q, limit := randomQuery(rng, now, last), 1+rng.IntN(200)
+			want := matching(told, &q)
+			got := allPages(t, s, q, limit)
+			if !slices.Equal(got, want) {
+				t.Fatalf("seed %d: SearchTrail(%+v, %d) = %v, want %v", seed, q, limit, got, want)
 			}
 		}
 		checkClean(t, s)
@@ -318,7 +381,7 @@ func TestTrailFalsePositives(t *testing.T) {
 		for k, f := range filters {
 			if texts < want && f.has(textWord(text)) {
 				texts++
-				if got, err := s.SearchTrail(t.Context(), text, 10); err != nil || len(got) > 0 {
+				if got, err := s.SearchTrail(t.Context(), store.TrailQuery{HeaderID: text}, 10); err != nil || len(got.Messages) > 0 {
 					t.Errorf("%s: %v, %v", text, got, err)
 				}
 			}
@@ -351,9 +414,9 @@ func TestTrailAgeEdge(t *testing.T) {
 			if err != nil || len(got) != tt.told {
 				t.Errorf("%d octets after %s: %d events, %v, want %d", octets, tt.age, len(got), err, tt.told)
 			}
-			ids, err := s.SearchTrail(t.Context(), "a@out.example", 10)
-			if err != nil || len(ids) != min(tt.told, 1) {
-				t.Errorf("%d octets after %s: messages %v, %v", octets, tt.age, ids, err)
+			page, err := s.SearchTrail(t.Context(), store.TrailQuery{Sender: mustAddress("a@out.example")}, 10)
+			if err != nil || len(page.Messages) != min(tt.told, 1) {
+				t.Errorf("%d octets after %s: messages %v, %v", octets, tt.age, page, err)
 			}
 		}
 	}
@@ -450,7 +513,7 @@ func TestTrailCost(t *testing.T) {
 	s := trailStore(t, clockAt(now), store.MaxTrailEvents)
 	m := newTraffic()
 	m.now = now
-	const batch, most, mostPages = 4096, 60, 6
+	const batch, most, mostPages = 4096, 90, 6
 	n := 0
 	for range 10 {
 		var events []store.TrailEvent
@@ -573,7 +636,8 @@ func changePiece(t *testing.T, dir string, id bucketID, last uint64, piece int, 
 // or not.
 func wantPast(t *testing.T, s *Store, of *store.TrailEvent, found bool, gap store.TrailGaps, told bool) {
 	t.Helper()
-	ids, err := s.SearchTrail(t.Context(), of.HeaderID, 10)
+	page, err := s.SearchTrail(t.Context(), store.TrailQuery{HeaderID: of.HeaderID}, 10)
+	ids := page.Messages
 	events, trailErr := s.MessageTrail(t.Context(), of.Message)
 	if (len(ids) == 1) != found || (len(events) > 0) != found {
 		t.Errorf("%s: found %v and %d events", of.HeaderID, ids, len(events))

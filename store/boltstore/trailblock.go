@@ -49,12 +49,15 @@ func hashText(h uint64, s string) uint64 {
 	return hashStep(h, n)
 }
 
-// The words by which events are found: a Message-ID, an address and a message id. Each begins with a number of its own.
+// The words by which events are found: a Message-ID, an address, a message id, a mailbox and a word of a subject. Each begins with a number of
+// its own.
 func textWord(s string) uint64 { return hashStep(hashText(1, s), 0) }
 func addressWord(a mailaddr.Address) uint64 {
 	return hashStep(hashText(hashText(2, a.Local()), a.Domain()), 0)
 }
-func messageWord(id store.MessageID) uint64 { return hashStep(hashStep(3, uint64(id)), 0) }
+func messageWord(id store.MessageID) uint64   { return hashStep(hashStep(3, uint64(id)), 0) }
+func accountWord(id store.AccountID) uint64   { return hashStep(hashStep(4, uint64(id)), 0) }
+func subjectWord(t store.SubjectToken) uint64 { return hashStep(hashStep(5, uint64(t)), 0) }
 
 // filter is a Bloom filter.
 type filter []byte

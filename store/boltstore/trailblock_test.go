@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,7 +54,15 @@ func oddEvents(t testing.TB) []store.TrailEvent {
 	for i, kind := range trailKinds {
 		e := store.TrailEvent{Kind: kind, Message: store.MessageID(1000 - i), Time: time.Unix(0, int64(i)).UTC(), Sender: bob, Text: "words of " + string(kind)}
 		if kind != store.TrailAccepted {
-			e.Recipient = anna
+			e.Recipient, e.Account = anna, store.AccountID(i%3)
+		} else {
+			e.Subject = []store.SubjectToken{7, 1<<32 - 1, 7}
+		}
+		if kindSet(clientKinds).has(uint8(i + 1)) {
+			e.Origin = store.Origin{Door: "pop3", Remote: netip.MustParseAddr("192.0.2.1"), TLS: "TLS 1.3", Account: 1 << 63, Device: 1<<64 - 1}
+		}
+		if kindSet(hostKinds).has(uint8(i + 1)) {
+			e.Peer = store.Peer{Host: "mx.example", Addr: netip.MustParseAddr("2001:db8::25"), TLS: "TLS 1.2"}
 		}
 		events = append(events, e)
 	}
@@ -132,7 +141,9 @@ func TestTrailEncoding(t *testing.T) {
 		f := h.filterOf(block)
 		for _, e := range events {
 			if !h.accepts(uint64(e.Message)) && !f.has(messageWord(e.Message)) || e.HeaderID != "" && !f.has(textWord(e.HeaderID)) ||
-				!e.Sender.IsZero() && !f.has(addressWord(e.Sender)) || !e.Recipient.IsZero() && !f.has(addressWord(e.Recipient)) {
+				!e.Sender.IsZero() && !f.has(addressWord(e.Sender)) || !e.Recipient.IsZero() && !f.has(addressWord(e.Recipient)) ||
+				e.Account != 0 && !f.has(accountWord(e.Account)) || e.Origin.Account != 0 && !f.has(accountWord(e.Origin.Account)) ||
+				slices.ContainsFunc(e.Subject, func(t store.SubjectToken) bool { return !f.has(subjectWord(t)) }) {
 				t.Fatalf("%s: the filter does not know %+v", name, e)
 			}
 		}
@@ -168,8 +179,11 @@ func TestTrailHeaderIDs(t *testing.T) {
 func TestTrailTexts(t *testing.T) {
 	for n := maxTrailText - 1; n <= maxTrailText+1; n++ {
 		x := strings.Repeat("x", n)
-		e := store.TrailEvent{Seq: 1, Message: 1, Kind: store.TrailAccepted, HeaderID: x, Text: x, Origin: store.Origin{Door: x, Hello: x, With: x}}
+		e := store.TrailEvent{Seq: 1, Message: 1, Kind: store.TrailAccepted, HeaderID: x, Text: x, Origin: store.Origin{Door: x, Hello: x, With: x, TLS: x}}
 		e.Origin.Remote = netip.MustParseAddr("fe80::1%" + x)
+		for i := range store.MaxSubjectTokens {
+			e.Subject = append(e.Subject, store.SubjectToken(i))
+		}
 		r := newTrailRun()
 		if err := r.add(&e); err != nil {
 			t.Fatal(err)
@@ -182,7 +196,8 @@ func TestTrailTexts(t *testing.T) {
 			t.Fatal(got, err)
 		}
 		want := x[:min(n, maxTrailText)]
-		if g := got[0]; g.HeaderID != want || g.Text != want || g.Origin.Door != want || g.Origin.Hello != want || g.Origin.With != want {
+		if g := got[0]; g.HeaderID != want || g.Text != want || g.Origin.Door != want || g.Origin.Hello != want || g.Origin.With != want ||
+			g.Origin.TLS != want || !slices.Equal(g.Subject, e.Subject) {
 			t.Errorf("texts of %d octets: got %+v", n, g)
 		}
 	}
@@ -335,7 +350,7 @@ func FuzzTrailBlock(f *testing.F) {
 // tooLong reports whether texts would be cut.
 func tooLong(events []store.TrailEvent) bool {
 	for _, e := range events {
-		for _, text := range []string{e.HeaderID, e.Text, e.Origin.Door, e.Origin.Hello, e.Origin.With, e.Origin.Remote.Zone()} {
+		for _, text := range []string{e.HeaderID, e.Text, e.Origin.Door, e.Origin.Hello, e.Origin.With, e.Origin.Remote.Zone(), e.Origin.TLS, e.Peer.Host, e.Peer.TLS, e.Peer.Addr.Zone()} {
 			if len(text) > maxTrailText-16 {
 				return true
 			}
@@ -344,20 +359,42 @@ func tooLong(events []store.TrailEvent) bool {
 	return false
 }
 
-// randomEvents are n events of few messages and people, of every kind.
-func randomEvents(rng *rand.Rand, n int, now time.Time, last *store.MessageID) []store.TrailEvent {
-	events := make([]store.TrailEvent, n)
+// randomEvents are n events or some more of few messages and people: acceptances with what comes along, one in a while of many recipients, and
+// what happens to messages after that.
+func randomEvents(rng *rand.Rand, n int, now time.Time, last *store.MessageID) (events []store.TrailEvent) {
 	person := func() mailaddr.Address { return mustAddress(fmt.Sprintf("p%d@%s", rng.IntN(300), domain)) }
-	for i := range events {
-		e := store.TrailEvent{Kind: trailKinds[rng.IntN(len(trailKinds))], Time: now.Add(-time.Duration(rng.Int64N(int64(40 * 24 * time.Hour)))), Sender: person()}
-		if e.Kind == store.TrailAccepted || *last == 0 {
-			*last++
-			e.Kind, e.Message, e.HeaderID = store.TrailAccepted, *last, fmt.Sprintf("<%d@out.example>", rng.IntN(1000))
-		} else {
-			e.Message = 1 + store.MessageID(rng.Uint64N(uint64(*last)))
-			e.Recipient, e.Text = person(), strings.Repeat("words ", rng.IntN(10))
+	account := func() store.AccountID { return store.AccountID(rng.IntN(20)) }
+	at := func() time.Time { return now.Add(-time.Duration(rng.Int64N(int64(40 * 24 * time.Hour)))) }
+	for len(events) < n {
+		if *last > 0 && rng.IntN(3) > 0 {
+			e := store.TrailEvent{Kind: trailKinds[kindDelivered-1+rng.IntN(len(trailKinds)-kindDelivered+1)], Time: at(), Sender: person(), Recipient: person()}
+			e.Message, e.Text, e.Account = 1+store.MessageID(rng.Uint64N(uint64(*last))), strings.Repeat("words ", rng.IntN(10)), account()
+			events = append(events, e)
+			continue
 		}
-		events[i] = e
+		*last++
+		a := store.TrailEvent{
+			Kind: store.TrailAccepted, Message: *last, Time: at(), Sender: person(), HeaderID: fmt.Sprintf("<%d@out.example>", rng.IntN(1000)),
+			Origin: store.Origin{Account: account()},
+		}
+		for range rng.IntN(4) {
+			a.Subject = append(a.Subject, store.SubjectToken(rng.IntN(20)))
+		}
+		events = append(events, a)
+		recipients := rng.IntN(4)
+		if rng.IntN(200) == 0 {
+			recipients = 2000
+		}
+		for range recipients {
+			e := store.TrailEvent{Kind: trailKinds[kindStored-1+rng.IntN(3)], Message: a.Message, Time: a.Time, Sender: a.Sender, Recipient: person()}
+			if recipients == 2000 {
+				e.Text = strings.Repeat("x", 100) // so that they lie in several blocks
+			}
+			if e.Kind == store.TrailStored {
+				e.Account = account()
+			}
+			events = append(events, e)
+		}
 	}
 	return events
 }

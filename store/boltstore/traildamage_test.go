@@ -51,9 +51,9 @@ func TestRepairDamagedBlock(t *testing.T) {
 	defer closeData(t, s)
 	mustBeSound(t, s)
 	for i, want := range []int{0, 1} {
-		ids, err := s.SearchTrail(t.Context(), blocks[i][0].HeaderID, 10)
-		if err != nil || len(ids) != want {
-			t.Errorf("block %d after the repair: %v, %v, want %d", i, ids, err, want)
+		page, err := s.SearchTrail(t.Context(), store.TrailQuery{HeaderID: blocks[i][0].HeaderID}, 10)
+		if err != nil || len(page.Messages) != want {
+			t.Errorf("block %d after the repair: %v, %v, want %d", i, page, err, want)
 		}
 	}
 }

@@ -17,11 +17,19 @@ type runReader struct {
 	names   [][]byte
 	people  []runPerson
 	places  []runPlace
+	tokens  []store.SubjectToken
 }
 
-type runPerson struct{ domain, local []byte }
+type runPerson struct {
+	domain, local []byte
+	account       store.AccountID
+}
 
-type runPlace struct{ door, with, hello, remote []byte }
+type runPlace struct {
+	door, with, hello, tls, remote []byte
+	account                        store.AccountID
+	device                         store.DeviceID
+}
 
 // trailStep is one event. Texts are places in the run's tables where it has such.
 type trailStep struct {
@@ -33,11 +41,8 @@ type trailStep struct {
 	headerID  []byte
 	size      uint64
 	origin    uint64
-}
-
-// isOf reports whether the event has this sender or recipient; nobody is neither.
-func (s *trailStep) isOf(who uint64) bool {
-	return s.sender == who || s.kind != stepAccepted && s.recipient == who
+	subject   [store.MaxSubjectTokens]uint64 // places in the run's table
+	words     int                            // of the subject
 }
 
 func (s *trailStep) time() time.Time { return time.Unix(s.sec, s.nsec).UTC() }
@@ -58,17 +63,21 @@ func (r *runReader) open(head runHead, b []byte) error {
 
 // tables reads the tables, and reports whether they are whole.
 func (r *runReader) tables() bool {
-	r.names, r.people, r.places = r.names[:0], r.people[:0], r.places[:0]
+	r.names, r.people, r.places, r.tokens = r.names[:0], r.people[:0], r.places[:0], r.tokens[:0]
 	for c := &r.columns[colNames]; len(c.b) > 0; {
 		r.names = append(r.names, c.take(c.uvarint()))
 	}
 	for c := &r.columns[colPeople]; len(c.b) > 0; {
-		r.people = append(r.people, runPerson{domain: r.name(c, c.uvarint()), local: c.take(c.uvarint())})
+		r.people = append(r.people, runPerson{domain: r.name(c, c.uvarint()), local: c.take(c.uvarint()), account: store.AccountID(c.uvarint())})
 	}
 	for c := &r.columns[colPlaces]; len(c.b) > 0; {
-		p := runPlace{door: r.name(c, c.uvarint()), with: r.name(c, c.uvarint()), hello: r.name(c, c.uvarint())}
+		p := runPlace{door: r.name(c, c.uvarint()), with: r.name(c, c.uvarint()), hello: r.name(c, c.uvarint()), tls: r.name(c, c.uvarint())}
 		p.remote = c.take(c.uvarint())
+		p.account, p.device = store.AccountID(c.uvarint()), store.DeviceID(c.uvarint())
 		r.places = append(r.places, p)
+	}
+	for c := &r.columns[colWords]; len(c.b) > 0; {
+		r.tokens = append(r.tokens, store.SubjectToken(c.uint32()))
 	}
 	return r.whole()
 }
@@ -135,13 +144,16 @@ func (r *runReader) next() (more bool, err error) {
 	if code&stepSameSender == 0 {
 		s.sender = c[colSenders].place(len(r.people))
 	}
-	if s.kind == stepAccepted {
+	if s.kind == kindAccepted {
 		s.size = c[colSizes].uvarint()
 		s.site = c[colSites].place(len(r.names) + 1)
 		s.headerID = c[colHeaderIDs].take(c[colHeaderIDs].uvarint())
-		s.origin = c[colOrigins].place(len(r.places))
+		r.subject()
 	} else {
 		s.recipient = c[colRecipients].place(len(r.people))
+	}
+	if (clientKinds | hostKinds).has(s.kind) {
+		s.origin = c[colOrigins].place(len(r.places))
 	}
 	s.text = nil
 	if code&stepText != 0 {
@@ -151,6 +163,20 @@ func (r *runReader) next() (more bool, err error) {
 		return false, errShortRecord
 	}
 	return true, nil
+}
+
+// subject reads the words of the subject.
+func (r *runReader) subject() {
+	c, s := &r.columns[colSubjects], &r.step
+	n := c.uvarint()
+	if n > uint64(len(s.subject)) {
+		c.fail()
+		n = 0
+	}
+	s.words = int(n)
+	for i := range s.words {
+		s.subject[i] = c.place(len(r.tokens))
+	}
 }
 
 // each calls do at every event that is left, until there is an error.
@@ -174,7 +200,20 @@ func (r *runReader) event() (store.TrailEvent, error) {
 	if e.Sender, err = r.people[s.sender].address(); err != nil {
 		return e, err
 	}
-	if s.kind != stepAccepted {
+	switch {
+	case hostKinds.has(s.kind):
+		o, err := r.places[s.origin].origin()
+		if err != nil {
+			return e, err
+		}
+		e.Peer = store.Peer{Host: o.Hello, Addr: o.Remote, TLS: o.TLS}
+	case clientKinds.has(s.kind):
+		if e.Origin, err = r.places[s.origin].origin(); err != nil {
+			return e, err
+		}
+	}
+	if s.kind != kindAccepted {
+		e.Account = r.people[s.recipient].account
 		e.Recipient, err = r.people[s.recipient].address()
 		return e, err
 	}
@@ -182,12 +221,20 @@ func (r *runReader) event() (store.TrailEvent, error) {
 	if e.HeaderID = string(s.headerID); s.site > 0 {
 		e.HeaderID = "<" + e.HeaderID + "@" + string(r.names[s.site-1]) + ">"
 	}
-	p := &r.places[s.origin]
-	e.Origin = store.Origin{Door: string(p.door), With: string(p.with), Hello: string(p.hello)}
-	if err := e.Origin.Remote.UnmarshalBinary(p.remote); err != nil {
-		return e, fmt.Errorf("%w: %w", errShortRecord, err)
+	for _, place := range s.subject[:s.words] {
+		e.Subject = append(e.Subject, r.tokens[place])
 	}
 	return e, nil
+}
+
+func (p *runPlace) origin() (store.Origin, error) {
+	o := store.Origin{
+		Door: string(p.door), With: string(p.with), Hello: string(p.hello), TLS: string(p.tls), Account: p.account, Device: p.device,
+	}
+	if err := o.Remote.UnmarshalBinary(p.remote); err != nil {
+		return o, fmt.Errorf("%w: %w", errShortRecord, err)
+	}
+	return o, nil
 }
 
 func (p *runPerson) address() (mailaddr.Address, error) {
@@ -204,7 +251,7 @@ func (p *runPerson) address() (mailaddr.Address, error) {
 // isHeaderID reports whether the reader is at the acceptance of a message with this Message-ID.
 func (r *runReader) isHeaderID(what string) bool {
 	s := &r.step
-	if s.kind != stepAccepted {
+	if s.kind != kindAccepted {
 		return false
 	}
 	if s.site == 0 {
@@ -215,12 +262,7 @@ func (r *runReader) isHeaderID(what string) bool {
 		what[left+2:len(what)-1] == string(right) && what[len(what)-1] == '>'
 }
 
-// placeOf returns the place of an address in the table of people, or nobody.
-func (r *runReader) placeOf(a mailaddr.Address) uint64 {
-	for i, p := range r.people {
-		if string(p.local) == a.Local() && string(p.domain) == a.Domain() {
-			return uint64(i)
-		}
-	}
-	return nobody
+// isAddress reports whether the reader's entry of people is of an address.
+func (p *runPerson) isAddress(a mailaddr.Address) bool {
+	return string(p.local) == a.Local() && string(p.domain) == a.Domain()
 }

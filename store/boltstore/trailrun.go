@@ -15,25 +15,58 @@ const (
 	// maxTrailText bounds each text of an event, in octets; what is longer is cut. Neither a remote's words nor the name that a client
 	// gives comes near.
 	maxTrailText = 1000
-	// maxEventOctets is more than any event adds to a run: six texts, two addresses and what says how long they are.
-	maxEventOctets = 8 << 10
+	// maxEventOctets is more than any event adds to a run: seven texts, two addresses, the tokens of a subject, and what says how long they are.
+	maxEventOctets = 9 << 10
 	// sealAt is how many octets of events make a block.
 	sealAt = 120 << 10
 	// maxRunOctets bounds the events of a run, in octets, before they are compressed.
 	maxRunOctets = sealAt + maxEventOctets
 )
 
-// trailKinds are the kinds of events. A kind is kept as its place in this list, counted from 1; the list may grow at its end only.
+// The kinds of events. A kind is kept as its number; the list may grow at its end only, and to 15.
+const (
+	kindAccepted = 1 + iota
+	kindStored
+	kindQueued
+	kindLeftOut
+	kindDelivered
+	kindDeferred
+	kindFailed
+	kindHeld
+	kindReleased
+	kindRemoved
+	kindFetched
+	kindDeleted
+	kindReported
+	kindGivenUp
+)
+
+// trailKinds are the names of the kinds, from the first on.
 var trailKinds = [...]store.TrailKind{
-	store.TrailAccepted, store.TrailStored, store.TrailQueued, store.TrailLeftOut, store.TrailDelivered, store.TrailDeferred,
-	store.TrailFailed, store.TrailHeld, store.TrailReleased, store.TrailRemoved, store.TrailFetched, store.TrailDeleted,
+	kindAccepted - 1: store.TrailAccepted, kindStored - 1: store.TrailStored, kindQueued - 1: store.TrailQueued, kindLeftOut - 1: store.TrailLeftOut,
+	kindDelivered - 1: store.TrailDelivered, kindDeferred - 1: store.TrailDeferred, kindFailed - 1: store.TrailFailed, kindHeld - 1: store.TrailHeld,
+	kindReleased - 1: store.TrailReleased, kindRemoved - 1: store.TrailRemoved, kindFetched - 1: store.TrailFetched, kindDeleted - 1: store.TrailDeleted,
+	kindReported - 1: store.TrailReported, kindGivenUp - 1: store.TrailGivenUp,
 }
+
+// kindSet is a set of kinds.
+type kindSet uint16
+
+const (
+	// hostKinds are attempts, and have a host.
+	hostKinds kindSet = 1<<kindDelivered | 1<<kindDeferred | 1<<kindFailed
+	// clientKinds have a client.
+	clientKinds kindSet = 1<<kindAccepted | 1<<kindFetched | 1<<kindDeleted
+	// joinKinds come with the acceptance of their message, one for each recipient.
+	joinKinds kindSet = 1<<kindStored | 1<<kindQueued | 1<<kindLeftOut
+)
+
+func (s kindSet) has(kind uint8) bool { return s>>kind&1 == 1 }
 
 // A step is one octet: the kind of the event, and what it has in common with the one before. stepJump instead of a kind says that events
 // are left out, which lie in other runs.
 const (
 	stepJump        = 0
-	stepAccepted    = 1
 	stepKind        = 0x0f
 	stepSameMessage = 0x10
 	stepSameTime    = 0x20
@@ -48,28 +81,42 @@ const (
 	colSeconds           // other time: seconds since the one before
 	colTexts             // step with a text: the text
 	colNames             // table: texts
-	colPeople            // table: the domain's place in colNames, the local part unquoted; a null reverse-path has both empty
-	colPlaces            // table of origins: places of door, keyword and greeting in colNames, the address in binary
+	colPeople            // table: the domain's place in colNames, the local part unquoted, the mailbox; a null reverse-path has all empty
+	colPlaces            // table of clients and hosts: places of door, keyword, greeting and TLS in colNames, the address in binary, mailbox, device
 	colNanos             // other time: nanoseconds, less those of the one before
 	colSenders           // other sender: its place in colPeople
 	colRecipients        // unless accepted: its place in colPeople
 	colSizes             // accepted: octets
 	colSites             // accepted: 0, or the Message-ID is <left@right>: the place of right in colNames, counted from 1
-	colOrigins           // accepted: its place in colPlaces
+	colOrigins           // accepted, fetched, deleted, attempts: its place in colPlaces
+	colSubjects          // accepted: how many words its subject has, and their places in colWords
+	colWords             // table: tokens of words of subjects, four octets each
 	colHeaderIDs         // accepted: the Message-ID, or left of it
 	numColumns
 )
 
 // columnGroups are where groups end: first what repeats itself, then numbers, then what is random.
-var columnGroups = [...]int{colNanos, colHeaderIDs, numColumns}
+var columnGroups = [...]int{colNanos, colWords, numColumns}
 
 // runHead says what is in a run without a look at its events.
 type runHead struct {
-	first, last uint64    // the lowest and the highest Seq
-	events      uint64    // how many
-	newest      uint64    // the highest message id
-	from, to    uint64    // what was accepted has message ids from .. to; both 0 if nothing was
-	latest      time.Time // the latest time
+	first, last uint64 // the lowest and the highest Seq
+	events      uint64 // how many
+	newest      uint64 // the highest message id
+	from, to    uint64 // what was accepted has message ids from .. to; both 0 if nothing was
+	// joins, joined: the lowest and the highest message that was accepted in another run and has events here that came with that; 0 if there is none.
+	joins, joined    uint64
+	earliest, latest time.Time
+}
+
+// span is the lowest and the highest message whose acceptance, or part of it, is in the run; both 0 if there is none.
+func (h *runHead) span() (from, to uint64) {
+	if h.joins == 0 || h.from != 0 && h.from < h.joins {
+		from = h.from
+	} else {
+		from = h.joins
+	}
+	return from, max(h.to, h.joined)
 }
 
 // accepts reports whether a message may have been accepted in the run.
@@ -78,15 +125,17 @@ func (h *runHead) accepts(message uint64) bool {
 }
 
 func (h *runHead) encode(e *encoder) {
-	for _, n := range []uint64{h.first, h.last, h.events, h.newest, h.from, h.to} {
+	for _, n := range []uint64{h.first, h.last, h.events, h.newest, h.from, h.to, h.joins, h.joined} {
 		e.uvarint(n)
 	}
+	e.time(h.earliest)
 	e.time(h.latest)
 }
 
 func (d *decoder) runHead() runHead {
 	h := runHead{
-		first: d.uvarint(), last: d.uvarint(), events: d.uvarint(), newest: d.uvarint(), from: d.uvarint(), to: d.uvarint(), latest: d.time(),
+		first: d.uvarint(), last: d.uvarint(), events: d.uvarint(), newest: d.uvarint(), from: d.uvarint(), to: d.uvarint(),
+		joins: d.uvarint(), joined: d.uvarint(), earliest: d.time(), latest: d.time(),
 	}
 	if d.err == nil && (h.first == 0 || h.events == 0 || h.last < h.first || h.events-1 > h.last-h.first) {
 		d.fail()
@@ -112,14 +161,24 @@ type trailRun struct {
 	sender  mailaddr.Address // of the event before
 	columns [numColumns]encoder
 	names   map[string]uint64
-	people  map[mailaddr.Address]uint64
+	people  map[party]uint64
 	places  map[store.Origin]uint64
+	tokens  map[store.SubjectToken]uint64
 	words   []uint64 // hashes of what the events can be found by
 	packer  packer
 }
 
+// party is an address, and the mailbox that a copy for it is in.
+type party struct {
+	mailaddr.Address
+	account store.AccountID
+}
+
 func newTrailRun() *trailRun {
-	return &trailRun{names: make(map[string]uint64), people: make(map[mailaddr.Address]uint64), places: make(map[store.Origin]uint64)}
+	return &trailRun{
+		names: make(map[string]uint64), people: make(map[party]uint64), places: make(map[store.Origin]uint64),
+		tokens: make(map[store.SubjectToken]uint64),
+	}
 }
 
 // reset makes the run empty.
@@ -131,6 +190,7 @@ func (r *trailRun) reset() {
 	clear(r.names)
 	clear(r.people)
 	clear(r.places)
+	clear(r.tokens)
 }
 
 // octets is how long the run is, but for a few octets.
@@ -162,14 +222,14 @@ func (r *trailRun) add(e *store.TrailEvent) error {
 	step := uint8(kind)
 	to := mark{seq: e.Seq, message: uint64(e.Message), sec: e.Time.Unix(), nsec: int64(e.Time.Nanosecond()), sender: r.at.sender}
 	if e.Sender != r.sender || to.sender == nobody {
-		to.sender = r.person(e.Sender)
+		to.sender = r.person(party{Address: e.Sender})
 		r.sender = e.Sender
 	}
 	if to.message == r.at.message && r.head.events > 0 {
 		step |= stepSameMessage
 	} else {
 		r.columns[colMessages].varint(int64(to.message - r.at.message))
-		if kind != stepAccepted && !r.head.accepts(to.message) {
+		if kind != kindAccepted && !r.head.accepts(to.message) {
 			r.words = append(r.words, messageWord(e.Message))
 		}
 	}
@@ -184,11 +244,12 @@ func (r *trailRun) add(e *store.TrailEvent) error {
 	} else {
 		r.columns[colSenders].uvarint(to.sender)
 	}
-	if kind == stepAccepted {
+	if kind == kindAccepted {
 		r.accepted(e)
 	} else {
-		r.columns[colRecipients].uvarint(r.person(e.Recipient))
+		r.columns[colRecipients].uvarint(r.person(party{e.Recipient, e.Account}))
 	}
+	r.placed(uint8(kind), e)
 	if e.Text != "" {
 		step |= stepText
 		r.columns[colTexts].string(cutText(e.Text))
@@ -199,10 +260,22 @@ func (r *trailRun) add(e *store.TrailEvent) error {
 }
 
 func (r *trailRun) passed(e *store.TrailEvent, to mark) {
-	if r.head.events == 0 || e.Time.After(r.head.latest) {
-		r.head.latest = time.Unix(to.sec, to.nsec).UTC()
+	at := time.Unix(to.sec, to.nsec).UTC()
+	if r.head.events == 0 || at.After(r.head.latest) {
+		r.head.latest = at
 	}
-	if e.Kind == store.TrailAccepted {
+	if r.head.events == 0 || at.Before(r.head.earliest) {
+		r.head.earliest = at
+	}
+	switch e.Kind {
+	case store.TrailStored, store.TrailQueued, store.TrailLeftOut:
+		if !r.head.accepts(to.message) {
+			if r.head.joins == 0 || to.message < r.head.joins {
+				r.head.joins = to.message
+			}
+			r.head.joined = max(r.head.joined, to.message)
+		}
+	case store.TrailAccepted:
 		if r.head.to == 0 || to.message < r.head.from {
 			r.head.from = to.message
 		}
@@ -227,7 +300,32 @@ func (r *trailRun) accepted(e *store.TrailEvent) {
 	r.columns[colSites].uvarint(site)
 	r.columns[colHeaderIDs].string(id)
 	r.columns[colSizes].uvarint(uint64(e.Size))
-	r.columns[colOrigins].uvarint(r.place(e.Origin))
+	subject := e.Subject[:min(len(e.Subject), store.MaxSubjectTokens)]
+	r.columns[colSubjects].uvarint(uint64(len(subject)))
+	for _, token := range subject {
+		r.columns[colSubjects].uvarint(r.token(token))
+	}
+}
+
+// placed encodes who was at the other end.
+func (r *trailRun) placed(kind uint8, e *store.TrailEvent) {
+	switch {
+	case clientKinds.has(kind):
+		r.columns[colOrigins].uvarint(r.place(e.Origin))
+	case hostKinds.has(kind):
+		r.columns[colOrigins].uvarint(r.place(store.Origin{Hello: e.Peer.Host, Remote: e.Peer.Addr, TLS: e.Peer.TLS}))
+	}
+}
+
+func (r *trailRun) token(t store.SubjectToken) uint64 {
+	n, ok := r.tokens[t]
+	if !ok {
+		n = uint64(len(r.tokens))
+		r.tokens[t] = n
+		r.columns[colWords].uint32(uint32(t))
+		r.words = append(r.words, subjectWord(t))
+	}
+	return n
 }
 
 func cutText(s string) string { return s[:min(len(s), maxTrailText)] }
@@ -242,18 +340,27 @@ func (r *trailRun) name(s string) uint64 {
 	return n
 }
 
-func (r *trailRun) person(a mailaddr.Address) uint64 {
+func (r *trailRun) person(a party) uint64 {
 	n, ok := r.people[a]
 	if !ok {
 		n = uint64(len(r.people))
 		r.people[a] = n
 		r.columns[colPeople].uvarint(r.name(a.Domain()))
 		r.columns[colPeople].string(a.Local())
+		r.columns[colPeople].uvarint(uint64(a.account))
 		if !a.IsZero() {
-			r.words = append(r.words, addressWord(a))
+			r.words = append(r.words, addressWord(a.Address))
 		}
+		r.owned(a.account)
 	}
 	return n
+}
+
+// owned lets the run be found by a mailbox.
+func (r *trailRun) owned(account store.AccountID) {
+	if account != 0 {
+		r.words = append(r.words, accountWord(account))
+	}
 }
 
 func (r *trailRun) place(o store.Origin) uint64 {
@@ -262,11 +369,14 @@ func (r *trailRun) place(o store.Origin) uint64 {
 		n = uint64(len(r.places))
 		r.places[o] = n
 		c := &r.columns[colPlaces]
-		for _, text := range []string{o.Door, o.With, o.Hello} {
+		for _, text := range []string{o.Door, o.With, o.Hello, o.TLS} {
 			c.uvarint(r.name(cutText(text)))
 		}
 		remote, _ := o.Remote.MarshalBinary() // has no error to return
 		c.bytes(remote[:min(len(remote), maxTrailText)])
+		c.uvarint(uint64(o.Account))
+		c.uvarint(uint64(o.Device))
+		r.owned(o.Account)
 	}
 	return n
 }

@@ -8,18 +8,15 @@ import (
 	"slices"
 	"time"
 
-	"latchkey/internal/mailaddr"
 	"latchkey/store"
 )
-
-// maxSearch bounds what is searched for, in octets: no address and no Message-ID is longer.
-const maxSearch = 1000
 
 // search looks through the trail in one read transaction.
 type search struct {
 	v      *view
 	floor  uint64
 	oldest time.Time
+	end    uint64 // the last event
 	d      trailDecoder
 	b      []byte
 	gaps   []store.TrailGap // in no order
@@ -27,37 +24,24 @@ type search struct {
 
 // candidate is a block or run that may have what is looked for.
 type candidate struct {
-	id          bucketID
-	first, last uint64
-	newest      uint64 // the highest message id in it
+	id bucketID
+	runHead
 }
 
-// search calls each with every block that may matter and every run, the one with the highest message id first, until it returns false. The
-// reader is at the beginning of it. What cannot be read is passed over, and is a store.TrailGaps in the end.
-func (s *Store) search(ctx context.Context, may func(*blockHead, filter) bool, each func(q *search, newest uint64) (more bool, err error)) error {
+// lookThrough runs one search. What cannot be read is passed over, and is a store.TrailGaps in the end.
+func (s *Store) lookThrough(ctx context.Context, do func(q *search) error) error {
+	if err := s.settle(ctx, true); err != nil {
+		return err
+	}
 	return s.read(ctx, func(v *view) error {
 		t, err := decodeTally(v.get(bMeta, []byte(metaTally)))
 		if err != nil {
 			return fmt.Errorf("%w: tally: %w", store.ErrDamaged, err)
 		}
-		q := search{v: v}
+		q := search{v: v, end: t.Trail}
 		q.floor, q.oldest = s.trailBounds(t.Trail)
-		for _, c := range q.candidates(may, t.Trail) {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			err := q.open(c)
-			more := true
-			if err == nil {
-				more, err = each(&q, c.newest)
-			}
-			if err != nil {
-				q.gap(c.first, c.last)
-				continue
-			}
-			if !more {
-				break
-			}
+		if err := do(&q); err != nil {
+			return err
 		}
 		return q.damage()
 	})
@@ -83,8 +67,8 @@ func (q *search) damage() error {
 	return all
 }
 
-// candidates looks at heads and filters only, but for the few runs that have no filter. end is the last event.
-func (q *search) candidates(may func(*blockHead, filter) bool, end uint64) (found []candidate) {
+// candidates looks at heads and filters only, but for the few runs that have no filter.
+func (q *search) candidates(may func(*blockHead, filter) bool) (found []candidate) {
 	var ends []uint64 // of blocks, in order
 	for _, id := range []bucketID{bTrail, bTrailOpen} {
 		before := uint64(0) // the last event of the block or run before
@@ -97,7 +81,8 @@ func (q *search) candidates(may func(*blockHead, filter) bool, end uint64) (foun
 				}
 				q.gap(before+1, p.last)
 			case matters && p.last > q.floor && !h.latest.Before(q.oldest):
-				found = append(found, candidate{id, h.first, p.last, h.newest})
+				h.last = p.last
+				found = append(found, candidate{id, h})
 			}
 			if before = p.last; id == bTrail {
 				ends = append(ends, p.last)
@@ -105,10 +90,9 @@ func (q *search) candidates(may func(*blockHead, filter) bool, end uint64) (foun
 			return nil
 		})
 		if err != nil {
-			q.gap(1, end) // a key that is none: it may have been anywhere
+			q.gap(1, q.end) // a key that is none: it may have been anywhere
 		}
 	}
-	slices.SortFunc(found, func(a, b candidate) int { return cmp.Or(cmp.Compare(b.newest, a.newest), cmp.Compare(b.last, a.last)) })
 	return found
 }
 
@@ -147,70 +131,45 @@ func (q *search) tells() bool {
 }
 
 // MessageTrail implements store.Trail.
-func (s *Store) MessageTrail(ctx context.Context, id store.MessageID) ([]store.TrailEvent, error) {
-	if err := s.settle(ctx, true); err != nil {
-		return nil, err
-	}
-	var events []store.TrailEvent
-	word := messageWord(id)
-	may := func(h *blockHead, f filter) bool { return h.accepts(uint64(id)) || f.has(word) }
-	err := s.search(ctx, may, func(q *search, newest uint64) (bool, error) {
-		if newest < uint64(id) {
-			return false, nil
-		}
-		return true, q.d.each(func() error {
-			if q.d.step.message != uint64(id) || !q.tells() {
-				return nil
-			}
-			e, err := q.d.event()
-			events = append(events, e)
-			return err
-		})
+func (s *Store) MessageTrail(ctx context.Context, id store.MessageID) (events []store.TrailEvent, err error) {
+	err = s.lookThrough(ctx, func(q *search) error {
+		events, err = q.ofMessage(ctx, id)
+		return err
 	})
 	if err != nil && !isGaps(err) {
 		return nil, err
 	}
-	slices.SortFunc(events, func(a, b store.TrailEvent) int { return cmp.Compare(a.Seq, b.Seq) })
 	return events, err
 }
 
-// SearchTrail implements store.Trail.
-func (s *Store) SearchTrail(ctx context.Context, what string, limit int) ([]store.MessageID, error) {
-	if what == "" || len(what) > maxSearch || limit <= 0 {
-		return nil, ctx.Err()
-	}
-	if err := s.settle(ctx, true); err != nil {
-		return nil, err
-	}
-	address, err := mailaddr.Parse(what)
-	isAddress := err == nil && address.String() == what
-	text, someone := textWord(what), addressWord(address)
-	may := func(_ *blockHead, f filter) bool { return f.has(text) || isAddress && f.has(someone) }
-	var ids []store.MessageID
-	err = s.search(ctx, may, func(q *search, newest uint64) (bool, error) {
-		if len(ids) == limit && newest <= uint64(ids[limit-1]) {
-			return false, nil
+// ofMessage returns the events of a message in order.
+func (q *search) ofMessage(ctx context.Context, id store.MessageID) (events []store.TrailEvent, err error) {
+	word := messageWord(id)
+	may := func(h *blockHead, f filter) bool { return h.accepts(uint64(id)) || f.has(word) }
+	for _, c := range q.candidates(may) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
 		}
-		who := uint64(nobody)
-		if isAddress {
-			who = q.d.placeOf(address)
+		if c.newest < uint64(id) {
+			continue
 		}
-		err := q.d.each(func() error {
-			step := &q.d.step
-			if (step.isOf(who) || q.d.isHeaderID(what)) && q.tells() {
-				ids = append(ids, store.MessageID(step.message))
-			}
-			return nil
-		})
-		slices.SortFunc(ids, func(a, b store.MessageID) int { return cmp.Compare(b, a) })
-		ids = slices.Compact(ids)
-		ids = ids[:min(len(ids), limit)]
-		return true, err
-	})
-	if err != nil && !isGaps(err) {
-		return nil, err
+		err := q.open(c)
+		if err == nil {
+			err = q.d.each(func() error {
+				if q.d.step.message != uint64(id) || !q.tells() {
+					return nil
+				}
+				e, err := q.d.event()
+				events = append(events, e)
+				return err
+			})
+		}
+		if err != nil {
+			q.gap(c.first, c.last)
+		}
 	}
-	return ids, err
+	slices.SortFunc(events, func(a, b store.TrailEvent) int { return cmp.Compare(a.Seq, b.Seq) })
+	return events, nil
 }
 
 // isGaps reports whether what was found stands beside an error.

@@ -14,8 +14,10 @@ type maildrop struct {
 	s       *Store
 	account store.AccountID
 	copies  []*copied
-	stat    store.Usage
-	closed  bool
+	// client is who reads it, for the trail.
+	client store.Origin
+	stat   store.Usage
+	closed bool
 }
 
 // OpenMaildrop implements store.Maildrops.
@@ -148,6 +150,16 @@ func (r *copyReader) Close() error { return nil }
 
 // Expunge implements store.Maildrop.
 func (m *maildrop) Expunge(ctx context.Context, deleted, fetched []store.CopyID) error {
+	return m.expunge(ctx, deleted, fetched, "")
+}
+
+// BrokeOff implements store.Maildrop.
+func (m *maildrop) BrokeOff(ctx context.Context, fetched []store.CopyID) error {
+	return m.expunge(ctx, nil, fetched, store.TrailBrokeOff)
+}
+
+// expunge notes what was fetched and deleted. With a text nothing is marked as fetched.
+func (m *maildrop) expunge(ctx context.Context, deleted, fetched []store.CopyID, text string) error {
 	if m.closed {
 		return store.ErrClosed
 	}
@@ -169,7 +181,7 @@ func (m *maildrop) Expunge(ctx context.Context, deleted, fetched []store.CopyID)
 			}
 			noted[id] = true
 			c := a.copies[i]
-			m.s.d.event(store.TrailEvent{Message: c.Of, Time: now, Kind: kind, Sender: c.sender, Recipient: c.recipient})
+			m.s.d.event(store.TrailEvent{Message: c.Of, Time: now, Kind: kind, Sender: c.sender, Recipient: c.recipient, Account: m.account, Origin: m.client, Text: text})
 		}
 		return noted
 	}
@@ -178,7 +190,7 @@ func (m *maildrop) Expunge(ctx context.Context, deleted, fetched []store.CopyID)
 	left := make([]*copied, 0, len(a.copies)-len(gone))
 	for _, c := range a.copies {
 		if !gone[c.ID] {
-			if read[c.ID] && !c.Fetched {
+			if read[c.ID] && !c.Fetched && text == "" {
 				marked := *c
 				marked.Fetched = true
 				c = &marked
@@ -204,6 +216,12 @@ func find(copies []*copied, id store.CopyID) (int, bool) {
 		}
 		return 0
 	})
+}
+
+// ReadBy implements store.Maildrop.
+func (m *maildrop) ReadBy(client store.Origin) {
+	m.client = client
+	m.client.Account = m.account
 }
 
 // Close implements store.Maildrop.

@@ -143,7 +143,7 @@ func (s *Store) Finish(ctx context.Context, now time.Time, outcomes ...store.Out
 	defer s.end()
 	for _, o := range outcomes {
 		if s.d.holds(now, o.Job, o.Lease) {
-			s.d.settle(o)
+			s.d.settle(o, 0)
 		} else {
 			lost = append(lost, o.Job)
 		}
@@ -151,16 +151,20 @@ func (s *Store) Finish(ctx context.Context, now time.Time, outcomes ...store.Out
 	return lost, nil
 }
 
-// settle makes the outcome of a leased job true.
-func (d *data) settle(o store.Outcome) {
+// settle makes the outcome of a leased job true. report is the message that tells the sender of it, 0 if none does.
+func (d *data) settle(o store.Outcome, report store.MessageID) {
 	j := d.jobs[o.Job]
 	kind := map[store.OutcomeKind]store.TrailKind{
 		store.Delivered: store.TrailDelivered, store.Deferred: store.TrailDeferred, store.Failed: store.TrailFailed,
 	}[o.Kind]
 	text := store.CleanText(o.Text)
+	peer := o.Peer.Clean()
 	if !o.Shared {
-		d.jobEvent(j, o.At, kind, text)
+		d.event(store.TrailEvent{Message: j.Message, Time: o.At, Kind: kind, Sender: j.ReversePath, Recipient: j.Recipient, Text: text, Peer: peer})
 		j.Attempts++
+	}
+	if report != 0 {
+		d.jobEvent(j, o.At, store.TrailReported, report.String())
 	}
 	if o.Kind != store.Deferred {
 		d.removeJob(j)
@@ -170,6 +174,9 @@ func (d *data) settle(o store.Outcome) {
 	j.LastText, j.NextAttempt, j.Lease = text, o.Next, 0
 	j.Warned = j.Warned || o.Warned
 	j.Released = false
+	if peer.Host != "" {
+		j.LastHost = peer.Host
+	}
 	if sooner {
 		d.signalQueue(j)
 	}
@@ -205,20 +212,28 @@ func (j *job) listed() store.Job {
 }
 
 // ListJobs implements store.Queue.
-func (s *Store) ListJobs(ctx context.Context, f store.QueueFilter, after store.JobID, limit int) ([]store.Job, error) {
+func (s *Store) ListJobs(ctx context.Context, f store.QueueFilter, after store.JobID, limit int) (jobs []store.Job, next store.JobID, err error) {
 	if err := s.begin(ctx); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer s.end()
-	var list []store.Job
-	for id, j := range s.d.jobs {
-		if id > after && (f.Message == 0 || j.Message == f.Message) && (f.Submitter == 0 || j.Submitter == f.Submitter) &&
-			(f.Destination == "" || j.Recipient.Domain() == f.Destination) && (f.Held == nil || j.Held == *f.Held) {
-			list = append(list, j.listed())
+	var ids []store.JobID
+	for id := range s.d.jobs {
+		if id > after && (f.UpTo == 0 || id <= f.UpTo) {
+			ids = append(ids, id)
 		}
 	}
-	slices.SortFunc(list, func(a, b store.Job) int { return cmp.Compare(a.ID, b.ID) })
-	return list[:min(len(list), max(limit, 0))], nil
+	slices.Sort(ids)
+	for i, id := range ids {
+		if len(jobs) >= limit || i == store.MaxListScan {
+			return jobs, after, nil
+		}
+		if j := s.d.jobs[id].listed(); f.Matches(&j) {
+			jobs = append(jobs, j)
+		}
+		after = id
+	}
+	return jobs, 0, nil
 }
 
 // onJobs does something to all of some jobs, or to none if one is unknown.
@@ -244,7 +259,7 @@ func (s *Store) onJobs(ctx context.Context, ids []store.JobID, do func(*job)) er
 func (s *Store) HoldJobs(ctx context.Context, reason string, ids ...store.JobID) error {
 	reason = store.CleanText(reason)
 	return s.onJobs(ctx, ids, func(j *job) {
-		j.Held, j.HoldReason, j.Released = true, reason, false
+		j.Held, j.HoldReason, j.Released, j.GivenUp = true, reason, false, ""
 		s.d.jobEvent(j, s.d.now(), store.TrailHeld, reason)
 	})
 }
@@ -252,8 +267,21 @@ func (s *Store) HoldJobs(ctx context.Context, reason string, ids ...store.JobID)
 // ReleaseJobs implements store.Queue.
 func (s *Store) ReleaseJobs(ctx context.Context, due time.Time, ids ...store.JobID) error {
 	return s.onJobs(ctx, ids, func(j *job) {
-		j.Held, j.HoldReason, j.NextAttempt, j.Released = false, "", due, true
+		j.Held, j.HoldReason, j.NextAttempt, j.Released, j.GivenUp = false, "", due, true, ""
 		s.d.jobEvent(j, s.d.now(), store.TrailReleased, "")
+		s.d.signalQueue(j)
+	})
+}
+
+// GiveUpJobs implements store.Queue.
+func (s *Store) GiveUpJobs(ctx context.Context, due time.Time, reason string, ids ...store.JobID) error {
+	if err := store.ValidateGiveUp(reason); err != nil {
+		return err
+	}
+	reason = store.CleanText(reason)
+	return s.onJobs(ctx, ids, func(j *job) {
+		j.Held, j.HoldReason, j.NextAttempt, j.Released, j.GivenUp = false, "", due, true, reason
+		s.d.jobEvent(j, s.d.now(), store.TrailGivenUp, reason)
 		s.d.signalQueue(j)
 	})
 }

@@ -101,7 +101,7 @@ func (d *draft) Commit(ctx context.Context, e store.Envelope) (store.Receipt, er
 	}
 	receipt := data.store(e, octets, stays, failed)
 	for _, o := range e.Settles {
-		data.settle(o)
+		data.settle(o, receipt.Message)
 	}
 	return receipt, nil
 }
@@ -136,27 +136,32 @@ func (d *data) store(e store.Envelope, octets []byte, stays []int, failed []*sto
 	id, size := d.lastMessage, int64(len(octets))
 	b := &body{octets: octets, sum: crc32.ChecksumIEEE(octets), refs: len(stays)}
 	d.bodies[id] = b
-	d.event(store.TrailEvent{Message: id, Time: e.Received, Kind: store.TrailAccepted, Sender: e.ReversePath, HeaderID: e.HeaderID, Origin: e.Origin, Size: size})
-	event := func(kind store.TrailKind, to mailaddr.Address, text string) {
-		d.event(store.TrailEvent{Message: id, Time: e.Received, Kind: kind, Sender: e.ReversePath, Recipient: to, Text: text})
+	origin := e.Origin
+	origin.Account = e.Submitter
+	d.event(store.TrailEvent{
+		Message: id, Time: e.Received, Kind: store.TrailAccepted, Sender: e.ReversePath, HeaderID: e.HeaderID, Origin: origin, Size: size,
+		Subject: slices.Clone(e.Subject),
+	})
+	event := func(kind store.TrailKind, to mailaddr.Address, in store.AccountID, text string) {
+		d.event(store.TrailEvent{Message: id, Time: e.Received, Kind: kind, Sender: e.ReversePath, Recipient: to, Account: in, Text: text})
 	}
 	receipt := store.Receipt{Message: id, Failed: failed}
 	hold := store.CleanText(e.Hold)
 	for _, i := range stays {
 		r := e.Recipients[i]
 		if r.Account == 0 {
-			event(store.TrailQueued, r.Address, "")
+			event(store.TrailQueued, r.Address, 0, "")
 			if hold != "" {
-				event(store.TrailHeld, r.Address, hold)
+				event(store.TrailHeld, r.Address, 0, hold)
 			}
 			receipt.Jobs = append(receipt.Jobs, d.addJob(e, r, id, size))
 			continue
 		}
-		event(store.TrailStored, r.Address, "")
+		event(store.TrailStored, r.Address, r.Account, "")
 		receipt.Copies = append(receipt.Copies, d.addCopy(e, r, id, b))
 	}
 	for _, f := range failed {
-		event(store.TrailLeftOut, e.Recipients[f.Index].Address, f.Err.Error())
+		event(store.TrailLeftOut, e.Recipients[f.Index].Address, 0, f.Err.Error())
 	}
 	for _, id := range receipt.Jobs {
 		d.signalQueue(d.jobs[id])

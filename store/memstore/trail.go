@@ -1,6 +1,7 @@
 package memstore
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -41,24 +42,33 @@ func (s *Store) MessageTrail(ctx context.Context, id store.MessageID) ([]store.T
 	return events, nil
 }
 
-// SearchTrail implements store.Trail.
-func (s *Store) SearchTrail(ctx context.Context, what string, limit int) ([]store.MessageID, error) {
+// SearchTrail implements store.Trail. It has no bound but the limit: this engine is for small stores.
+func (s *Store) SearchTrail(ctx context.Context, q store.TrailQuery, limit int) (store.TrailPage, error) {
 	if err := s.begin(ctx); err != nil {
-		return nil, err
+		return store.TrailPage{}, err
 	}
 	defer s.end()
-	if what == "" {
-		return nil, nil // the null reverse-path is nobody's address
-	}
 	oldest := s.d.oldestTold()
-	found := map[store.MessageID]bool{}
-	var ids []store.MessageID
-	for _, e := range s.d.trail {
-		if !found[e.Message] && !e.Time.Before(oldest) && (e.HeaderID == what || e.Sender.String() == what || e.Recipient.String() == what) {
-			found[e.Message] = true
-			ids = append(ids, e.Message)
+	has := map[store.MessageID]store.TrailFacts{} // of those whose acceptance is told
+	for i := range s.d.trail {
+		e := &s.d.trail[i]
+		if _, told := has[e.Message]; e.Time.Before(oldest) || !told && e.Kind != store.TrailAccepted {
+			continue
+		}
+		has[e.Message] |= q.Facts(e)
+	}
+	var page store.TrailPage
+	for id, facts := range has {
+		if facts.Have(q.Wanted()) && (q.Before == 0 || id < q.Before) {
+			page.Messages = append(page.Messages, id)
 		}
 	}
-	slices.SortFunc(ids, func(a, b store.MessageID) int { return int(b) - int(a) })
-	return ids[:min(len(ids), max(limit, 0))], nil
+	slices.SortFunc(page.Messages, func(a, b store.MessageID) int { return cmp.Compare(b, a) })
+	if limit = max(limit, 0); len(page.Messages) > limit {
+		page.Messages = page.Messages[:limit]
+		if limit > 0 {
+			page.Next = page.Messages[limit-1]
+		}
+	}
+	return page, nil
 }

@@ -497,7 +497,7 @@ func (c *client) handleJob() error {
 		return nil
 	}
 	token := c.mine[c.rng.IntN(len(c.mine))]
-	jobs, err := c.s.ListJobs(c.ctx, store.QueueFilter{Destination: outside}, 0, 10_000)
+	jobs, _, err := c.s.ListJobs(c.ctx, store.QueueFilter{Destination: outside}, 0, 10_000)
 	if err != nil {
 		return err
 	}

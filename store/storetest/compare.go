@@ -238,7 +238,7 @@ func (p *player) compareSnapshot(s *snapshot) {
 }
 
 func (p *player) compareQueue() {
-	got, err := p.s.ListJobs(p.ctx, store.QueueFilter{}, 0, 1000)
+	got, _, err := p.s.ListJobs(p.ctx, store.QueueFilter{}, 0, 1000)
 	p.must(err)
 	if ids := slices.Sorted(maps.Keys(p.m.jobs)); !slices.Equal(jobIDs(got), ids) {
 		p.t.Fatalf("the queue holds jobs %v, want %v", jobIDs(got), ids)

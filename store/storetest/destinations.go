@@ -292,7 +292,7 @@ func TestDeadDestinationsHoldUpNobody(t *testing.T, f Factory) {
 func TestReturnLeases(t *testing.T, f Factory) {
 	h := open(t, f)
 	ids := []store.JobID{h.queue("a@b.example"), h.queue("b@b.example"), h.queue("c@b.example")}
-	before, err := h.s.ListJobs(h.ctx, store.QueueFilter{}, 0, 10)
+	before, _, err := h.s.ListJobs(h.ctx, store.QueueFilter{}, 0, 10)
 	h.must(err)
 	leased := h.leaseFrom(h.now, "b.example", 10, ids...)
 	changed := h.s.Changed()
@@ -304,7 +304,7 @@ func TestReturnLeases(t *testing.T, f Factory) {
 	if !closed(changed) {
 		t.Error("returned jobs did not close the channel")
 	}
-	after, err := h.s.ListJobs(h.ctx, store.QueueFilter{}, 0, 10)
+	after, _, err := h.s.ListJobs(h.ctx, store.QueueFilter{}, 0, 10)
 	h.must(err)
 	if !slices.EqualFunc(before, after, sameJob) {
 		t.Errorf("the queue changed from %+v to %+v", before, after)

@@ -15,6 +15,7 @@ var fetchedTests = []test{
 	{"FetchedByOthers", TestFetchedByOthers},
 	{"FetchedBeforeDeleted", TestFetchedBeforeDeleted},
 	{"FetchedBeforeRemoval", TestFetchedBeforeRemoval},
+	{"FetchedBrokeOff", TestFetchedBrokeOff},
 	{"UTF8", TestUTF8},
 }
 
@@ -253,5 +254,27 @@ func TestUTF8(t *testing.T, f Factory) {
 		check(anna.ID, want, true)
 		check(bob.ID, shared, false)
 		h.reopen()
+	}
+}
+
+// TestFetchedBrokeOff: what was fetched in a session that broke off is in the trail and nowhere else.
+func TestFetchedBrokeOff(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna, bob := h.account("anna"), h.account("bob")
+	r := h.send(message("one"), to(anna), to(bob))
+	mine, others := r.Copies[0].ID, r.Copies[1].ID
+	md := h.maildrop(anna.ID)
+	client := store.Origin{Door: "pop3", TLS: "TLS 1.3"}
+	md.ReadBy(client)
+	h.must(md.BrokeOff(h.ctx, nil))
+	h.must(md.BrokeOff(h.ctx, []store.CopyID{mine, others, mine, 1 << 60}))
+	h.must(md.Close())
+	h.want(md.BrokeOff(h.ctx, []store.CopyID{mine}), store.ErrClosed)
+	h.reopen()
+	h.wantFetched(anna.ID)
+	events := h.trail(r.Message)
+	h.wantSteps(events[3:], address("sender@elsewhere.example"), step{store.TrailFetched, "anna@" + Domain})
+	if client.Account = anna.ID; events[3].Text != store.TrailBrokeOff || events[3].Origin != client {
+		t.Errorf("event %+v, want it of %+v, and that the session broke off", events[3], client)
 	}
 }

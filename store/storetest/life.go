@@ -103,7 +103,7 @@ func (x *filled) visible() string {
 		note("message", nil, m, x.read(md, m.ID))
 	}
 	x.must(md.Close())
-	jobs, err := x.s.ListJobs(x.ctx, store.QueueFilter{}, 0, 100)
+	jobs, _, err := x.s.ListJobs(x.ctx, store.QueueFilter{}, 0, 100)
 	for _, j := range jobs {
 		j.Received, j.NextAttempt = j.Received.UTC(), j.NextAttempt.UTC()
 		body, openErr := x.s.OpenJob(x.ctx, j.ID)
@@ -212,9 +212,13 @@ func (x *filled) mailVerbs() []verb {
 			return second(s.Finish(ctx, x.now, outcome(x.lease, store.Delivered, x.now, time.Time{})))
 		}},
 		{"Job", func(ctx context.Context) error { return second(s.Job(ctx, x.job)) }},
-		{"ListJobs", func(ctx context.Context) error { return second(s.ListJobs(ctx, store.QueueFilter{}, 0, 10)) }},
+		{"ListJobs", func(ctx context.Context) error {
+			_, _, err := s.ListJobs(ctx, store.QueueFilter{}, 0, 10)
+			return err
+		}},
 		{"HoldJobs", func(ctx context.Context) error { return s.HoldJobs(ctx, "", x.job) }},
 		{"ReleaseJobs", func(ctx context.Context) error { return s.ReleaseJobs(ctx, x.now, x.held) }},
+		{"GiveUpJobs", func(ctx context.Context) error { return s.GiveUpJobs(ctx, x.now, "why", x.job) }},
 		{"RemoveJobs", func(ctx context.Context) error { return s.RemoveJobs(ctx, x.job) }},
 	}
 }
@@ -268,7 +272,9 @@ func (x *filled) recordVerbs() []verb {
 		{"Stat", func(ctx context.Context) error { return second(s.Stat(ctx, store.DayOf(x.now), "accepted")) }},
 		{"ListStats", func(ctx context.Context) error { return second(s.ListStats(ctx, 0, 99999999)) }},
 		{"MessageTrail", func(ctx context.Context) error { return second(s.MessageTrail(ctx, x.message)) }},
-		{"SearchTrail", func(ctx context.Context) error { return second(s.SearchTrail(ctx, "anna@"+Domain, 10)) }},
+		{"SearchTrail", func(ctx context.Context) error {
+			return second(s.SearchTrail(ctx, store.TrailQuery{Address: address("anna@" + Domain)}, 10))
+		}},
 		{"Check", func(ctx context.Context) error { return second(s.Check(ctx)) }},
 	}
 }
@@ -479,7 +485,7 @@ func lookAround(h *harness, id store.AccountID) error {
 	held, heldErr := h.s.Reserve(h.ctx, id, 100)
 	h.s.Unreserve(held)
 	g, grantErr := h.s.OpenGrant(h.ctx, h.now, grantFor(a, "2001:db8::/64"))
-	jobs, jobsErr := h.s.ListJobs(h.ctx, store.QueueFilter{}, 0, 10)
+	jobs, _, jobsErr := h.s.ListJobs(h.ctx, store.QueueFilter{}, 0, 10)
 	errs := []error{
 		heldErr, grantErr, jobsErr, second(h.s.DomainUsage(h.ctx)), second(h.s.SpendGrant(h.ctx, h.now, g.ID, 1)), h.s.RefundGrant(h.ctx, g.ID, 1),
 		second(h.s.ListGrants(h.ctx, store.GrantFilter{}, 0, 10)), second(h.s.RevokeAllGrants(h.ctx, h.now, store.GrantRevoked)),
@@ -494,7 +500,7 @@ func lookAround(h *harness, id store.AccountID) error {
 		second(h.s.Stat(h.ctx, store.DayOf(h.now), "looks")),
 		h.s.NoteHabits(h.ctx, []store.Habit{h.habit(a, store.HabitNetwork, "x", 1)}), second(h.s.KnownHabits(h.ctx, id, store.HabitNetwork, "x")),
 		second(h.s.ListHabits(h.ctx, 0, store.HabitNetwork, 10)), h.s.ForgetHabits(h.ctx, id, store.HabitNetwork, "x"),
-		second(h.s.SearchTrail(h.ctx, "sender@elsewhere.example", 10)),
+		second(h.s.SearchTrail(h.ctx, store.TrailQuery{Sender: address("sender@elsewhere.example")}, 10)),
 		h.s.NoteClients(h.ctx, []store.Client{h.client(a, "Eudora", 1)}), second(h.s.ListClients(h.ctx, id, 10)),
 	}
 	for _, j := range jobs {

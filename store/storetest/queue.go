@@ -40,7 +40,7 @@ func (h *harness) wantJobs(want ...store.JobID) {
 
 func (h *harness) wantListed(f store.QueueFilter, want ...store.JobID) {
 	h.t.Helper()
-	jobs, err := h.s.ListJobs(h.ctx, f, 0, 2*store.MaxRecipients)
+	jobs, _, err := h.s.ListJobs(h.ctx, f, 0, 2*store.MaxRecipients)
 	h.must(err)
 	if got := jobIDs(jobs); !slices.Equal(got, want) {
 		h.t.Errorf("the queue lists jobs %v, want %v", got, want)
@@ -388,12 +388,13 @@ func TestJobVerbsAreAllOrNone(t *testing.T, f Factory) {
 	id, held := h.queue("a@elsewhere.example"), h.queue("b@elsewhere.example")
 	h.must(h.s.HoldJobs(h.ctx, "why", held))
 	unknown := held + 1
-	before, err := h.s.ListJobs(h.ctx, store.QueueFilter{}, 0, 10)
+	before, _, err := h.s.ListJobs(h.ctx, store.QueueFilter{}, 0, 10)
 	h.must(err)
 	h.want(h.s.HoldJobs(h.ctx, "x", id, unknown), store.ErrNotFound)
 	h.want(h.s.ReleaseJobs(h.ctx, h.now.Add(time.Hour), held, unknown), store.ErrNotFound)
 	h.want(h.s.RemoveJobs(h.ctx, id, held, unknown), store.ErrNotFound)
-	after, err := h.s.ListJobs(h.ctx, store.QueueFilter{}, 0, 10)
+	h.want(h.s.GiveUpJobs(h.ctx, h.now, "why", id, held, unknown), store.ErrNotFound)
+	after, _, err := h.s.ListJobs(h.ctx, store.QueueFilter{}, 0, 10)
 	h.must(err)
 	if !slices.EqualFunc(before, after, sameJob) {
 		t.Errorf("the queue changed from %+v to %+v", before, after)
@@ -424,7 +425,7 @@ func TestListJobs(t *testing.T, f Factory) {
 	h.wantListed(store.QueueFilter{Destination: "one.example", Submitter: anna.ID, Held: &no}, all[2])
 	var paged []store.JobID
 	for after := store.JobID(0); ; {
-		page, err := h.s.ListJobs(h.ctx, store.QueueFilter{}, after, 2)
+		page, _, err := h.s.ListJobs(h.ctx, store.QueueFilter{}, after, 2)
 		h.must(err)
 		if len(page) == 0 {
 			break
@@ -435,7 +436,7 @@ func TestListJobs(t *testing.T, f Factory) {
 	if !slices.Equal(paged, all) {
 		t.Errorf("pages list %v, want %v", paged, all)
 	}
-	page, err := h.s.ListJobs(h.ctx, store.QueueFilter{Held: &yes}, all[0], 1)
+	page, _, err := h.s.ListJobs(h.ctx, store.QueueFilter{Held: &yes}, all[0], 1)
 	h.must(err)
 	if got := jobIDs(page); !slices.Equal(got, all[3:4]) {
 		t.Errorf("page of held jobs lists %v, want %v", got, all[3])

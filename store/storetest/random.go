@@ -63,6 +63,7 @@ func TestRandom(t *testing.T, f Factory) {
 			"hold":            p.hold,
 			"release":         p.releaseSome,
 			"remove job":      p.removeJob,
+			"give up":         p.giveUp,
 			"return leases":   p.returnSome,
 			"open grant":      p.openGrant,
 			"open grants":     p.openGrant,
@@ -338,7 +339,9 @@ func (p *player) commit(rt *rapid.T) {
 	p.wantFailed(r.Failed, failed)
 	p.accept(rt, e, r, body, failed)
 	for _, o := range e.Settles {
+		j := p.m.jobs[o.Job]
 		p.m.settle(o)
+		j.note(p.m, store.TrailReported)
 	}
 }
 
@@ -580,7 +583,7 @@ func (p *player) finishSome(rt *rapid.T) {
 func (p *player) hold(rt *rapid.T) {
 	j := p.anyJob(rt)
 	p.must(p.s.HoldJobs(p.ctx, "why not", j.ID))
-	j.Held, j.HoldReason, j.Released = true, "why not", false
+	j.Held, j.HoldReason, j.Released, j.GivenUp = true, "why not", false, ""
 	j.note(p.m, store.TrailHeld)
 }
 
@@ -588,7 +591,7 @@ func (p *player) releaseSome(rt *rapid.T) {
 	j := p.anyJob(rt)
 	due := p.m.now.Add(time.Duration(number(rt, "due", -1, 2)) * time.Hour)
 	p.must(p.s.ReleaseJobs(p.ctx, due, j.ID))
-	j.Held, j.HoldReason, j.NextAttempt, j.Released = false, "", due, true
+	j.Held, j.HoldReason, j.NextAttempt, j.Released, j.GivenUp = false, "", due, true, ""
 	j.note(p.m, store.TrailReleased)
 }
 

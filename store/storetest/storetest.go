@@ -50,7 +50,7 @@ type Bounds struct {
 func Run(t *testing.T, f Factory) {
 	for _, group := range [][]test{
 		accountTests, sealedTests, inventoryTests, deviceTests, habitTests, spoolTests, maildropTests, listingTests, fetchedTests, quotaTests,
-		queueTests, heldTests, destinationTests, grantTests, recordTests, trailTests, lifeTests,
+		queueTests, heldTests, destinationTests, grantTests, recordTests, trailTests, giveUpTests, lifeTests,
 	} {
 		for _, test := range group {
 			t.Run(test.name, func(t *testing.T) { test.run(t, f) })

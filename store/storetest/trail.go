@@ -17,6 +17,9 @@ var trailTests = []test{
 	{"TrailOfMaildrop", TestTrailOfMaildrop},
 	{"TrailOfSettles", TestTrailOfSettles},
 	{"SearchTrail", TestSearchTrail},
+	{"SearchTrailParts", TestSearchTrailParts},
+	{"SearchTrailPages", TestSearchTrailPages},
+	{"TrailFacts", TestTrailFacts},
 	{"TrailAge", TestTrailAge},
 	{"TrailBound", TestTrailBound},
 }
@@ -32,6 +35,26 @@ func (h *harness) trail(id store.MessageID) []store.TrailEvent {
 		}
 	}
 	return events
+}
+
+// search returns the messages of all pages, at most limit to a page.
+func (h *harness) search(q store.TrailQuery, limit int) (ids []store.MessageID) {
+	h.t.Helper()
+	for {
+		page, err := h.s.SearchTrail(h.ctx, q, limit)
+		h.must(err)
+		if len(page.Messages) > limit {
+			h.t.Errorf("a page of %d messages, want at most %d", len(page.Messages), limit)
+		}
+		ids = append(ids, page.Messages...)
+		if page.Next == 0 {
+			return ids
+		}
+		if page.Next >= q.Before && q.Before != 0 || len(page.Messages) > 0 && page.Next > page.Messages[len(page.Messages)-1] {
+			h.t.Fatalf("after page %+v before %s: it leads back", page, q.Before)
+		}
+		q.Before = page.Next
+	}
 }
 
 // step is what a test expects of an event, besides its message and sender.
@@ -149,7 +172,11 @@ func TestTrailOfSettles(t *testing.T, f Factory) {
 	bounce, err := h.draft(message("bounce")).Commit(h.ctx, e)
 	h.must(err)
 	h.wantSteps(h.trail(original.Message), address("sender@elsewhere.example"), step{store.TrailAccepted, ""},
-		step{store.TrailQueued, "out@elsewhere.example"}, step{store.TrailFailed, "out@elsewhere.example"})
+		step{store.TrailQueued, "out@elsewhere.example"}, step{store.TrailFailed, "out@elsewhere.example"},
+		step{store.TrailReported, "out@elsewhere.example"})
+	if events := h.trail(original.Message); events[len(events)-1].Text != bounce.Message.String() {
+		t.Errorf("trail %+v, want the report's id %s at its end", events, bounce.Message)
+	}
 	h.wantSteps(h.trail(bounce.Message), mailaddr.Address{}, step{store.TrailAccepted, ""}, step{store.TrailStored, "anna@" + Domain})
 }
 
@@ -178,24 +205,25 @@ func TestSearchTrail(t *testing.T, f Factory) {
 	}
 	h.reopen()
 	for _, test := range []struct {
-		what  string
+		query store.TrailQuery
 		limit int
 		want  []store.MessageID
 	}{
-		{"anna@" + Domain, 10, []store.MessageID{ids[3], ids[2], ids[1], ids[0]}},
-		{"anna@" + Domain, 2, []store.MessageID{ids[3], ids[2]}},
-		{"out@elsewhere.example", 10, []store.MessageID{ids[3], ids[1]}},
-		{"sender@elsewhere.example", 10, []store.MessageID{ids[1], ids[0]}},
-		{"gone@" + Domain, 10, []store.MessageID{ids[2]}},
-		{"<2@elsewhere.example>", 10, []store.MessageID{ids[2]}},
-		{"anna", 10, nil},
-		{"anna@" + Domain + "x", 10, nil},
-		{"", 10, nil},
+		{store.TrailQuery{Address: address("anna@" + Domain)}, 10, []store.MessageID{ids[3], ids[2], ids[1], ids[0]}},
+		{store.TrailQuery{Address: address("anna@" + Domain)}, 2, []store.MessageID{ids[3], ids[2]}},
+		{store.TrailQuery{Address: address("out@elsewhere.example")}, 10, []store.MessageID{ids[3], ids[1]}},
+		{store.TrailQuery{Address: address("sender@elsewhere.example")}, 10, []store.MessageID{ids[1], ids[0]}},
+		{store.TrailQuery{Address: address("gone@" + Domain)}, 10, []store.MessageID{ids[2]}},
+		{store.TrailQuery{HeaderID: "<2@elsewhere.example>"}, 10, []store.MessageID{ids[2]}},
+		{store.TrailQuery{HeaderID: "2@elsewhere.example"}, 10, nil},
+		{store.TrailQuery{Address: address("anna@" + Domain + "x")}, 10, nil},
+		{store.TrailQuery{}, 10, []store.MessageID{ids[3], ids[2], ids[1], ids[0]}},
+		{store.TrailQuery{}, 0, nil},
 	} {
-		got, err := h.s.SearchTrail(h.ctx, test.what, test.limit)
+		page, err := h.s.SearchTrail(h.ctx, test.query, test.limit)
 		h.must(err)
-		if !slices.Equal(got, test.want) {
-			t.Errorf("SearchTrail(%q, %d) = %v, want %v", test.what, test.limit, got, test.want)
+		if !slices.Equal(page.Messages, test.want) {
+			t.Errorf("SearchTrail(%+v, %d) = %v, want %v", test.query, test.limit, page, test.want)
 		}
 	}
 }
@@ -220,8 +248,7 @@ func TestTrailAge(t *testing.T, f Factory) {
 	if len(h.trail(recent)) != 2 || len(h.trail(fresh)) != 2 {
 		t.Error("a trail that is young enough is gone")
 	}
-	got, err := h.s.SearchTrail(h.ctx, "<one@elsewhere.example>", 10)
-	h.must(err)
+	got := h.search(store.TrailQuery{HeaderID: "<one@elsewhere.example>"}, 10)
 	if want := []store.MessageID{fresh, recent}; !slices.Equal(got, want) {
 		t.Errorf("found %v, want %v", got, want)
 	}

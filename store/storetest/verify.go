@@ -160,7 +160,7 @@ func (v *verifier) read(r io.ReadCloser) string {
 func (v *verifier) readJobs() {
 	v.t.Helper()
 	v.jobs = make(map[string]int)
-	list, err := v.s.ListJobs(v.ctx, store.QueueFilter{}, 0, 100_000)
+	list, _, err := v.s.ListJobs(v.ctx, store.QueueFilter{}, 0, 100_000)
 	v.must(err)
 	for _, j := range list {
 		token := j.Recipient.Local()

@@ -144,7 +144,7 @@ func queueFigures(ctx context.Context, dir string) (map[string]float64, error) {
 			return err
 		}},
 		{queueList, func(i int) error {
-			_, err := st.ListJobs(ctx, store.QueueFilter{}, store.JobID(i), 100)
+			_, _, err := st.ListJobs(ctx, store.QueueFilter{}, store.JobID(i), 100)
 			return err
 		}},
 		{queueEnqueue, func(i int) error {

@@ -15,9 +15,9 @@ import (
 // holedStore has a trail of which a part cannot be read.
 type holedStore struct{ *memstore.Store }
 
-func (s holedStore) SearchTrail(ctx context.Context, what string, limit int) ([]store.MessageID, error) {
-	ids, err := s.Store.SearchTrail(ctx, what, limit)
-	return ids, errors.Join(err, store.TrailGaps{{From: 4, To: 7}, {From: 20, To: 21}})
+func (s holedStore) SearchTrail(ctx context.Context, q store.TrailQuery, limit int) (store.TrailPage, error) {
+	page, err := s.Store.SearchTrail(ctx, q, limit)
+	return page, errors.Join(err, store.TrailGaps{{From: 4, To: 7}, {From: 20, To: 21}})
 }
 
 // TestTrailWithGaps: the command shows what was found, and says which events it could not look at.

@@ -1,0 +1,281 @@
+package webmanager
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"latchkey/internal/mailaddr"
+	"latchkey/store"
+)
+
+// MaxTrailLimit bounds the messages of one answer about the trail, DefaultTrailLimit is used when none is asked for.
+const (
+	MaxTrailLimit     = 100
+	DefaultTrailLimit = 20
+	// maxTrailWords bounds each thing that is searched for, in octets: the longest Message-ID (RFC 5322 §2.1.1).
+	maxTrailWords = 998
+)
+
+// TrailStep is an event with the names of what has one.
+type TrailStep struct {
+	store.TrailEvent
+	// Mailbox is the name of the mailbox that sent the message, or that the copy is in; empty if it has been removed. Device is the name of the
+	// credential that the client used.
+	Mailbox string `json:"mailbox,omitempty"`
+	Device  string `json:"device_name,omitempty"`
+}
+
+// TrailMessage is what became of one message.
+type TrailMessage struct {
+	ID     store.MessageID `json:"id"`
+	Events []TrailStep     `json:"events"`
+}
+
+// TrailResult are the messages that were found, newest first. Ask for what comes before Next if there is one, even where there are few.
+type TrailResult struct {
+	Messages []TrailMessage `json:"messages"`
+	Next     string         `json:"next,omitempty"`
+	// Unreadable are parts of the trail that could not be looked at: what is in them is missing above.
+	Unreadable []store.TrailGap `json:"unreadable,omitempty"`
+}
+
+// trail takes the parameters for (a message id, an address, a mailbox name or a Message-ID), from and to (addresses or mailbox names), subject
+// (words of it), mailbox (one that sent it or has a copy), since and until (RFC 3339), before (a message id) and limit. A message has to have all
+// that is asked for.
+func (a *API) trail(r *http.Request) (any, error) {
+	ctx := r.Context()
+	limit, err := a.trailLimit(r)
+	if err != nil {
+		return nil, err
+	}
+	var page store.TrailPage
+	var gaps store.TrailGaps
+	if id, err := store.ParseMessageID(r.URL.Query().Get("for")); err == nil {
+		page.Messages = []store.MessageID{id}
+	} else {
+		q, err := a.trailQuery(r)
+		if err != nil {
+			return nil, err
+		}
+		if page, err = a.searchTrail(ctx, q, limit); err != nil && !errors.As(err, &gaps) {
+			return nil, err
+		}
+	}
+	result := TrailResult{Messages: make([]TrailMessage, 0, len(page.Messages))}
+	if page.Next != 0 {
+		result.Next = page.Next.String()
+	}
+	names := trailNames{api: a, mailboxes: map[store.AccountID]string{}, devices: map[trailDevice]string{}}
+	for _, id := range page.Messages {
+		var more store.TrailGaps
+		events, err := a.store.MessageTrail(ctx, id)
+		if err != nil && !errors.As(err, &more) {
+			return nil, err
+		}
+		gaps = allGaps(gaps, more)
+		if len(events) == 0 {
+			continue
+		}
+		steps, err := names.steps(ctx, events)
+		if err != nil {
+			return nil, err
+		}
+		result.Messages = append(result.Messages, TrailMessage{ID: id, Events: steps})
+	}
+	if len(gaps) > 0 {
+		a.log.Error("a part of the trail cannot be read; latchkey check --repair removes it", "err", gaps)
+		result.Unreadable = gaps
+	}
+	return result, nil
+}
+
+// searchTrail looks for an address that is none of the trail's as a Message-ID without its brackets too.
+func (a *API) searchTrail(ctx context.Context, q store.TrailQuery, limit int) (store.TrailPage, error) {
+	page, err := a.store.SearchTrail(ctx, q, limit)
+	if len(page.Messages) > 0 || page.Next != 0 || q.Address.IsZero() || q.HeaderID != "" {
+		return page, err
+	}
+	q.HeaderID, q.Address = "<"+q.Address.String()+">", mailaddr.Address{}
+	page, again := a.store.SearchTrail(ctx, q, limit)
+	var gaps store.TrailGaps
+	if err != nil && (again == nil || errors.As(again, &gaps)) {
+		again = err // the first search may have missed more
+	}
+	return page, again
+}
+
+// trailQuery reads what is asked for.
+func (a *API) trailQuery(r *http.Request) (q store.TrailQuery, err error) {
+	query := r.URL.Query()
+	settings, err := a.store.Settings(r.Context())
+	if err != nil {
+		return q, err
+	}
+	w := trailWords{query: query, domain: settings.Domain}
+	if what := w.text("for"); strings.HasPrefix(what, "<") {
+		q.HeaderID = what
+	} else if what != "" {
+		if q.Address, err = w.addressOf(what); err != nil {
+			q.HeaderID = what
+		}
+	}
+	q.Sender, q.Recipient = w.address("from"), w.address("to")
+	q.Since, q.Until = w.time("since"), w.time("until")
+	if text := w.text("before"); text != "" {
+		if q.Before, err = store.ParseMessageID(text); err != nil {
+			w.wrong = append(w.wrong, Field{"before", "is a message id of 16 hex digits"})
+		}
+	}
+	if text := w.text("subject"); text != "" {
+		key, err := store.LoadSubjectKey(r.Context(), a.store)
+		if err != nil {
+			return q, err
+		}
+		if q.Subject = key.Tokens(text); len(q.Subject) == 0 {
+			w.wrong = append(w.wrong, Field{"subject", "has no word of three letters or more, and no number"})
+		}
+	}
+	if len(w.wrong) > 0 {
+		return q, invalid(w.wrong...)
+	}
+	if name := w.text("mailbox"); name != "" {
+		account, err := a.accountNamed(r.Context(), name, settings.Domain)
+		if err != nil {
+			return q, err
+		}
+		q.Account = account.ID
+	}
+	return q, nil
+}
+
+// trailWords reads parameters, and gathers what is wrong with them.
+type trailWords struct {
+	query  url.Values
+	domain string
+	wrong  []Field
+}
+
+func (w *trailWords) text(name string) string {
+	text := w.query.Get(name)
+	if len(text) > maxTrailWords {
+		w.wrong = append(w.wrong, Field{name, "has more than " + strconv.Itoa(maxTrailWords) + " octets"})
+		return ""
+	}
+	return text
+}
+
+// addressOf completes the name of a mailbox to its address.
+func (w *trailWords) addressOf(text string) (mailaddr.Address, error) {
+	if !strings.Contains(text, "@") {
+		if name, mistake := localName(text, w.domain); mistake == "" {
+			text = name + "@" + w.domain
+		}
+	}
+	return mailaddr.Parse(text)
+}
+
+func (w *trailWords) address(name string) (a mailaddr.Address) {
+	text := w.text(name)
+	if text == "" {
+		return a
+	}
+	a, err := w.addressOf(text)
+	if err != nil {
+		w.wrong = append(w.wrong, Field{name, "is an address or the name of a mailbox"})
+	}
+	return a
+}
+
+func (w *trailWords) time(name string) (t time.Time) {
+	text := w.text(name)
+	if text == "" {
+		return t
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		w.wrong = append(w.wrong, Field{name, "is a time such as 2026-04-01T12:00:00Z"})
+	}
+	return t
+}
+
+// trailNames finds the names of mailboxes and devices, each once.
+type trailNames struct {
+	api       *API
+	mailboxes map[store.AccountID]string
+	devices   map[trailDevice]string
+}
+
+type trailDevice struct {
+	account store.AccountID
+	id      store.DeviceID
+}
+
+func (n *trailNames) steps(ctx context.Context, events []store.TrailEvent) ([]TrailStep, error) {
+	steps := make([]TrailStep, len(events))
+	for i, e := range events {
+		steps[i].TrailEvent = e
+		var err error
+		if steps[i].Mailbox, err = n.mailbox(ctx, cmp.Or(e.Account, e.Origin.Account)); err != nil {
+			return nil, err
+		}
+		if steps[i].Device, err = n.device(ctx, trailDevice{e.Origin.Account, e.Origin.Device}); err != nil {
+			return nil, err
+		}
+	}
+	return steps, nil
+}
+
+func (n *trailNames) mailbox(ctx context.Context, id store.AccountID) (string, error) {
+	name, known := n.mailboxes[id]
+	if id == 0 || known {
+		return name, nil
+	}
+	account, err := n.api.store.Account(ctx, id)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return "", err
+	}
+	n.mailboxes[id] = account.Name
+	return account.Name, nil
+}
+
+func (n *trailNames) device(ctx context.Context, of trailDevice) (string, error) {
+	name, known := n.devices[of]
+	if of.id == 0 || known {
+		return name, nil
+	}
+	d, err := n.api.store.Device(ctx, of.account, of.id)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return "", err
+	}
+	n.devices[of] = d.Name
+	return d.Name, nil
+}
+
+// allGaps returns what is in either.
+func allGaps(a, b store.TrailGaps) (all store.TrailGaps) {
+	both := slices.Concat(a, b)
+	slices.SortFunc(both, func(a, b store.TrailGap) int { return cmp.Compare(a.From, b.From) })
+	for _, gap := range both {
+		all.Add(gap)
+	}
+	return all
+}
+
+func (a *API) trailLimit(r *http.Request) (int, error) {
+	text := r.URL.Query().Get("limit")
+	if text == "" {
+		return DefaultTrailLimit, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > MaxTrailLimit {
+		return 0, invalid(Field{"limit", "is a whole number of 1 to " + strconv.Itoa(MaxTrailLimit)})
+	}
+	return n, nil
+}
