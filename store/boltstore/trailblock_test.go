@@ -58,10 +58,10 @@ func oddEvents(t testing.TB) []store.TrailEvent {
 		} else {
 			e.Subject = []store.SubjectToken{7, 1<<32 - 1, 7}
 		}
-		if kindSet(clientKinds).has(uint8(i + 1)) {
+		if clientKinds.has(uint8(i + 1)) {
 			e.Origin = store.Origin{Door: "pop3", Remote: netip.MustParseAddr("192.0.2.1"), TLS: "TLS 1.3", Account: 1 << 63, Device: 1<<64 - 1}
 		}
-		if kindSet(hostKinds).has(uint8(i + 1)) {
+		if hostKinds.has(uint8(i + 1)) {
 			e.Peer = store.Peer{Host: "mx.example", Addr: netip.MustParseAddr("2001:db8::25"), TLS: "TLS 1.2"}
 		}
 		events = append(events, e)
