@@ -27,6 +27,7 @@ func (r *Runner) commitReport(abort context.Context, group []ending) error {
 		return err
 	}
 	b := r.newReport(group, settings.Domain)
+	b.Subject = r.subject(ctx, first)
 	if !b.UTF8 && first.UTF8 {
 		// Many programs declare SMTPUTF8 whatever they send. The plain form is the one that every mail program can show.
 		plain, err := onlyASCII(r.body(ctx, first.ID), first.HeaderLen)
@@ -75,13 +76,31 @@ func (r *Runner) newReport(group []ending, domain string) *message.Bounce {
 	}
 	for i := range group {
 		e := &group[i]
+		if next := e.outcome.Next; b.Report == message.ReportDelayed && (b.Next.IsZero() || next.Before(b.Next)) {
+			b.Next = next
+		}
 		b.UTF8 = b.UTF8 || !e.job.Recipient.IsASCII()
 		b.Failed = append(b.Failed, message.FailedRecipient{
 			Address: e.job.Recipient, Original: e.job.Original, Status: e.verdict.status,
 			Diagnostic: e.verdict.words, RemoteMTA: e.verdict.peer.host,
+			Answered: e.verdict.answered || e.verdict.kind == store.Delivered,
 		})
 	}
 	return b
+}
+
+// subject is that of a job's message, as its sender knows it by; "" if it has none that can be read.
+func (r *Runner) subject(ctx context.Context, j *store.Job) string {
+	content, err := r.body(ctx, j.ID)()
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = content.Close() }() // it was only read
+	header, err := io.ReadAll(io.LimitReader(content, min(j.HeaderLen, message.MaxHeaderOctets)))
+	if err != nil {
+		return ""
+	}
+	return message.SubjectOf(header)
 }
 
 // commitForm writes the report in one form and commits it.

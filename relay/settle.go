@@ -57,8 +57,7 @@ func end(d decision, now time.Time, r float64) ending {
 		e.outcome.Warned = e.reported
 	case d.verdict.kind == store.Deferred:
 		e.verdict.kind, e.verdict.status = store.Failed, "5.4.7"
-		e.verdict.words = "given up after 5 days; the last answer was: " + d.verdict.words
-		e.outcome.Kind, e.outcome.Text = store.Failed, e.verdict.text()
+		e.outcome.Kind, e.outcome.Text = store.Failed, "given up after 5 days; the last answer was: "+d.verdict.text()
 		fallthrough
 	default:
 		e.report, e.reported = message.ReportFailed, bounceDue(j)

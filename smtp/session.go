@@ -68,8 +68,9 @@ type transaction struct {
 	ret         store.Return
 	envelopeID  string
 
-	// addresses are what the accepted RCPT commands named.
+	// addresses are what the accepted RCPT commands named, wishes what was asked for about each.
 	addresses []mailaddr.Address
+	wishes    []wish
 	// recipients are what the addresses lead to, each account and each remote address once; of[i] is the index in addresses.
 	recipients []store.Recipient
 	of         []int
@@ -84,6 +85,13 @@ type transaction struct {
 	// rooms are what is reserved in maildrops, given back or handed to the commit once: see phase.
 	rooms map[store.AccountID]store.ReservationID
 	phase phase
+}
+
+// wish is what a sender wants to be told of one address that it named (RFC 3461 §4.1, §4.2), and where the address leads.
+type wish struct {
+	notify   store.Notify
+	original string
+	accounts []store.AccountID
 }
 
 // newSession is called by go-smtp at the first HELO or EHLO, and at the first one under STARTTLS.
@@ -331,6 +339,7 @@ func (tx *transaction) news(route store.Route) (n int) {
 // add takes a recipient that fits into the envelope. An account or a remote address that is in it already gets no second copy.
 func (tx *transaction) add(addr mailaddr.Address, route store.Route, notify store.Notify, original string) {
 	tx.addresses = append(tx.addresses, addr)
+	tx.wishes = append(tx.wishes, wish{notify: notify, original: original, accounts: route.Local})
 	for _, id := range route.Local {
 		if !tx.accounts[id] {
 			tx.accounts[id] = true
@@ -341,8 +350,28 @@ func (tx *transaction) add(addr mailaddr.Address, route store.Route, notify stor
 		if !tx.remotes[remote] {
 			tx.remotes[remote] = true
 			tx.put(store.Recipient{Address: remote, Notify: notify, Original: original})
+			continue
 		}
+		i := slices.IndexFunc(tx.recipients, func(r store.Recipient) bool { return r.Account == 0 && r.Address == remote })
+		tx.recipients[i].Notify = bothNotify(tx.recipients[i].Notify, notify)
 	}
+}
+
+// bothNotify is what somebody wants to be told who named an address twice: whatever either asked for.
+func bothNotify(a, b store.Notify) store.Notify {
+	if a == b {
+		return a
+	}
+	asked := func(n store.Notify) store.Notify {
+		switch n {
+		case 0:
+			return store.NotifyFailure | store.NotifyDelay // RFC 3461 §4.1: what is told unasked
+		case store.NotifyNever:
+			return 0
+		}
+		return n
+	}
+	return asked(a) | asked(b)
 }
 
 func (tx *transaction) put(r store.Recipient) {
