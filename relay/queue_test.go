@@ -97,7 +97,7 @@ func TestExpiryInBackoff(t *testing.T) {
 		r.start()
 		time.Sleep(time.Minute)
 		old := r.queue(post{received: time.Now().Add(-GiveUpAge)}, "old@remote.example")
-		aging := r.queue(post{received: time.Now().Add(-NoticeAge)}, "aging@remote.example")
+		aging := r.queue(post{received: time.Now().Add(-4 * time.Hour)}, "aging@remote.example")
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		mail := r.mail()

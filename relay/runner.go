@@ -35,6 +35,7 @@ type Store interface {
 	NewDraft(ctx context.Context) (store.Draft, error)
 	Resolve(ctx context.Context, addr mailaddr.Address) (store.Route, error)
 	Settings(ctx context.Context) (store.Settings, error)
+	NoteFailures(ctx context.Context, failures []store.Failure) error
 }
 
 // Options make a Runner.

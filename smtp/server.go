@@ -45,6 +45,7 @@ type Store interface {
 	Room(ctx context.Context) error
 	Settings(ctx context.Context) (store.Settings, error)
 	AddStat(ctx context.Context, day store.Day, name string, n int64) error
+	Suppression(ctx context.Context, address mailaddr.Address) (store.Suppression, error)
 }
 
 // Authenticator is what the service needs of auth: *auth.Authenticator.

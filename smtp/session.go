@@ -254,6 +254,9 @@ func (s *session) rcpt(to string, opts *gosmtp.RcptOptions) error {
 	if err := s.authorizeRcpt(tx, addr, route); err != nil {
 		return err
 	}
+	if err := s.suppressed(tx, route); err != nil {
+		return err
+	}
 	if !tx.fits(route) {
 		return tooManyRecipients()
 	}

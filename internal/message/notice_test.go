@@ -190,6 +190,33 @@ func TestHintsAreWords(t *testing.T) {
 	}
 }
 
+// TestNoSuchMailbox: what makes an address one that is not written to for a while.
+func TestNoSuchMailbox(t *testing.T) {
+	for _, tt := range []struct {
+		status, words string
+		want          bool
+	}{
+		{"5.1.1", "550 5.1.1 no", true},
+		{"5.1.1", "550 5.1.1 User unknown", true},
+		{"5.1.6", "551 5.1.6 moved", true},
+		{"5.1.10", "556 5.1.10 null MX", true},
+		{"5.2.1", "550 5.2.1 disabled", true},
+		{"5.1.1", "550 5.1.1 rejected, see spamhaus", false},
+		{"5.1.1", "550 5.1.1 this is spam", false},
+		{"5.0.0", "550 no such user", true},
+		{"5.1.0", "550 5.1.0 Invalid recipient", true},
+		{"5.0.0", "550 no", false},
+		{"5.2.2", "552 5.2.2 over quota, no such user", false},
+		{"5.7.1", "550 5.7.1 user unknown", false},
+		{"4.1.1", "450 4.1.1 unknown user", false},
+		{"5.1.2", "550 5.1.2 no such domain", false},
+	} {
+		if got := NoSuchMailbox(tt.status, tt.words); got != tt.want {
+			t.Errorf("%s %q: got %v", tt.status, tt.words, got)
+		}
+	}
+}
+
 // TestLongRecipient: an address that is too long or not ASCII is not in the subject of a plain report.
 func TestLongRecipient(t *testing.T) {
 	b := testBounce()

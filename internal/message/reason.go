@@ -59,43 +59,45 @@ func reasons(detail string) (reason, bool) {
 type hint struct {
 	words []string
 	reason
+	// unknown is set if it says that there is no such mailbox.
+	unknown bool
 }
 
 // hints are looked for, in this order, where the status says little.
 func hints() []hint {
 	return []hint{
 		{
-			[]string{"blocklist", "block list", "blacklist", "black list", "dnsbl", "rbl", "spamhaus", "spamcop", "barracuda", "poor reputation", "low reputation"},
-			reason{
+			words: []string{"blocklist", "block list", "blacklist", "black list", "dnsbl", "rbl", "spamhaus", "spamcop", "barracuda", "poor reputation", "low reputation"},
+			reason: reason{
 				"The other server takes no mail from this server at present, because this server's address is on a blocklist. That is not your message's fault.",
 				"Write to the postmaster below, who can have the address taken off, and send the message again after that.",
 			},
 		},
 		{
-			[]string{"greylist", "graylist", "grey list", "gray list"},
-			reason{
+			words: []string{"greylist", "graylist", "grey list", "gray list"},
+			reason: reason{
 				"The other server asks to come back later, as many do with senders whom they do not know yet.",
 				"Reach the recipient in another way, and ask that your address be let in.",
 			},
 		},
 		{
-			[]string{"too large", "size limit", "message size exceeds"},
-			reason{
+			words: []string{"too large", "size limit", "message size exceeds"},
+			reason: reason{
 				"The message is larger than the other server takes.",
 				"Send less: without the attachments, or with a link to a place where they can be fetched.",
 			},
 		},
 		{
-			[]string{"mailbox full", "mailbox is full", "over quota", "quota exceeded", "exceeded storage"},
-			reason{"The mailbox is full.", "Tell the recipient in another way, and send the message again when there is room."},
+			words: []string{"mailbox full", "mailbox is full", "over quota", "quota exceeded", "exceeded storage"},
+			reason: reason{"The mailbox is full.", "Tell the recipient in another way, and send the message again when there is room."},
 		},
 		{
-			[]string{"user unknown", "unknown user", "no such user", "does not exist", "no mailbox", "mailbox unavailable", "mailbox not found", "invalid recipient"},
-			reason{"There is no mailbox of that name.", "Look whether the address is spelt right, and send the message again."},
+			words: []string{"user unknown", "unknown user", "no such user", "does not exist", "no mailbox", "mailbox not found", "invalid recipient"},
+			reason: reason{"There is no mailbox of that name.", "Look whether the address is spelt right, and send the message again."}, unknown: true,
 		},
 		{
-			[]string{"spam", "junk", "virus", "malware", "phish", "content"},
-			reason{
+			words: []string{"spam", "junk", "virus", "malware", "phish", "content"},
+			reason: reason{
 				"The other server took the message for spam, or for something harmful.",
 				"Write it in other words and without links and attachments, or reach the recipient in another way.",
 			},
@@ -184,15 +186,34 @@ func hinted(f *FailedRecipient) (reason, bool) {
 	if !f.Answered || detail != "0.0" && detail != "4.7" && detail != "1.0" && !strings.HasPrefix(detail, "7.") && !strings.HasPrefix(detail, "5.") {
 		return reason{}, false
 	}
-	words := strings.ToLower(f.Diagnostic)
+	h, found := hintIn(f.Diagnostic)
+	return h.reason, found
+}
+
+// hintIn is the first hint that a server's words give.
+func hintIn(words string) (hint, bool) {
+	words = strings.ToLower(words)
 	for _, h := range hints() {
 		for _, w := range h.words {
 			if containsWord(words, w) {
-				return h.reason, true
+				return h, true
 			}
 		}
 	}
-	return reason{}, false
+	return hint{}, false
+}
+
+// NoSuchMailbox reports whether a server's refusal of one recipient says that the mailbox does not exist, or is closed for good: by its status
+// (RFC 3463 §3.2, §3.3) unless its words say something else, or by its words where the status says nothing. Policy and content never do.
+func NoSuchMailbox(status, words string) bool {
+	h, found := hintIn(words)
+	switch status {
+	case "5.1.1", "5.1.6", "5.1.10", "5.2.1":
+		return !found || h.unknown
+	case "5.0.0", "5.1.0":
+		return found && h.unknown
+	}
+	return false
 }
 
 // containsWord reports whether a word stands in a text that is not a part of a longer one at its beginning.

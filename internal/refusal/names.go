@@ -57,15 +57,16 @@ const (
 	MaildropTakenOver Name = "maildrop-taken-over"
 
 	// The recipients.
-	RecipientUnknown   Name = "recipient-unknown"
-	RecipientSuspended Name = "recipient-suspended"
-	RecipientFull      Name = "recipient-full"
-	DomainFull         Name = "domain-full"
-	RecipientSyntax    Name = "recipient-syntax"
-	RecipientsUnknown  Name = "recipients-unknown"
-	RecipientsTooMany  Name = "recipients-too-many"
-	SenderSyntax       Name = "sender-syntax"
-	AddressUTF8        Name = "address-utf8"
+	RecipientUnknown    Name = "recipient-unknown"
+	RecipientSuppressed Name = "recipient-suppressed"
+	RecipientSuspended  Name = "recipient-suspended"
+	RecipientFull       Name = "recipient-full"
+	DomainFull          Name = "domain-full"
+	RecipientSyntax     Name = "recipient-syntax"
+	RecipientsUnknown   Name = "recipients-unknown"
+	RecipientsTooMany   Name = "recipients-too-many"
+	SenderSyntax        Name = "sender-syntax"
+	AddressUTF8         Name = "address-utf8"
 
 	// The transaction.
 	TransactionOpen    Name = "transaction-open"

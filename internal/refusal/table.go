@@ -330,6 +330,12 @@ var rows = [...]Refusal{
 		Cure:  "Check the address for a slip.",
 	},
 	{
+		Name:  RecipientSuppressed,
+		SMTP:  SMTP{550, [3]int{5, 1, 1}, "Check this address for a slip: mail to it came back lately as its mailbox does not exist, so it is not tried for now{help}"},
+		Cause: "The recipient's server said twice within a week that there is no such mailbox, or the owner of the domain wants no mail sent there.",
+		Cure:  "Correct the address. If it is right by now, have the owner of the domain let it be tried again: latchkey suppression remove ADDRESS.",
+	},
+	{
 		Name:  RecipientSuspended,
 		SMTP:  SMTP{450, [3]int{4, 2, 1}, "Mailbox is suspended, try again later"},
 		Cause: "The recipient's mailbox is suspended, so its mail waits at the sender.",

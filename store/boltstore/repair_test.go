@@ -261,6 +261,7 @@ func damagedIndex() []repairCase {
 			return errors.Join(put(bClients, clientKey(2, 0), c)(tx), put(bClients, clientKey(2, 31), c)(tx))
 		}), kind: store.ProblemReference},
 		{name: "habit of nobody", damage: edited(put(bHabits, habitKey(77, store.HabitNetwork, "x"), encodeHabit(&store.Habit{}))), kind: store.ProblemReference},
+		{name: "suppression torn", damage: edited(put(bSuppressions, []byte("a@x.example"), []byte{9})), kind: store.ProblemRecord},
 		{name: "habit torn", damage: edited(put(bHabits, habitKey(1, store.HabitNetwork, "x"), []byte{9})), kind: store.ProblemRecord},
 		{name: "client torn", damage: edited(put(bClients, clientKey(1, 0), []byte{9})), kind: store.ProblemRecord},
 		{name: "client beyond the bound", damage: edited(put(bClients, clientKey(1, store.MaxClients), encodeClient(&store.Client{}))), kind: store.ProblemRecord},

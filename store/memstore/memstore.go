@@ -47,16 +47,18 @@ type data struct {
 	jobs        map[store.JobID]*job
 	queue       chan struct{} // closed and replaced when jobs are added or due sooner
 
-	secrets   map[string][]byte
-	counters  map[string]*counter
-	lastGrant store.GrantID
-	grants    map[store.GrantID]*store.Grant
-	sessions  map[[32]byte]store.WebSession
-	lastAudit uint64
-	audit     []store.AuditEntry
-	stats     map[store.Day]map[string]int64
-	lastTrail uint64
-	trail     []store.TrailEvent
+	secrets map[string][]byte
+	// suppressions are by address, as text.
+	suppressions map[string]store.Suppression
+	counters     map[string]*counter
+	lastGrant    store.GrantID
+	grants       map[store.GrantID]*store.Grant
+	sessions     map[[32]byte]store.WebSession
+	lastAudit    uint64
+	audit        []store.AuditEntry
+	stats        map[store.Day]map[string]int64
+	lastTrail    uint64
+	trail        []store.TrailEvent
 }
 
 // bounds are the contract's, so that tests can reach them with less.
@@ -112,6 +114,7 @@ func New(domain string) *Store {
 		jobs:            map[store.JobID]*job{},
 		queue:           make(chan struct{}),
 		secrets:         map[string][]byte{},
+		suppressions:    map[string]store.Suppression{},
 		counters:        map[string]*counter{},
 		grants:          map[store.GrantID]*store.Grant{},
 		sessions:        map[[32]byte]store.WebSession{},
