@@ -214,7 +214,7 @@ func TestCheckFinds(t *testing.T) {
 		{"segment that nobody counts", "counter off", del(bSegments, key8(1))},
 		{"name to nowhere", "dangling reference", put(bAccountNames, []byte("carl"), key8(77))},
 		{"account without name", "dangling reference", del(bAccountNames, []byte("anna"))},
-		{"alias to nowhere", "dangling reference", put(bAliases, []byte("sales"), key8(77))},
+		{"alias to nowhere", "dangling reference", put(bAliases, []byte("sales"), encodeAlias(&store.Alias{Targets: []store.AccountID{77}}))},
 		{"address lent by nobody", "counter off", put(bLent, lentKey(lentAddress(), domain, 1), nil)},
 		{"address lent and not found", "dangling reference", editAccount(1, func(a *store.Account) { a.SendAs = append(a.SendAs, lentAddress()) })},
 		{"job out of order", "dangling reference", func(tx *bolt.Tx) error {

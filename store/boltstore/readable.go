@@ -23,7 +23,7 @@ func (id bucketID) readableValue(key, value []byte) (err error) {
 	case bAccountNames:
 		d.uint64()
 	case bAliases:
-		_, err = decodeIDs(value)
+		_, err = decodeAlias(key, value)
 	case bUsage:
 		_, err = decodeUsage(value)
 	case bCopies:

@@ -300,14 +300,6 @@ func decodeUsage(b []byte) (store.Usage, error) {
 	return u, d.err
 }
 
-func encodeIDs(ids []store.AccountID) []byte {
-	var e encoder
-	for _, id := range ids {
-		e.uint64(uint64(id))
-	}
-	return e.b
-}
-
 func decodeIDs(b []byte) ([]store.AccountID, error) {
 	if len(b) == 0 || len(b)%8 != 0 {
 		return nil, errShortRecord
