@@ -36,6 +36,7 @@ type Store interface {
 	Resolve(ctx context.Context, addr mailaddr.Address) (store.Route, error)
 	Settings(ctx context.Context) (store.Settings, error)
 	NoteFailures(ctx context.Context, failures []store.Failure) error
+	Take(ctx context.Context, now time.Time, key string, cost int64, l store.Limit) (store.Taken, error)
 }
 
 // Options make a Runner.

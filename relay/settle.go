@@ -78,11 +78,14 @@ func (r *Runner) settle(abort context.Context, decisions []decision) error {
 			logAlarm(abort, r.log, d.verdict)
 		}
 		e := end(d, now, notice, r.opts.Rand())
+		if e.reported && sentOn(&e.job) {
+			e.reported = r.toldOf(abort, &e.job)
+		}
 		if !e.reported {
 			plain = append(plain, e)
 			continue
 		}
-		same := func(g []ending) bool { return g[0].job.Message == e.job.Message && g[0].report == e.report }
+		same := func(g []ending) bool { return oneLetter(&g[0].job, &e.job) && g[0].report == e.report }
 		if i := slices.IndexFunc(groups, same); i >= 0 {
 			groups[i] = append(groups[i], e)
 		} else {
@@ -122,7 +125,7 @@ func (r *Runner) finish(abort context.Context, endings []ending) error {
 func (r *Runner) ended(abort context.Context, endings []ending) {
 	for _, e := range endings {
 		logEnding(abort, r.log, e)
-		if r.opts.Failed != nil && e.outcome.Kind == store.Failed {
+		if r.opts.Failed != nil && e.outcome.Kind == store.Failed && !sentOn(&e.job) {
 			r.opts.Failed(context.WithoutCancel(abort), e.job.Submitter)
 		}
 	}

@@ -232,10 +232,9 @@ func (r *Runner) pause(to route, v verdict) time.Time {
 // sendAll sends the leased jobs, message by message, until they are decided on or the connection is of no more use.
 func (w *worker) sendAll() error {
 	for len(w.jobs) > 0 && w.link != nil && w.stop.Err() == nil {
-		message := w.jobs[0].Message
 		var group, rest []store.Job
 		for _, j := range w.jobs {
-			if j.Message == message {
+			if oneLetter(&j, &w.jobs[0]) {
 				group = append(group, j)
 			} else {
 				rest = append(rest, j)
@@ -267,7 +266,7 @@ func (w *worker) transact(group []store.Job) []verdict {
 	release := w.link.guard(w.abort)
 	defer release()
 	logAttempt(w.abort, w.r.log, w.to, w.link.peer, group)
-	return w.link.transact(group, w.r.body(w.abort, group[0].ID))
+	return w.link.transact(group, w.r.letter(w.abort, &group[0]))
 }
 
 // heed draws conclusions from how a transaction went: for the connection, and for the destination.

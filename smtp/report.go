@@ -25,7 +25,7 @@ func (s *session) leftOut(tx *transaction, h *message.Header, receipt store.Rece
 	reported := make(map[int]bool)
 	for _, f := range receipt.Failed {
 		i := tx.of[f.Index]
-		if reported[i] || s.served(ctx, tx.addresses[i], receipt.Copies) {
+		if reported[i] || tx.wishes[i].sentOn || s.served(ctx, tx.addresses[i], receipt.Copies) {
 			continue
 		}
 		reported[i] = true
@@ -50,7 +50,8 @@ func (s *session) leftOut(tx *transaction, h *message.Header, receipt store.Rece
 	}
 }
 
-// delivered tells our own users of copies in local mailboxes, where they asked for it (RFC 3461 §5.2.3).
+// delivered tells our own users of copies in local mailboxes, where they asked for it (RFC 3461 §5.2.3). What is sent on from here counts as
+// delivered: where to is nobody's business but the recipient's (RFC 3461 §5.2.7.4).
 //
 // Deviation: strangers are not told. Whoever forges a reverse-path could have us send mail to anybody.
 func (s *session) delivered(tx *transaction, h *message.Header, receipt store.Receipt) {
@@ -61,11 +62,11 @@ func (s *session) delivered(tx *transaction, h *message.Header, receipt store.Re
 	for i, w := range tx.wishes {
 		// By address and not by copy: who names a mailbox twice gets one copy of it, and an answer for each name.
 		stored := func(c store.Copy) bool { return slices.Contains(w.accounts, c.Account) }
-		if w.notify&store.NotifySuccess == 0 || !slices.ContainsFunc(receipt.Copies, stored) {
+		if w.notify&store.NotifySuccess == 0 || !w.sentOn && !slices.ContainsFunc(receipt.Copies, stored) {
 			continue
 		}
 		f := message.FailedRecipient{
-			Address: tx.addresses[i], Original: w.original, Status: "2.0.0", Diagnostic: "put into the mailbox", Expanded: len(w.accounts) > 1,
+			Address: tx.addresses[i], Original: w.original, Status: "2.0.0", Diagnostic: "put into the mailbox", Expanded: len(w.accounts)+w.outside > 1,
 		}
 		if f.Expanded { // RFC 3461 §5.2.7.3 (c)
 			f.Diagnostic = "put into the mailboxes that the address leads to"

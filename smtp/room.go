@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"errors"
+	"slices"
 
 	"latchkey/internal/refusal"
 	"latchkey/store"
@@ -44,7 +45,7 @@ func (s *session) admit(tx *transaction, route store.Route) error {
 // that cannot are left out at the commit, unless they can by then.
 func (s *session) room(tx *transaction, route store.Route, taken *places) error {
 	var refused error
-	served := len(route.Remote) > 0
+	served := len(route.Remote) > 0 || slices.ContainsFunc(route.Forwards, func(f store.Forwarding) bool { return f.Account == 0 })
 	for _, account := range route.Local {
 		if tx.holds(account) {
 			served = true
@@ -78,7 +79,7 @@ func (s *session) fitsAll(tx *transaction, size int64) error {
 	asked := map[store.AccountID]error{}
 	for i := range tx.wishes {
 		var refused error
-		served := len(tx.wishes[i].accounts) == 0
+		served := len(tx.wishes[i].accounts) == 0 || tx.wishes[i].outside > 0
 		for _, account := range tx.wishes[i].accounts {
 			err, known := asked[account]
 			if !known {

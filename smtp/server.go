@@ -19,6 +19,7 @@ import (
 	"latchkey/guard"
 	"latchkey/internal/mailaddr"
 	"latchkey/internal/refusal"
+	"latchkey/internal/srs"
 	"latchkey/store"
 )
 
@@ -46,6 +47,7 @@ type Store interface {
 	Settings(ctx context.Context) (store.Settings, error)
 	AddStat(ctx context.Context, day store.Day, name string, n int64) error
 	Suppression(ctx context.Context, address mailaddr.Address) (store.Suppression, error)
+	Take(ctx context.Context, now time.Time, key string, cost int64, l store.Limit) (store.Taken, error)
 }
 
 // Authenticator is what the service needs of auth: *auth.Authenticator.
@@ -158,6 +160,8 @@ type Options struct {
 	Challenges Challenges
 	// Refusals remembers what was refused lately; nil: nobody does.
 	Refusals *refusal.Recent
+	// SRS makes the reverse-paths of mail that is sent on; nil: none is, and it stays in the mailboxes.
+	SRS *srs.Rewriter
 	// Inventory is told of logins, and Name is what the door is called there; nil: nobody is told.
 	Inventory Inventory
 	Name      string

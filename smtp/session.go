@@ -71,6 +71,8 @@ type transaction struct {
 	// addresses are what the accepted RCPT commands named, wishes what was asked for about each.
 	addresses []mailaddr.Address
 	wishes    []wish
+	// onward are copies to be sent on, until the end of the message: see sendOn.
+	onward []onward
 	// recipients are what the addresses lead to, each account and each remote address once; of[i] is the index in addresses.
 	recipients []store.Recipient
 	of         []int
@@ -92,6 +94,9 @@ type wish struct {
 	notify   store.Notify
 	original string
 	accounts []store.AccountID
+	// outside is how many addresses outside an alias leads to by itself. sentOn is set if a copy is sent on.
+	outside int
+	sentOn  bool
 }
 
 // newSession is called by go-smtp at the first HELO or EHLO, and at the first one under STARTTLS.
@@ -244,14 +249,17 @@ func (s *session) rcpt(to string, opts *gosmtp.RcptOptions) error {
 	if submits(tx.who) && tx.reversePath.IsZero() && len(tx.addresses) > 0 {
 		return refuse(refusal.NullSenderRecipient)
 	}
-	route, err := s.srv.opts.Store.Resolve(s.ctx, addr)
-	if errors.Is(err, store.ErrNotFound) {
-		return s.unknownRecipient(tx, err)
-	}
+	route, returns, err := s.route(tx, addr)
 	if err != nil {
 		return err
 	}
+	if returns {
+		return tx.addReturn(addr, route.Remote[0])
+	}
 	if err := s.authorizeRcpt(tx, addr, route); err != nil {
+		return err
+	}
+	if err := s.onwardOpen(tx, route); err != nil {
 		return err
 	}
 	if err := s.suppressed(tx, route); err != nil {
@@ -265,6 +273,22 @@ func (s *session) rcpt(to string, opts *gosmtp.RcptOptions) error {
 	}
 	tx.add(addr, route, notify, original)
 	return nil
+}
+
+// route is where mail for an address goes. returns is set for a report that goes back to the sender of mail that was sent on, which needs no leave.
+func (s *session) route(tx *transaction, addr mailaddr.Address) (route store.Route, returns bool, err error) {
+	if s.srv.opts.SRS != nil && s.srv.opts.SRS.Claims(addr) {
+		route, err = s.returning(tx, addr)
+		if err != nil && !submits(tx.who) {
+			err = s.unknownRecipient(tx, err) // whoever guesses at them searches
+		}
+		return route, len(route.Remote) > 0, err
+	}
+	route, err = s.srv.opts.Store.Resolve(s.ctx, addr)
+	if errors.Is(err, store.ErrNotFound) {
+		err = s.unknownRecipient(tx, err)
+	}
+	return route, false, err
 }
 
 // authorizeRcpt asks whether the sender may send there, and whether it still is who it was at MAIL.
@@ -326,7 +350,7 @@ func (s *session) pause(d time.Duration) {
 
 // fits reports whether the envelope has room for an address that leads where route says.
 func (tx *transaction) fits(route store.Route) bool {
-	return len(tx.recipients)+len(route.Local)+len(route.Remote) <= store.MaxRecipients
+	return len(tx.recipients)+len(tx.onward)+len(route.Local)+len(route.Remote)+len(route.Forwards) <= store.MaxRecipients
 }
 
 // news is how many addresses outside the domain a route brings that are not in the envelope yet.
@@ -342,7 +366,14 @@ func (tx *transaction) news(route store.Route) (n int) {
 // add takes a recipient that fits into the envelope. An account or a remote address that is in it already gets no second copy.
 func (tx *transaction) add(addr mailaddr.Address, route store.Route, notify store.Notify, original string) {
 	tx.addresses = append(tx.addresses, addr)
-	tx.wishes = append(tx.wishes, wish{notify: notify, original: original, accounts: route.Local})
+	w := wish{notify: notify, original: original, accounts: route.Local}
+	for _, f := range route.Forwards {
+		if f.Account == 0 {
+			w.outside++
+		}
+	}
+	tx.wishes = append(tx.wishes, w)
+	tx.leadsOnward(route)
 	for _, id := range route.Local {
 		if !tx.accounts[id] {
 			tx.accounts[id] = true

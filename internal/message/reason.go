@@ -88,11 +88,11 @@ func hints() []hint {
 			},
 		},
 		{
-			words: []string{"mailbox full", "mailbox is full", "over quota", "quota exceeded", "exceeded storage"},
+			words:  []string{"mailbox full", "mailbox is full", "over quota", "quota exceeded", "exceeded storage"},
 			reason: reason{"The mailbox is full.", "Tell the recipient in another way, and send the message again when there is room."},
 		},
 		{
-			words: []string{"user unknown", "unknown user", "no such user", "does not exist", "no mailbox", "mailbox not found", "invalid recipient"},
+			words:  []string{"user unknown", "unknown user", "no such user", "does not exist", "no mailbox", "mailbox not found", "invalid recipient"},
 			reason: reason{"There is no mailbox of that name.", "Look whether the address is spelt right, and send the message again."}, unknown: true,
 		},
 		{

@@ -59,6 +59,8 @@ const (
 	// The recipients.
 	RecipientUnknown    Name = "recipient-unknown"
 	RecipientSuppressed Name = "recipient-suppressed"
+	ForwardPaused       Name = "forward-paused"
+	ReturnAddress       Name = "return-address"
 	RecipientSuspended  Name = "recipient-suspended"
 	RecipientFull       Name = "recipient-full"
 	DomainFull          Name = "domain-full"
