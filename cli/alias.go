@@ -12,7 +12,8 @@ import (
 )
 
 func newAlias(env *Env) *cobra.Command {
-	return addDataFlags(group("alias", "Further names that lead to mailboxes of the domain, or to other domains", newAliasAdd(env), newAliasList(env), newAliasRemove(env)))
+	return addDataFlags(group("alias", "Further names that lead to mailboxes of the domain, or to other domains",
+		newAliasAdd(env), newAliasList(env), newAliasRemove(env)))
 }
 
 func newAliasAdd(env *Env) *cobra.Command {
