@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -123,12 +124,26 @@ func newAccountShow(env *Env) *cobra.Command {
 			{"messages", strconv.FormatInt(a.Usage.Messages, 10) + of(a.Quota.Messages)},
 			{"octets", strconv.FormatInt(a.Usage.Octets, 10) + of(a.Quota.Octets)},
 			{"send-as", orDash(sendAs)},
+			{"forward", orDash(forward(a.Forward))},
 			{"old-client-login", oldClientLogin(a)},
 			{"pop3", pop3Options(a.POP3)},
 			{"created", timestamp(a.Created)},
 		})
 	}
 	return cmd
+}
+
+// forward says where mail is sent on to.
+func forward(f store.Forward) string {
+	texts := make([]string, len(f.To))
+	for i, address := range f.To {
+		texts[i] = address.String()
+	}
+	text := strings.Join(texts, ",")
+	if f.Keep {
+		text += " (a copy stays)"
+	}
+	return text
 }
 
 func newAccountUsage(env *Env) *cobra.Command {
@@ -165,6 +180,9 @@ func newAccountChange(env *Env) *cobra.Command {
 	rename := cmd.Flags().String("rename", "", "new name; mail, password and aliases stay")
 	display := cmd.Flags().String("display-name", "", "name for people")
 	sendAs := cmd.Flags().StringSlice("send-as", nil, "addresses that it may send as besides its own, instead of those it has")
+	forwards := cmd.Flags().StringSlice("forward", nil, "addresses of other domains that its mail is sent on to, instead of those it has")
+	none := cmd.Flags().Bool("no-forward", false, "send its mail on to nobody any more")
+	keep := cmd.Flags().Bool("forward-keep", false, "leave a copy in the mailbox of what is sent on")
 	octets := cmd.Flags().Int64("quota-octets", 0, "most octets that it holds; 0: no bound")
 	messages := cmd.Flags().Int64("quota-messages", 0, "most messages that it holds; 0: no bound")
 	options := addPOP3Flags(cmd)
@@ -179,6 +197,16 @@ func newAccountChange(env *Env) *cobra.Command {
 		}
 		if given("send-as") {
 			body.SendAs = sendAs
+		}
+		switch {
+		case *none && (given("forward") || *keep):
+			return usagef("--no-forward goes without --forward and --forward-keep")
+		case *none:
+			body.Forward = &webmanager.ForwardChange{To: []string{}}
+		case given("forward"):
+			body.Forward = &webmanager.ForwardChange{To: *forwards, Keep: *keep}
+		case given("forward-keep"):
+			return usagef("--forward-keep goes with --forward")
 		}
 		options(&body)
 		client, done, err := env.connect(cmd)

@@ -12,12 +12,13 @@ import (
 )
 
 func newAlias(env *Env) *cobra.Command {
-	return addDataFlags(group("alias", "Further names that lead to mailboxes of the domain", newAliasAdd(env), newAliasList(env), newAliasRemove(env)))
+	return addDataFlags(group("alias", "Further names that lead to mailboxes of the domain, or to other domains",
+		newAliasAdd(env), newAliasList(env), newAliasRemove(env)))
 }
 
 func newAliasAdd(env *Env) *cobra.Command {
 	return &cobra.Command{
-		Use: "add NAME MAILBOX...", Short: "Let NAME (or \"*\" for every other address) lead to the mailboxes, instead of where it leads now",
+		Use: "add NAME MAILBOX|ADDRESS...", Short: "Let NAME (or \"*\" for every other address) lead there, instead of where it leads now",
 		Args: wants(2, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var alias webmanager.Alias
@@ -25,7 +26,7 @@ func newAliasAdd(env *Env) *cobra.Command {
 			if err := env.do(cmd, http.MethodPut, webmanager.Path("aliases", args[0]), body, &alias); err != nil {
 				return err
 			}
-			env.say("%s leads to %s", printable(alias.Address.String()), printable(strings.Join(alias.Targets, ", ")))
+			env.say("%s leads to %s", printable(alias.Address.String()), printable(strings.Join(alias.Leads(), ", ")))
 			return nil
 		},
 	}
@@ -55,7 +56,7 @@ func newAliasList(env *Env) *cobra.Command {
 		}
 		rows := make([][]string, len(all))
 		for i, a := range all {
-			rows[i] = []string{a.Address.String(), strings.Join(a.Targets, ", ")}
+			rows[i] = []string{a.Address.String(), strings.Join(a.Leads(), ", ")}
 		}
 		return env.printTable([]string{"ADDRESS", "LEADS TO"}, rows)
 	}

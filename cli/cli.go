@@ -120,7 +120,7 @@ func newRoot(env *Env) *cobra.Command {
 	})
 	root.AddCommand(
 		newServe(env), newInit(env), newDemo(env),
-		newAccount(env), newDevice(env), newAlias(env), newSettings(env), newGrant(env), newBan(env), newQueue(env), newTrail(env),
+		newAccount(env), newDevice(env), newAlias(env), newSuppression(env), newSettings(env), newGrant(env), newBan(env), newQueue(env), newTrail(env),
 		newReputation(env), newRelayProof(env), newExplain(env),
 		newBackup(env), newVerify(env), newRestore(env), newCheck(env), newCompact(env),
 		newMetrics(env), newAudit(env), newVersion(env),

@@ -324,7 +324,7 @@ func TestNoticeAndGivingUp(t *testing.T) {
 			t.Fatalf("at the end: %d messages, jobs %+v", len(mail), r.jobs())
 		}
 		b = readReport(t, mail[1])
-		if b.recipients[0].Get("Status") != "5.4.7" || !strings.Contains(b.text, "given up after 5 days") || !strings.Contains(b.text, "connection refused") {
+		if b.recipients[0].Get("Status") != "5.4.7" || !strings.Contains(b.text, "for 5 days, and so it was given up") || !strings.Contains(strings.Join(strings.Fields(b.text), " "), "connection refused") {
 			t.Errorf("bounce: %v %q", b.recipients, b.text)
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 
+	"latchkey/internal/mailaddr"
 	"latchkey/internal/message"
 	"latchkey/store"
 )
@@ -18,15 +19,16 @@ func (r *Runner) commitReport(abort context.Context, group []ending) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(abort), settleTime)
 	defer cancel()
 	first := &group[0].job
-	route, err := r.opts.Store.Resolve(ctx, first.ReversePath)
-	if err != nil {
-		return err
-	}
 	settings, err := r.opts.Store.Settings(ctx)
 	if err != nil {
 		return err
 	}
-	b := r.newReport(group, settings.Domain)
+	to, route, err := r.hearer(ctx, first, settings.Domain)
+	if err != nil {
+		return err
+	}
+	b := r.newReport(group, to, settings.Domain)
+	b.Subject = r.subject(ctx, first)
 	if !b.UTF8 && first.UTF8 {
 		// Many programs declare SMTPUTF8 whatever they send. The plain form is the one that every mail program can show.
 		plain, err := onlyASCII(r.body(ctx, first.ID), first.HeaderLen)
@@ -57,31 +59,57 @@ const (
 // returnedForms are what to try, best first. RFC 3461 §4.3 gives the sender the choice where the message failed, and headers alone
 // where it did not; unset is ours, and a header is enough to know a message by.
 func returnedForms(j *store.Job, report message.Report) []form {
-	if j.Return == store.ReturnFull && report == message.ReportFailed {
+	// What was to be sent on and not kept is nowhere else.
+	whole := j.Return == store.ReturnFull
+	if sentOn(j) {
+		whole = !j.Kept
+	}
+	if whole && report == message.ReportFailed {
 		return []form{withMessage, withHeader, withNothing}
 	}
 	return []form{withHeader, withNothing}
 }
 
-func (r *Runner) newReport(group []ending, domain string) *message.Bounce {
+func (r *Runner) newReport(group []ending, to mailaddr.Address, domain string) *message.Bounce {
 	first := &group[0].job
 	b := &message.Bounce{
-		Report: group[0].report, Hostname: r.opts.Hostname, Domain: domain, To: first.ReversePath, Date: r.opts.Now(),
+		Report: group[0].report, Hostname: r.opts.Hostname, Domain: domain, To: to, Date: r.opts.Now(),
 		Arrived: first.Received, EnvelopeID: first.EnvelopeID, ID: randomID(),
-		UTF8: !first.ReversePath.IsASCII(),
+		UTF8: !to.IsASCII(), Forwarder: first.ForwardedBy, Kept: first.Kept,
+	}
+	if sentOn(first) {
+		b.EnvelopeID = "" // the sender's, who hears of nothing (RFC 3461 §5.2.7.1)
 	}
 	if b.Report == message.ReportDelayed {
 		b.RetryUntil = first.Received.Add(GiveUpAge)
 	}
 	for i := range group {
 		e := &group[i]
+		if next := e.outcome.Next; b.Report == message.ReportDelayed && (b.Next.IsZero() || next.Before(b.Next)) {
+			b.Next = next
+		}
 		b.UTF8 = b.UTF8 || !e.job.Recipient.IsASCII()
 		b.Failed = append(b.Failed, message.FailedRecipient{
 			Address: e.job.Recipient, Original: e.job.Original, Status: e.verdict.status,
 			Diagnostic: e.verdict.words, RemoteMTA: e.verdict.peer.host,
+			Answered: e.verdict.answered || e.verdict.kind == store.Delivered,
 		})
 	}
 	return b
+}
+
+// subject is that of a job's message, as its sender knows it by; "" if it has none that can be read.
+func (r *Runner) subject(ctx context.Context, j *store.Job) string {
+	content, err := r.body(ctx, j.ID)()
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = content.Close() }() // it was only read
+	header, err := io.ReadAll(io.LimitReader(content, min(j.HeaderLen, message.MaxHeaderOctets)))
+	if err != nil {
+		return ""
+	}
+	return message.SubjectOf(header)
 }
 
 // commitForm writes the report in one form and commits it.

@@ -39,6 +39,8 @@ type Store interface {
 	NewDraft(ctx context.Context) (store.Draft, error)
 	Resolve(ctx context.Context, addr mailaddr.Address) (store.Route, error)
 	Settings(ctx context.Context) (store.Settings, error)
+	NoteFailures(ctx context.Context, failures []store.Failure) error
+	Take(ctx context.Context, now time.Time, key string, cost int64, l store.Limit) (store.Taken, error)
 }
 
 // Options make a Runner.

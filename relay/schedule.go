@@ -10,8 +10,6 @@ import (
 const (
 	// GiveUpAge is how long a message is tried for, from when it was accepted (RFC 5321 §4.5.4.1: 4 to 5 days at least).
 	GiveUpAge = 5 * 24 * time.Hour
-	// NoticeAge is the age from which the sender of a message that still waits is told so, once.
-	NoticeAge = 4 * time.Hour
 	// jitterShare is how much earlier or later than the schedule a retry may be, so that what failed together does not come back together.
 	jitterShare = 0.2
 )
@@ -49,19 +47,22 @@ func notBeyond(at, received time.Time) time.Time {
 // expired reports whether a job that has just failed once more is given up.
 func expired(received, now time.Time) bool { return !now.Before(received.Add(GiveUpAge)) }
 
-// noticeDue reports whether the sender is to be told that the job still waits: once, and only a sender who has an address and has not
-// said otherwise (RFC 3461 §5.2.5).
-func noticeDue(j *store.Job, now time.Time) bool {
-	return !j.Warned && !j.ReversePath.IsZero() && !now.Before(j.Received.Add(NoticeAge)) &&
+// noticeDue reports whether the sender is to be told that the job still waits, at the age of after (0: never): once, and only a sender who has
+// an address and has not said otherwise (RFC 3461 §5.2.5).
+func noticeDue(j *store.Job, now time.Time, after time.Duration) bool {
+	return after > 0 && !sentOn(j) && !j.Warned && !j.ReversePath.IsZero() && !now.Before(j.Received.Add(after)) &&
 		(j.Notify == 0 || j.Notify&store.NotifyDelay != 0)
 }
 
 // bounceDue reports whether the sender is to be told that the job failed (RFC 3461 §5.2.6).
 func bounceDue(j *store.Job) bool {
+	if sentOn(j) {
+		return true // not the sender is told, but who sends it on
+	}
 	return !j.ReversePath.IsZero() && (j.Notify == 0 || j.Notify&store.NotifyFailure != 0)
 }
 
 // relayedDue reports whether the sender is to be told that the job was handed to a server which will tell nothing (RFC 3461 §5.2.2).
 func relayedDue(j *store.Job) bool {
-	return !j.ReversePath.IsZero() && j.Notify&store.NotifySuccess != 0
+	return !sentOn(j) && !j.ReversePath.IsZero() && j.Notify&store.NotifySuccess != 0
 }

@@ -19,7 +19,7 @@ func TestSchedule(t *testing.T) {
 	j := store.Job{Received: origin, ReversePath: addr(t, "a@example.org")}
 	for !expired(origin, now) {
 		attempts++
-		if noticed == 0 && noticeDue(&j, now) {
+		if noticed == 0 && noticeDue(&j, now, 4*time.Hour) {
 			noticed, j.Warned = now.Sub(origin), true
 		}
 		at := next(attempts, origin, now, 0.5)
@@ -67,7 +67,8 @@ func TestExpiryEdge(t *testing.T) {
 
 // TestNotify is RFC 3461 §5.2 as a table: which reports a recipient's NOTIFY asks for.
 func TestNotify(t *testing.T) {
-	old := origin.Add(NoticeAge)
+	const after = 4 * time.Hour
+	old := origin.Add(after)
 	for _, tt := range []struct {
 		name                    string
 		notify                  store.Notify
@@ -90,8 +91,11 @@ func TestNotify(t *testing.T) {
 		if !tt.null {
 			j.ReversePath = addr(t, "a@example.org")
 		}
-		if n, b, r := noticeDue(&j, tt.now), bounceDue(&j), relayedDue(&j); n != tt.notice || b != tt.bounce || r != tt.relayed {
+		if n, b, r := noticeDue(&j, tt.now, after), bounceDue(&j), relayedDue(&j); n != tt.notice || b != tt.bounce || r != tt.relayed {
 			t.Errorf("%s: notice %v, bounce %v, relayed %v", tt.name, n, b, r)
+		}
+		if noticeDue(&j, tt.now.Add(time.Hour), 0) {
+			t.Errorf("%s: a notice although there are none", tt.name)
 		}
 	}
 }

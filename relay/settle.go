@@ -41,8 +41,8 @@ type ending struct {
 	report   message.Report
 }
 
-// end turns a decision into an outcome and says whether the sender is to be told. r is a random number in [0,1).
-func end(d decision, now time.Time, r float64) ending {
+// end turns a decision into an outcome and says whether the sender is to be told, of a delay at the age of notice. r is a random number in [0,1).
+func end(d decision, now time.Time, notice time.Duration, r float64) ending {
 	j := &d.job
 	e := ending{decision: d, outcome: store.Outcome{Job: j.ID, Lease: j.Lease, Kind: d.verdict.kind, Text: d.verdict.text(), At: now}}
 	e.outcome.Peer = d.verdict.peer.forTrail()
@@ -54,12 +54,11 @@ func end(d decision, now time.Time, r float64) ending {
 		if e.outcome.Next = notBeyond(d.until, j.Received); d.until.IsZero() {
 			e.outcome.Next = next(j.Attempts+1, j.Received, now, r)
 		}
-		e.report, e.reported = message.ReportDelayed, noticeDue(j, now)
+		e.report, e.reported = message.ReportDelayed, noticeDue(j, now, notice)
 		e.outcome.Warned = e.reported
 	case d.verdict.kind == store.Deferred:
 		e.verdict.kind, e.verdict.status = store.Failed, "5.4.7"
-		e.verdict.words = "given up after 5 days; the last answer was: " + d.verdict.words
-		e.outcome.Kind, e.outcome.Text = store.Failed, e.verdict.text()
+		e.outcome.Kind, e.outcome.Text = store.Failed, "given up after 5 days; the last answer was: "+d.verdict.text()
 		fallthrough
 	default:
 		e.report, e.reported = message.ReportFailed, bounceDue(j)
@@ -72,18 +71,22 @@ func end(d decision, now time.Time, r float64) ending {
 // leases were given back.
 func (r *Runner) settle(abort context.Context, decisions []decision) error {
 	now := r.opts.Now()
+	notice := r.noticeAge(abort)
 	var plain []ending
 	var groups [][]ending // of one message and one report each
 	for i, d := range decisions {
 		if d.verdict.alarm && (i == 0 || !decisions[i-1].verdict.alarm) && !d.shared {
 			logAlarm(abort, r.log, d.verdict)
 		}
-		e := end(d, now, r.opts.Rand())
+		e := end(d, now, notice, r.opts.Rand())
+		if e.reported && sentOn(&e.job) {
+			e.reported = r.toldOf(abort, &e.job)
+		}
 		if !e.reported {
 			plain = append(plain, e)
 			continue
 		}
-		same := func(g []ending) bool { return g[0].job.Message == e.job.Message && g[0].report == e.report }
+		same := func(g []ending) bool { return oneLetter(&g[0].job, &e.job) && g[0].report == e.report }
 		if i := slices.IndexFunc(groups, same); i >= 0 {
 			groups[i] = append(groups[i], e)
 		} else {
@@ -108,11 +111,7 @@ func (r *Runner) finish(abort context.Context, endings []ending) error {
 		lost, err := r.opts.Store.Finish(ctx, r.opts.Now(), outcomes...)
 		cancel()
 		if err == nil {
-			for _, e := range endings {
-				if !slices.Contains(lost, e.job.ID) {
-					r.ended(abort, e)
-				}
-			}
+			r.ended(abort, slices.DeleteFunc(slices.Clone(endings), func(e ending) bool { return slices.Contains(lost, e.job.ID) }))
 			return nil
 		}
 		r.trouble("keeping outcomes", err)
@@ -123,13 +122,16 @@ func (r *Runner) finish(abort context.Context, endings []ending) error {
 	}
 }
 
-// ended tells of an outcome that is kept.
-func (r *Runner) ended(abort context.Context, e ending) {
-	logEnding(abort, r.log, e)
-	r.later(e)
-	if r.opts.Failed != nil && e.outcome.Kind == store.Failed {
-		r.opts.Failed(context.WithoutCancel(abort), e.job.Submitter)
+// ended tells of outcomes that are kept.
+func (r *Runner) ended(abort context.Context, endings []ending) {
+	for _, e := range endings {
+		logEnding(abort, r.log, e)
+		r.later(e)
+		if r.opts.Failed != nil && e.outcome.Kind == store.Failed && !sentOn(&e.job) {
+			r.opts.Failed(context.WithoutCancel(abort), e.job.Submitter)
+		}
 	}
+	r.noteFailures(abort, endings)
 }
 
 // fatal reports an error of the store that no waiting cures.
@@ -173,9 +175,7 @@ func (r *Runner) finishWithReport(abort context.Context, group []ending) error {
 		err = r.commitReport(abort, group)
 		switch {
 		case err == nil:
-			for _, e := range group {
-				r.ended(abort, e)
-			}
+			r.ended(abort, group)
 			return nil
 		case errors.Is(err, store.ErrLeaseLost):
 			return r.finishApart(abort, group)

@@ -343,7 +343,7 @@ func (w *worker) group() (group []store.Job) {
 	var same, rest []store.Job
 	for _, j := range w.jobs {
 		switch {
-		case j.Message == first.Message:
+		case oneLetter(&j, &first):
 			group = append(group, j)
 		case j.Submitter == first.Submitter:
 			same = append(same, j)
@@ -380,7 +380,7 @@ func (w *worker) transact(group []store.Job) []verdict {
 	release := w.link.guard(w.abort)
 	defer release()
 	logAttempt(w.abort, w.r.log, w.to, w.link.peer, group)
-	return w.link.transact(group, w.r.body(w.abort, group[0].ID))
+	return w.link.transact(group, w.r.letter(w.abort, &group[0]))
 }
 
 // heed draws conclusions from how a transaction went: for the connection, and for the destination.

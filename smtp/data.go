@@ -64,6 +64,12 @@ func (s *session) receive(tx *transaction, r io.Reader) (store.MessageID, error)
 		return 0, io.ErrUnexpectedEOF
 	}
 	size := draft.Size()
+	if err := s.fitsAll(tx, size); err != nil {
+		return 0, err
+	}
+	if err := s.sendOn(tx, header); err != nil {
+		return 0, err
+	}
 	e := s.envelope(tx, header, headerLen)
 	receipt, err := s.commit(tx, draft, &e)
 	if err != nil {

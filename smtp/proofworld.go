@@ -126,6 +126,11 @@ func (p *proofStore) Resolve(ctx context.Context, addr mailaddr.Address) (route 
 		route.Local = []store.AccountID{p.other.account.ID}
 	default:
 		route, err = p.Store.Resolve(ctx, addr)
+		// Where an address here sends its mail on to is its owner's choice, not the sender's: in a proof that stays in the house.
+		if leadsOnly(route) {
+			route.Local = []store.AccountID{p.own.account.ID}
+		}
+		route.Forwards = nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -146,6 +151,11 @@ func (p *proofStore) Unreserve(...store.ReservationID) {}
 
 // AddStat counts nothing.
 func (p *proofStore) AddStat(context.Context, store.Day, string, int64) error { return nil }
+
+// Take counts nothing.
+func (p *proofStore) Take(context.Context, time.Time, string, int64, store.Limit) (store.Taken, error) {
+	return store.Taken{OK: true}, nil
+}
 
 // NewDraft returns a draft that keeps nothing.
 func (p *proofStore) NewDraft(context.Context) (store.Draft, error) {

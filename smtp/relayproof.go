@@ -15,6 +15,7 @@ import (
 
 	"latchkey/guard"
 	"latchkey/internal/relayprobe"
+	"latchkey/internal/srs"
 	"latchkey/store"
 )
 
@@ -39,6 +40,8 @@ type RelayProof struct {
 	Address netip.Addr
 	// Now is time.Now unless a test says otherwise.
 	Now func() time.Time
+	// SRS is that of the doors.
+	SRS *srs.Rewriter
 	// alter, if set, changes the options of the proof's servers, in tests that plant holes.
 	alter func(*Options)
 	// patience is proofPatience if it is 0.
@@ -238,7 +241,7 @@ func (r *proofRun) at(ctx context.Context, door Door) error {
 		Grants: proofGrants{list: r.store.grants}, Accounts: r.store, Settings: proofSettings{store: r.store}, Hosts: r.hosts, Now: r.Now,
 	})
 	o := Options{
-		Door: door, Store: r.store, Auth: r.auth, Sending: proofSending{}, Grants: proofDesk{r.grants}, Hosts: r.hosts, Hostname: r.Hostname, Now: r.Now,
+		Door: door, Store: r.store, Auth: r.auth, Sending: proofSending{}, Grants: proofDesk{r.grants}, Hosts: r.hosts, Hostname: r.Hostname, Now: r.Now, SRS: r.SRS,
 		// One client comes after the other, faster than the last one is counted out.
 		Connections: guard.ConnLimits{Total: maxProofConns, PerPrefix: maxProofConns},
 	}

@@ -25,19 +25,19 @@ func (s *session) leftOut(tx *transaction, h *message.Header, receipt store.Rece
 	reported := make(map[int]bool)
 	for _, f := range receipt.Failed {
 		i := tx.of[f.Index]
-		if reported[i] || s.served(ctx, tx.addresses[i], receipt.Copies) {
+		if reported[i] || tx.wishes[i].sentOn || s.served(ctx, tx.addresses[i], receipt.Copies) {
 			continue
 		}
 		reported[i] = true
 		logLeftOut(ctx, s.log, receipt.Message, tx.addresses[i], f.Err)
-		r := tx.recipients[f.Index]
+		w := tx.wishes[i]
 		// RFC 3461 §4.1: NOTIFY without FAILURE wants no bounce.
-		if r.Notify != 0 && r.Notify&store.NotifyFailure == 0 {
+		if w.notify != 0 && w.notify&store.NotifyFailure == 0 {
 			continue
 		}
 		v, _ := verdictOn(f.Err)
 		report = append(report, message.FailedRecipient{
-			Address: tx.addresses[i], Original: r.Original,
+			Address: tx.addresses[i], Original: w.original,
 			Status: fmt.Sprintf("5.%d.%d", v.row().SMTP.Status[1], v.row().SMTP.Status[2]), Diagnostic: v.text(),
 		})
 	}
@@ -50,7 +50,8 @@ func (s *session) leftOut(tx *transaction, h *message.Header, receipt store.Rece
 	}
 }
 
-// delivered tells our own users of copies in local mailboxes, where they asked for it (RFC 3461 §5.2.3).
+// delivered tells our own users of copies in local mailboxes, where they asked for it (RFC 3461 §5.2.3). What is sent on from here counts as
+// delivered: where to is nobody's business but the recipient's (RFC 3461 §5.2.7.4).
 //
 // Deviation: strangers are not told. Whoever forges a reverse-path could have us send mail to anybody.
 func (s *session) delivered(tx *transaction, h *message.Header, receipt store.Receipt) {
@@ -58,16 +59,19 @@ func (s *session) delivered(tx *transaction, h *message.Header, receipt store.Re
 		return
 	}
 	var report []message.FailedRecipient
-	reported := make(map[int]bool)
-	for i, r := range tx.recipients {
-		stored := func(c store.Copy) bool { return c.Account == r.Account }
-		if r.Account == 0 || r.Notify&store.NotifySuccess == 0 || reported[tx.of[i]] || !slices.ContainsFunc(receipt.Copies, stored) {
+	for i, w := range tx.wishes {
+		// By address and not by copy: who names a mailbox twice gets one copy of it, and an answer for each name.
+		stored := func(c store.Copy) bool { return slices.Contains(w.accounts, c.Account) }
+		if w.notify&store.NotifySuccess == 0 || !w.sentOn && !slices.ContainsFunc(receipt.Copies, stored) {
 			continue
 		}
-		reported[tx.of[i]] = true
-		report = append(report, message.FailedRecipient{
-			Address: tx.addresses[tx.of[i]], Original: r.Original, Status: "2.0.0", Diagnostic: "put into the mailbox",
-		})
+		f := message.FailedRecipient{
+			Address: tx.addresses[i], Original: w.original, Status: "2.0.0", Diagnostic: "put into the mailbox", Expanded: len(w.accounts)+w.outside > 1,
+		}
+		if f.Expanded { // RFC 3461 §5.2.7.3 (c)
+			f.Diagnostic = "put into the mailboxes that the address leads to"
+		}
+		report = append(report, f)
 	}
 	if len(report) == 0 {
 		return
@@ -109,7 +113,7 @@ func (s *session) report(
 	b := message.Bounce{
 		Hostname: s.srv.opts.Hostname, Domain: tx.settings.Domain, To: tx.reversePath, Date: s.srv.opts.Now(), Arrived: s.srv.opts.Now(),
 		Report: kind, EnvelopeID: tx.envelopeID, ID: randomID() + randomID(), Failed: recipients,
-		UTF8: tx.utf8 && needsUTF8(tx, h, recipients),
+		UTF8: tx.utf8 && needsUTF8(tx, h, recipients), Subject: message.SubjectOf(h.Octets()),
 	}
 	draft, err := s.srv.opts.Store.NewDraft(ctx)
 	if err != nil {
@@ -122,7 +126,8 @@ func (s *session) report(
 	}
 	e := store.Envelope{
 		Received: s.srv.opts.Now(), HeaderLen: headerLen, HeaderID: b.MessageID(), UTF8: b.UTF8,
-		Origin: store.Origin{Door: "local"},
+		// What is returned is as it came, whatever was declared of it, and so are the words.
+		EightBit: true, Origin: store.Origin{Door: "local"},
 	}
 	for _, id := range route.Local {
 		e.Recipients = append(e.Recipients, store.Recipient{

@@ -11,16 +11,21 @@ func TestDeliveredReport(t *testing.T) {
 		name, login, from string
 		rcpts             []string
 		told              string // the address that is reported to alice, "" for no report
+		action            string
 	}{
-		{"asked for", "alice", "alice@example.com", []string{"<bob@example.com> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;bobby@example.com"}, "bob@example.com"},
-		{"alias of several, once", "alice", "alice@example.com", []string{"<team@example.com> NOTIFY=SUCCESS"}, "team@example.com"},
-		{"of two, the one that was asked for", "alice", "alice@example.com", []string{"<x@remote.example>", "<bob@example.com> NOTIFY=SUCCESS"}, "bob@example.com"},
-		{"not asked for", "alice", "alice@example.com", []string{"<bob@example.com>"}, ""},
-		{"failures only", "alice", "alice@example.com", []string{"<bob@example.com> NOTIFY=FAILURE,DELAY"}, ""},
-		{"never", "alice", "alice@example.com", []string{"<bob@example.com> NOTIFY=NEVER"}, ""},
-		{"outside, where another server has the say", "alice", "alice@example.com", []string{"<x@remote.example> NOTIFY=SUCCESS"}, ""},
-		{"from the null reverse-path", "alice", "", []string{"<bob@example.com> NOTIFY=SUCCESS"}, ""},
-		{"by a stranger", "", "x@remote.example", []string{"<bob@example.com> NOTIFY=SUCCESS"}, ""},
+		{"asked for", "alice", "alice@example.com", []string{"<bob@example.com> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;bobby@example.com"}, "bob@example.com", "delivered"},
+		{"alias of several, once", "alice", "alice@example.com", []string{"<team@example.com> NOTIFY=SUCCESS"}, "team@example.com", "expanded"},
+		{
+			"a mailbox that has its copy by an alias already", "alice", "alice@example.com",
+			[]string{"<team@example.com>", "<bob@example.com> NOTIFY=SUCCESS"}, "bob@example.com", "delivered",
+		},
+		{"of two, the one that was asked for", "alice", "alice@example.com", []string{"<x@remote.example>", "<bob@example.com> NOTIFY=SUCCESS"}, "bob@example.com", "delivered"},
+		{"not asked for", "alice", "alice@example.com", []string{"<bob@example.com>"}, "", "delivered"},
+		{"failures only", "alice", "alice@example.com", []string{"<bob@example.com> NOTIFY=FAILURE,DELAY"}, "", "delivered"},
+		{"never", "alice", "alice@example.com", []string{"<bob@example.com> NOTIFY=NEVER"}, "", "delivered"},
+		{"outside, where another server has the say", "alice", "alice@example.com", []string{"<x@remote.example> NOTIFY=SUCCESS"}, "", "delivered"},
+		{"from the null reverse-path", "alice", "", []string{"<bob@example.com> NOTIFY=SUCCESS"}, "", "delivered"},
+		{"by a stranger", "", "x@remote.example", []string{"<bob@example.com> NOTIFY=SUCCESS"}, "", "delivered"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFixture(t, MX).serve()
@@ -57,7 +62,7 @@ func TestDeliveredReport(t *testing.T) {
 				t.Fatalf("%d reports: %q", len(reports), reports)
 			}
 			for _, part := range []string{
-				"Final-Recipient: rfc822; " + tt.told + "\r\n", "Action: delivered\r\nStatus: 2.0.0\r\n", "Original-Envelope-Id: E1\r\n", "Subject: original\r\n",
+				"Final-Recipient: rfc822; " + tt.told + "\r\n", "Action: " + tt.action + "\r\nStatus: 2.0.0\r\n", "Original-Envelope-Id: E1\r\n", "Subject: original\r\n",
 			} {
 				if !strings.Contains(reports[0], part) {
 					t.Errorf("%q is not in the report: %q", part, reports[0])

@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"errors"
+	"slices"
 
 	"latchkey/internal/refusal"
 	"latchkey/store"
@@ -44,7 +45,7 @@ func (s *session) admit(tx *transaction, route store.Route) error {
 // that cannot are left out at the commit, unless they can by then.
 func (s *session) room(tx *transaction, route store.Route, taken *places) error {
 	var refused error
-	served := len(route.Remote) > 0
+	served := len(route.Remote) > 0 || slices.ContainsFunc(route.Forwards, func(f store.Forwarding) bool { return f.Account == 0 })
 	for _, account := range route.Local {
 		if tx.holds(account) {
 			served = true
@@ -73,6 +74,47 @@ func (s *session) room(tx *transaction, route store.Route, taken *places) error 
 func (s *session) receives(tx *transaction, account store.AccountID) bool {
 	strangers := s.srv.opts.Strangers
 	return strangers == nil || submits(tx.who) || strangers.Receives(s.srv.opts.Now(), account)
+}
+
+// fitsAll refuses a stranger's message as a whole that one of its addresses cannot take any more, because it is larger than was declared or
+// because the mailbox was closed meanwhile: whoever forges a reverse-path could otherwise have us send a bounce to anybody, by way of a mailbox
+// that is nearly full. When he comes again he is told so at RCPT, of that address, and the others get the message. What changes in the moment
+// between this and the commit is bounced all the same, as it must be (RFC 5321 §6.1).
+func (s *session) fitsAll(tx *transaction, size int64) error {
+	if submits(tx.who) || len(tx.addresses) < 2 {
+		return nil
+	}
+	var taken places
+	defer func() { s.giveBack(taken) }()
+	asked := map[store.AccountID]error{}
+	for i := range tx.wishes {
+		var refused error
+		served := len(tx.wishes[i].accounts) == 0 || tx.wishes[i].outside > 0
+		for _, account := range tx.wishes[i].accounts {
+			err, known := asked[account]
+			if !known {
+				more := size
+				if tx.holds(account) {
+					more = max(0, more-max(tx.size, 1)) // that much is reserved
+				}
+				var id store.ReservationID
+				if id, err = s.srv.opts.Store.Reserve(s.ctx, account, more); err == nil {
+					taken = append(taken, place{account, id})
+				}
+				asked[account] = err
+			}
+			served = served || err == nil
+			refused = errors.Join(refused, err)
+		}
+		switch {
+		case served:
+		case errors.Is(refused, store.ErrNotFound): // for good, but of this address only
+			return refuse(refusal.TemporaryFailure).because(refused)
+		default:
+			return refused
+		}
+	}
+	return nil
 }
 
 func (s *session) giveBack(taken places) {

@@ -346,35 +346,49 @@ func TestPanicInCommitHoldsNoRoom(t *testing.T) {
 	f.wantRoom("bob", 1000)
 }
 
-// Of recipients who could all be taken by what was declared, those whose copy the domain has no room for in the end are left out, in the
-// order in which they were named; the sender is told with the status of a full system (RFC 3463 §3.4).
-func TestLeftOutByTheDomain(t *testing.T) {
+// TestNoBounceForRoom: a stranger who declares less than he sends is refused as a whole, where one of the addresses has no room: nothing is
+// stored, and whoever stands in his reverse-path gets no bounce. What he declares is answered for each address.
+func TestNoBounceForRoom(t *testing.T) {
+	for _, of := range []string{"domain", "bob"} {
+		f := newFixture(t, MX)
+		f.quotas(of + "=1000")
+		f.serve()
+		c := f.greeted()
+		for _, size := range []int{600, 1200} {
+			c.ask("MAIL FROM:<x@remote.example>", "250 ") // nothing declared
+			c.ask("RCPT TO:<bob@example.com>", "250 ")
+			c.ask("RCPT TO:<alice@example.com>", "250 ")
+			c.ask("RCPT TO:<team@example.com>", "250 ") // both of them
+			c.ask("DATA", "354 ")
+			c.send(bodyOf(size) + ".\r\n")
+			if of == "bob" && size == 600 {
+				c.expect("250 2.") // there is room
+				continue
+			}
+			c.expect(map[string]string{"domain": "452 4.3.1", "bob": "452 4.2.2"}[of])
+		}
+		if b, a, want := len(f.mail("bob")), len(f.mail("alice")), map[string]int{"domain": 0, "bob": 1}[of]; b != want || a != want {
+			t.Errorf("%s: bob has %d and alice %d, want %d", of, b, a, want)
+		}
+		if jobs := f.jobs(); len(jobs) != 0 {
+			t.Errorf("%s: jobs %+v, want no report to a stranger", of, jobs)
+		}
+		f.quotas("bob=10000 domain=0")
+		held := int64(0)
+		for _, m := range f.mail("bob") {
+			held += int64(len(m))
+		}
+		f.wantRoom("bob", 10000-held) // nothing stays reserved
+	}
+}
+
+// TestDomainIsFull: what is declared is refused at RCPT.
+func TestDomainIsFull(t *testing.T) {
 	f := newFixture(t, MX)
 	f.quotas("domain=1000")
 	f.serve()
 	c := f.greeted()
-	c.ask("MAIL FROM:<x@remote.example>", "250 ") // nothing declared
-	c.ask("RCPT TO:<bob@example.com>", "250 ")
-	c.ask("RCPT TO:<alice@example.com>", "250 ")
-	c.ask("DATA", "354 ")
-	c.send(bodyOf(600) + ".\r\n")
-	c.expect("250 2.")
-	if b, a := len(f.mail("bob")), len(f.mail("alice")); b != 1 || a != 0 {
-		t.Errorf("bob has %d and alice %d, want 1 and 0", b, a)
-	}
-	jobs := f.jobs()
-	if len(jobs) != 1 || jobs[0].Recipient != address("x@remote.example") {
-		t.Fatalf("jobs %+v, want a report to the sender", jobs)
-	}
-	r, err := f.store.OpenJob(context.Background(), jobs[0].ID)
-	f.must(err)
-	b, err := io.ReadAll(r)
-	f.must(errors.Join(err, r.Close()))
-	for _, part := range []string{"Final-Recipient: rfc822; alice@example.com\r\n", "Status: 5.3.1\r\n", "The mailboxes of this domain are full"} {
-		if !strings.Contains(string(b), part) {
-			t.Errorf("%q is not in the report %q", part, b)
-		}
-	}
+	c.message("x@remote.example", "bob@example.com", bodyOf(600))
 	c.ask("MAIL FROM:<x@remote.example> SIZE=500", "250 ")
 	c.ask("RCPT TO:<alice@example.com>", "452 4.3.1 The mailboxes of this domain are full, try again later")
 }

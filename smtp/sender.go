@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 
 	"latchkey/auth"
 	"latchkey/internal/mailaddr"
@@ -116,7 +117,8 @@ func ownershipOf(account store.AccountID, addr mailaddr.Address, facts addressFa
 		return foreign
 	}
 	r := facts.route
-	if addr.Domain() == facts.domain && !r.CatchAll && len(r.Remote) == 0 && len(r.Local) == 1 && r.Local[0] == account {
+	outside := slices.ContainsFunc(r.Forwards, func(f store.Forwarding) bool { return f.Account == 0 }) // of an alias, for others too
+	if addr.Domain() == facts.domain && !r.CatchAll && len(r.Remote) == 0 && len(r.Local) == 1 && r.Local[0] == account && !outside {
 		return own
 	}
 	for _, a := range facts.sendAs {

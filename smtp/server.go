@@ -19,6 +19,7 @@ import (
 	"latchkey/guard"
 	"latchkey/internal/mailaddr"
 	"latchkey/internal/refusal"
+	"latchkey/internal/srs"
 	"latchkey/store"
 )
 
@@ -45,6 +46,8 @@ type Store interface {
 	Room(ctx context.Context) error
 	Settings(ctx context.Context) (store.Settings, error)
 	AddStat(ctx context.Context, day store.Day, name string, n int64) error
+	Suppression(ctx context.Context, address mailaddr.Address) (store.Suppression, error)
+	Take(ctx context.Context, now time.Time, key string, cost int64, l store.Limit) (store.Taken, error)
 }
 
 // Authenticator is what the service needs of auth: *auth.Authenticator.
@@ -160,6 +163,8 @@ type Options struct {
 	Refusals *refusal.Recent
 	// Subjects makes of a subject what the trail keeps of it; zero: nothing.
 	Subjects store.SubjectKey
+	// SRS makes the reverse-paths of mail that is sent on; nil: none is, and it stays in the mailboxes.
+	SRS *srs.Rewriter
 	// Inventory is told of logins, and Name is what the door is called there; nil: nobody is told.
 	Inventory Inventory
 	Name      string

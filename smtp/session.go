@@ -68,8 +68,11 @@ type transaction struct {
 	ret         store.Return
 	envelopeID  string
 
-	// addresses are what the accepted RCPT commands named.
+	// addresses are what the accepted RCPT commands named, wishes what was asked for about each.
 	addresses []mailaddr.Address
+	wishes    []wish
+	// onward are copies to be sent on, until the end of the message: see sendOn.
+	onward []onward
 	// recipients are what the addresses lead to, each account and each remote address once; of[i] is the index in addresses.
 	recipients []store.Recipient
 	of         []int
@@ -84,6 +87,16 @@ type transaction struct {
 	// rooms are what is reserved in maildrops, given back or handed to the commit once: see phase.
 	rooms map[store.AccountID]store.ReservationID
 	phase phase
+}
+
+// wish is what a sender wants to be told of one address that it named (RFC 3461 §4.1, §4.2), and where the address leads.
+type wish struct {
+	notify   store.Notify
+	original string
+	accounts []store.AccountID
+	// outside is how many addresses outside an alias leads to by itself. sentOn is set if a copy is sent on.
+	outside int
+	sentOn  bool
 }
 
 // newSession is called by go-smtp at the first HELO or EHLO, and at the first one under STARTTLS.
@@ -236,14 +249,20 @@ func (s *session) rcpt(to string, opts *gosmtp.RcptOptions) error {
 	if submits(tx.who) && tx.reversePath.IsZero() && len(tx.addresses) > 0 {
 		return refuse(refusal.NullSenderRecipient)
 	}
-	route, err := s.srv.opts.Store.Resolve(s.ctx, addr)
-	if errors.Is(err, store.ErrNotFound) {
-		return s.unknownRecipient(tx, err)
-	}
+	route, returns, err := s.route(tx, addr)
 	if err != nil {
 		return err
 	}
+	if returns {
+		return tx.addReturn(addr, route.Remote[0])
+	}
 	if err := s.authorizeRcpt(tx, addr, route); err != nil {
+		return err
+	}
+	if err := s.onwardOpen(tx, route); err != nil {
+		return err
+	}
+	if err := s.suppressed(tx, route); err != nil {
 		return err
 	}
 	if !tx.fits(route) {
@@ -254,6 +273,22 @@ func (s *session) rcpt(to string, opts *gosmtp.RcptOptions) error {
 	}
 	tx.add(addr, route, notify, original)
 	return nil
+}
+
+// route is where mail for an address goes. returns is set for a report that goes back to the sender of mail that was sent on, which needs no leave.
+func (s *session) route(tx *transaction, addr mailaddr.Address) (route store.Route, returns bool, err error) {
+	if s.srv.opts.SRS != nil && s.srv.opts.SRS.Claims(addr) {
+		route, err = s.returning(tx, addr)
+		if err != nil && !submits(tx.who) {
+			err = s.unknownRecipient(tx, err) // whoever guesses at them searches
+		}
+		return route, len(route.Remote) > 0, err
+	}
+	route, err = s.srv.opts.Store.Resolve(s.ctx, addr)
+	if errors.Is(err, store.ErrNotFound) {
+		err = s.unknownRecipient(tx, err)
+	}
+	return route, false, err
 }
 
 // authorizeRcpt asks whether the sender may send there, and whether it still is who it was at MAIL.
@@ -315,7 +350,7 @@ func (s *session) pause(d time.Duration) {
 
 // fits reports whether the envelope has room for an address that leads where route says.
 func (tx *transaction) fits(route store.Route) bool {
-	return len(tx.recipients)+len(route.Local)+len(route.Remote) <= store.MaxRecipients
+	return len(tx.recipients)+len(tx.onward)+len(route.Local)+len(route.Remote)+len(route.Forwards) <= store.MaxRecipients
 }
 
 // news is how many addresses outside the domain a route brings that are not in the envelope yet.
@@ -331,6 +366,14 @@ func (tx *transaction) news(route store.Route) (n int) {
 // add takes a recipient that fits into the envelope. An account or a remote address that is in it already gets no second copy.
 func (tx *transaction) add(addr mailaddr.Address, route store.Route, notify store.Notify, original string) {
 	tx.addresses = append(tx.addresses, addr)
+	w := wish{notify: notify, original: original, accounts: route.Local}
+	for _, f := range route.Forwards {
+		if f.Account == 0 {
+			w.outside++
+		}
+	}
+	tx.wishes = append(tx.wishes, w)
+	tx.leadsOnward(route)
 	for _, id := range route.Local {
 		if !tx.accounts[id] {
 			tx.accounts[id] = true
@@ -341,8 +384,28 @@ func (tx *transaction) add(addr mailaddr.Address, route store.Route, notify stor
 		if !tx.remotes[remote] {
 			tx.remotes[remote] = true
 			tx.put(store.Recipient{Address: remote, Notify: notify, Original: original})
+			continue
 		}
+		i := slices.IndexFunc(tx.recipients, func(r store.Recipient) bool { return r.Account == 0 && r.Address == remote })
+		tx.recipients[i].Notify = bothNotify(tx.recipients[i].Notify, notify)
 	}
+}
+
+// bothNotify is what somebody wants to be told who named an address twice: whatever either asked for.
+func bothNotify(a, b store.Notify) store.Notify {
+	if a == b {
+		return a
+	}
+	asked := func(n store.Notify) store.Notify {
+		switch n {
+		case 0:
+			return store.NotifyFailure | store.NotifyDelay // RFC 3461 §4.1: what is told unasked
+		case store.NotifyNever:
+			return 0
+		}
+		return n
+	}
+	return asked(a) | asked(b)
 }
 
 func (tx *transaction) put(r store.Recipient) {

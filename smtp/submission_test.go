@@ -331,7 +331,7 @@ func TestRemoteJobs(t *testing.T) {
 	c.ask("MAIL FROM:<alice@example.com> BODY=8BITMIME RET=HDRS ENVID=QQ+3D1", "250 ")
 	c.ask("RCPT TO:<X.y@Remote.EXAMPLE> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;orig+2Bx@else.example", "250 ")
 	c.ask(`RCPT TO:<"a b"@remote.example> NOTIFY=NEVER`, "250 ")
-	c.ask("RCPT TO:<X.y@remote.example>", "250 ") // the same mailbox: one job
+	c.ask("RCPT TO:<X.y@remote.example>", "250 ") // the same mailbox: one job, and what either asked for
 	c.ask("RCPT TO:<bob@example.com>", "250 ")
 	c.ask("RCPT TO:<team@example.com>", "250 ") // bob has his copy already
 	c.ask("DATA", "354 ")
@@ -344,7 +344,7 @@ func TestRemoteJobs(t *testing.T) {
 	j := jobs[0]
 	if j.Recipient.String() != "X.y@remote.example" || j.ReversePath != address("alice@example.com") || j.Submitter != f.ids["alice"] ||
 		!j.EightBit || j.UTF8 || j.Return != store.ReturnHeader || j.EnvelopeID != "QQ=1" || j.HeaderID != "<m@x>" ||
-		j.Notify != store.NotifySuccess|store.NotifyDelay || j.Original != "rfc822;orig+x@else.example" {
+		j.Notify != store.NotifySuccess|store.NotifyFailure|store.NotifyDelay || j.Original != "rfc822;orig+x@else.example" {
 		t.Errorf("job: %+v", j)
 	}
 	if j = jobs[1]; j.Recipient.String() != `"a b"@remote.example` || j.Notify != store.NotifyNever || j.Original != "" {

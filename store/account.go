@@ -15,8 +15,11 @@ import (
 const (
 	// MaxNameLen is the longest local part, in octets (RFC 5321 §4.5.3.1.1).
 	MaxNameLen = 64
-	// MaxAliasTargets bounds the mailboxes that one alias leads to.
+	// MaxAliasTargets bounds the mailboxes that one alias leads to, MaxAliasOutside the addresses of other domains.
 	MaxAliasTargets = 1000
+	MaxAliasOutside = 100
+	// MaxForwards bounds the addresses that the mail of one mailbox is sent on to.
+	MaxForwards = 10
 	// MaxSendAs bounds the further sender addresses of one account.
 	MaxSendAs = 100
 	// MaxSealed bounds a sealed password, in octets: a password has at most 1024, and sealing and a text form of it add to that.
@@ -51,11 +54,24 @@ type Account struct {
 	POP3 POP3Options `json:"pop3"`
 	// SendAs lists addresses that the account may use as sender besides its own; at most MaxSendAs.
 	SendAs []mailaddr.Address `json:"send_as,omitempty"`
+	// Forward is where its mail is sent on to.
+	Forward Forward `json:"forward,omitzero"`
 	// Created is when the account was added.
 	Created time.Time `json:"created"`
 	// Version is raised by every change; UpdateAccount is refused with ErrConflict when it does not match.
 	Version uint64 `json:"version"`
 }
+
+// Forward is where the mail of a mailbox is sent on to. The zero value sends nothing on.
+type Forward struct {
+	// To are addresses of other domains, at most MaxForwards, each once.
+	To []mailaddr.Address `json:"to,omitempty"`
+	// Keep leaves a copy in the mailbox.
+	Keep bool `json:"keep,omitempty"`
+}
+
+// IsZero reports whether nothing is sent on.
+func (f Forward) IsZero() bool { return len(f.To) == 0 && !f.Keep }
 
 // POP3Options are work-arounds for old clients and the choice of what a session lists. The zero value changes nothing.
 type POP3Options struct {
@@ -173,18 +189,40 @@ func (a Account) Validate() error {
 	if len(a.SendAs) > MaxSendAs {
 		errs = append(errs, fmt.Errorf("%w: more than %d send-as addresses", ErrInvalid, MaxSendAs))
 	}
+	if err := validOutside(a.Forward.To, MaxForwards); err != nil {
+		errs = append(errs, err)
+	}
+	if a.Forward.Keep && len(a.Forward.To) == 0 {
+		errs = append(errs, fmt.Errorf("%w: a copy is kept beside a forward, and there is none", ErrInvalid))
+	}
 	if _, err := ParseSelect(a.POP3.Select); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-// Alias is a further name that leads to one or more accounts. Targets are account ids, so a re-added name inherits no alias.
+// validOutside looks at addresses of other domains that mail is sent on to. That they are not of this one is for the caller to see to.
+func validOutside(to []mailaddr.Address, most int) error {
+	if len(to) > most {
+		return fmt.Errorf("%w: mail is sent on to %d addresses at most", ErrInvalid, most)
+	}
+	for i, a := range to {
+		if a.IsZero() || a.IsLiteral() || mailaddr.HasControl(a.String()) || slices.Contains(to[:i], a) {
+			return fmt.Errorf("%w: mail is sent on to addresses, each named once", ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// Alias is a further name that leads to one or more accounts, or to addresses of other domains. Targets are account ids, so a re-added name
+// inherits no alias.
 type Alias struct {
 	// Name is a canonical local part, or CatchAll.
 	Name string `json:"name"`
-	// Targets are 1 to MaxAliasTargets accounts, each once, in ascending order.
+	// Targets are at most MaxAliasTargets accounts, each once, in ascending order.
 	Targets []AccountID `json:"targets"`
+	// Outside are at most MaxAliasOutside addresses of other domains, each once. There is at least one target or address.
+	Outside []mailaddr.Address `json:"outside,omitempty"`
 }
 
 // Validate reports every field that is out of bounds, joined; each wraps ErrInvalid.
@@ -195,8 +233,11 @@ func (a Alias) Validate() error {
 			errs = append(errs, err)
 		}
 	}
-	if len(a.Targets) == 0 || len(a.Targets) > MaxAliasTargets {
+	if len(a.Targets)+len(a.Outside) == 0 || len(a.Targets) > MaxAliasTargets {
 		errs = append(errs, fmt.Errorf("%w: an alias has 1 to %d targets", ErrInvalid, MaxAliasTargets))
+	}
+	if err := validOutside(a.Outside, MaxAliasOutside); err != nil {
+		errs = append(errs, err)
 	}
 	if !slices.IsSorted(a.Targets) || len(slices.Compact(slices.Clone(a.Targets))) != len(a.Targets) {
 		errs = append(errs, fmt.Errorf("%w: alias targets are each named once, in ascending order", ErrInvalid))
@@ -216,10 +257,58 @@ func validName(name string) error {
 type Route struct {
 	// Local lists the accounts that get a copy, each once, suspended ones included.
 	Local []AccountID
-	// Remote lists the addresses outside this domain.
+	// Remote lists the addresses outside this domain: the address itself, if it is not of this domain.
 	Remote []mailaddr.Address
+	// Forwards is where mail for an address of this domain is sent on to, each address of another domain once.
+	Forwards []Forwarding
 	// CatchAll is set when nothing but the catch-all took the address; nobody owns such an address as a sender.
 	CatchAll bool
+}
+
+// Forwarding is one address of another domain that mail for an address here is sent on to.
+type Forwarding struct {
+	To mailaddr.Address
+	// By is the mailbox or alias here that says so, as an address.
+	By mailaddr.Address
+	// Account is that mailbox, one of Route.Local; 0 is an alias.
+	Account AccountID
+	// Keep says that the mailbox gets a copy beside it. Without it the mail is only sent on.
+	Keep bool
+}
+
+// Forwards returns where mail for one account, found by its own name, is sent on to.
+func (a Account) Forwards(domain string) []Forwarding {
+	by, err := mailaddr.New(a.Name, domain)
+	if err != nil {
+		return nil // a canonical name and domain make an address
+	}
+	list := make([]Forwarding, 0, len(a.Forward.To))
+	for _, to := range a.Forward.To {
+		list = append(list, Forwarding{To: to, By: by, Account: a.ID, Keep: a.Forward.Keep})
+	}
+	return list
+}
+
+// Forwards returns where mail for an alias is sent on to by itself.
+func (a Alias) Forwards(domain string) []Forwarding {
+	by, err := mailaddr.New(a.Name, domain)
+	if err != nil {
+		return nil
+	}
+	list := make([]Forwarding, 0, len(a.Outside))
+	for _, to := range a.Outside {
+		list = append(list, Forwarding{To: to, By: by})
+	}
+	return list
+}
+
+// AddForwards adds to a route what is not in it yet: to each address mail is sent on once.
+func (r *Route) AddForwards(list []Forwarding) {
+	for _, f := range list {
+		if !slices.ContainsFunc(r.Forwards, func(known Forwarding) bool { return known.To == f.To }) {
+			r.Forwards = append(r.Forwards, f)
+		}
+	}
 }
 
 // Accounts keeps accounts and aliases and answers where an address leads. Removal, rename and suspension are ordered with

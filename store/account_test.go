@@ -150,23 +150,46 @@ func TestAliasValidate(t *testing.T) {
 		}
 		return ids
 	}
+	outside := func(n int) (list []mailaddr.Address) {
+		for i := range n {
+			a, err := mailaddr.Parse(fmt.Sprintf("x%d@other.example", i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, a)
+		}
+		return list
+	}
+	for _, f := range []struct {
+		forward Forward
+		bad     int
+	}{
+		{Forward{}, 0}, {Forward{To: outside(MaxForwards)}, 0}, {Forward{To: outside(MaxForwards + 1)}, 1}, {Forward{Keep: true}, 1},
+		{Forward{To: append(outside(2), outside(1)...), Keep: true}, 1},
+	} {
+		wantProblems(t, fmt.Sprint(f.forward), Account{Name: "anna", Forward: f.forward}.Validate(), f.bad)
+	}
 	tests := []struct {
 		name  string
 		alias Alias
 		bad   int
 	}{
-		{"plain", Alias{"sales", ascending(2)}, 0},
-		{"catch-all", Alias{CatchAll, ascending(1)}, 0},
-		{"no name", Alias{"", ascending(1)}, 1},
-		{"longest name", Alias{strings.Repeat("n", MaxNameLen), ascending(1)}, 0},
-		{"name too long", Alias{strings.Repeat("n", MaxNameLen+1), ascending(1)}, 1},
-		{"upper case", Alias{"Sales", ascending(1)}, 1},
-		{"no targets", Alias{"sales", nil}, 1},
-		{"most targets", Alias{"sales", ascending(MaxAliasTargets)}, 0},
-		{"too many targets", Alias{"sales", ascending(MaxAliasTargets + 1)}, 1},
-		{"twice", Alias{"sales", []AccountID{1, 1}}, 1},
-		{"descending", Alias{"sales", []AccountID{2, 1}}, 1},
-		{"everything", Alias{"Sales", make([]AccountID, MaxAliasTargets+1)}, 3},
+		{"plain", Alias{Name: "sales", Targets: ascending(2)}, 0},
+		{"catch-all", Alias{Name: CatchAll, Targets: ascending(1)}, 0},
+		{"no name", Alias{Name: "", Targets: ascending(1)}, 1},
+		{"longest name", Alias{Name: strings.Repeat("n", MaxNameLen), Targets: ascending(1)}, 0},
+		{"name too long", Alias{Name: strings.Repeat("n", MaxNameLen+1), Targets: ascending(1)}, 1},
+		{"upper case", Alias{Name: "Sales", Targets: ascending(1)}, 1},
+		{"no targets", Alias{Name: "sales", Targets: nil}, 1},
+		{"most targets", Alias{Name: "sales", Targets: ascending(MaxAliasTargets)}, 0},
+		{"too many targets", Alias{Name: "sales", Targets: ascending(MaxAliasTargets + 1)}, 1},
+		{"twice", Alias{Name: "sales", Targets: []AccountID{1, 1}}, 1},
+		{"descending", Alias{Name: "sales", Targets: []AccountID{2, 1}}, 1},
+		{"outside only", Alias{Name: "sales", Outside: outside(MaxAliasOutside)}, 0},
+		{"too many outside", Alias{Name: "sales", Outside: outside(MaxAliasOutside + 1)}, 1},
+		{"outside twice", Alias{Name: "sales", Outside: append(outside(1), outside(1)...)}, 1},
+		{"no address outside", Alias{Name: "sales", Outside: make([]mailaddr.Address, 1)}, 1},
+		{"everything", Alias{Name: "Sales", Targets: make([]AccountID, MaxAliasTargets+1)}, 3},
 	}
 	for _, test := range tests {
 		wantProblems(t, test.name, test.alias.Validate(), test.bad)

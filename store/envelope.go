@@ -23,6 +23,11 @@ func (e Envelope) Validate(size int64) error {
 			errs = append(errs, fmt.Errorf("%w: prefix of recipient %d is longer than %d octets", ErrInvalid, i, MaxPrefixLen))
 		}
 	}
+	for i, r := range e.Recipients {
+		if r.Onward != (Onward{}) && (r.Account != 0 || r.Onward.By.IsZero()) {
+			errs = append(errs, fmt.Errorf("%w: recipient %d is sent on by nobody, or is a mailbox here", ErrInvalid, i))
+		}
+	}
 	if e.HeaderLen < 0 || e.HeaderLen > size {
 		errs = append(errs, fmt.Errorf("%w: the header has %d of %d octets", ErrInvalid, e.HeaderLen, size))
 	}

@@ -26,11 +26,15 @@ type Job struct {
 	EightBit  bool   `json:"eight_bit,omitempty"`
 	UTF8      bool   `json:"utf8,omitempty"`
 	// Return, EnvelopeID, Notify and Original are the DSN parameters (RFC 3461).
-	Return     Return    `json:"return,omitempty"`
-	EnvelopeID string    `json:"envelope_id,omitempty"`
-	Notify     Notify    `json:"notify,omitempty"`
-	Original   string    `json:"original,omitempty"`
-	Received   time.Time `json:"received"`
+	Return     Return `json:"return,omitempty"`
+	EnvelopeID string `json:"envelope_id,omitempty"`
+	Notify     Notify `json:"notify,omitempty"`
+	Original   string `json:"original,omitempty"`
+	// ForwardedBy is the address here that sends the message on, and is told of failures in place of the reverse-path; zero for a message that
+	// was written to Recipient itself. Kept says that a mailbox here has a copy as well.
+	ForwardedBy mailaddr.Address `json:"forwarded_by,omitzero"`
+	Kept        bool             `json:"kept,omitempty"`
+	Received    time.Time        `json:"received"`
 	// NextAttempt is when the job is due; a new job is due at once.
 	NextAttempt time.Time `json:"next_attempt"`
 	Attempts    int       `json:"attempts"`

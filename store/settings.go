@@ -32,6 +32,8 @@ const (
 	// MaxLoginDelay bounds Settings.LoginDelay in seconds, MaxExpireDays Settings.ExpireDays in days.
 	MaxLoginDelay = 86_400
 	MaxExpireDays = 3650
+	// MaxDelayNotice bounds Settings.DelayNotice, in hours: a message is given up soon after that.
+	MaxDelayNotice = 96
 	// MaxHelpURL bounds Settings.HelpURL in octets: it stands in replies, behind the cure.
 	MaxHelpURL = 100
 )
@@ -101,6 +103,10 @@ type Settings struct {
 	SendThenCheck bool `json:"send_then_check"`
 	// HelpURL is put behind refusals that a mailbox owner can cure; "" for none.
 	HelpURL string `json:"help_url"`
+	// SuppressFailed refuses mail to addresses outside that failed for good lately: see [Suppression].
+	SuppressFailed bool `json:"suppress_failed"`
+	// DelayNotice is after how many hours the sender of a message that still waits is told so, once; 0 is never. At most MaxDelayNotice.
+	DelayNotice int `json:"delay_notice"`
 	// OutsideSenders are addresses of this domain that may arrive from outside without proof (a newsletter service, say).
 	OutsideSenders []mailaddr.Address `json:"outside_senders"`
 }
@@ -111,7 +117,7 @@ func DefaultSettings(domain string) Settings {
 		Domain: domain, MessageSize: 50 << 20, Recipients: 1000, AuthOnMX: true, OutgoingMail: true,
 		RequireAuth: true, TrustedRecipients: 100, POPBeforeSMTP: true, GrantIPv6Bits: 64, DailyRecipients: 2000,
 		HourlyRecipients: 500, DomainDailyRecipients: 20_000, DomainHourlyRecipients: 5000, NewRecipients: 200, DailyOctets: 4 << 30,
-		HoldJumps: true, GrantNotices: true,
+		HoldJumps: true, GrantNotices: true, SuppressFailed: true, DelayNotice: 4,
 	}
 }
 
@@ -183,6 +189,9 @@ func (s Settings) validateSending(bad func(format string, args ...any)) {
 				"1 to %d", MaxRecipientBudget)
 			break
 		}
+	}
+	if s.DelayNotice < 0 || s.DelayNotice > MaxDelayNotice {
+		bad("delay_notice is 0 (never) to %d hours", MaxDelayNotice)
 	}
 	if s.DailyOctets < 0 {
 		bad("daily_octets is 0 (no bound) or more")

@@ -111,6 +111,18 @@ type Recipient struct {
 	// Notify and Original are RCPT's NOTIFY and ORCPT (RFC 3461 §4.1, §4.2).
 	Notify   Notify
 	Original string
+	// Onward is set for a queue job that sends on what came for an address here.
+	Onward Onward
+}
+
+// Onward is what is particular to a message that is sent on.
+type Onward struct {
+	// By is the address here that sends it on; zero if the message was written to the recipient itself, and then the rest is zero too.
+	By mailaddr.Address
+	// ReversePath takes the place of the envelope's for this recipient; zero is the null reverse-path.
+	ReversePath mailaddr.Address
+	// Kept says that a mailbox here has a copy as well.
+	Kept bool
 }
 
 // Return is MAIL's RET parameter (RFC 3461 §4.3): how much of the message a bounce carries.

@@ -17,6 +17,7 @@ type Store interface {
 	Clients
 	Devices
 	Habits
+	Suppressions
 	Audit
 	Stats
 	Trail

@@ -2,10 +2,10 @@ package webmanager
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -31,6 +31,8 @@ type Account struct {
 	Quota       store.Quota        `json:"quota"`
 	Usage       store.Usage        `json:"usage"`
 	SendAs      []mailaddr.Address `json:"send_as"`
+	// Forward is where its mail is sent on to; nothing for not at all.
+	Forward store.Forward `json:"forward,omitzero"`
 	// OldClientLogin lets the mailbox use the doors for old clients and challenge logins. PasswordKept is set when its password is kept, encrypted,
 	// for these: from the next login with it, and as long as the mailbox or the domain has old-client login.
 	OldClientLogin bool `json:"old_client_login"`
@@ -73,10 +75,37 @@ type AccountChange struct {
 	// OldClientLogin switched off forgets the password that was kept, unless the domain has old-client login.
 	OldClientLogin *bool       `json:"old_client_login,omitempty"`
 	POP3           *POP3Change `json:"pop3,omitempty"`
-	// Forward is refused, whatever it is: mail is not sent on to other domains yet.
-	Forward *json.RawMessage `json:"forward,omitempty"`
+	// Forward sends its mail on; without addresses it ends that.
+	Forward *ForwardChange `json:"forward,omitempty"`
 	// Version refuses the change if the mailbox was changed since; 0 does not look.
 	Version uint64 `json:"version,omitempty"`
+}
+
+// ForwardChange is where mail is to be sent on to.
+type ForwardChange struct {
+	// To are addresses of other domains, at most store.MaxForwards.
+	To []string `json:"to"`
+	// Keep leaves a copy in the mailbox.
+	Keep bool `json:"keep,omitempty"`
+}
+
+// apply returns the forward, or every mistake.
+func (c ForwardChange) apply(domain string) (store.Forward, []Field) {
+	addresses, wrong := parseAddresses("forward", c.To, store.MaxForwards)
+	for i, address := range addresses {
+		switch {
+		case address.Domain() == domain:
+			wrong = append(wrong, Field{"forward", address.String() + " is of this domain: let an alias lead to both mailboxes"})
+		case address.IsLiteral():
+			wrong = append(wrong, Field{"forward", address.String() + " has no domain"})
+		case slices.Contains(addresses[:i], address):
+			wrong = append(wrong, Field{"forward", address.String() + " is named twice"})
+		}
+	}
+	if len(addresses) == 0 {
+		return store.Forward{}, wrong
+	}
+	return store.Forward{To: addresses, Keep: c.Keep}, wrong
 }
 
 // Password is the body that sets a password.
@@ -94,6 +123,7 @@ type auditedAccount struct {
 	Suspended   bool               `json:"suspended"`
 	Quota       store.Quota        `json:"quota"`
 	SendAs      []mailaddr.Address `json:"send_as,omitempty"`
+	Forward     store.Forward      `json:"forward,omitzero"`
 
 	OldClientLogin bool              `json:"old_client_login,omitempty"`
 	POP3           store.POP3Options `json:"pop3,omitzero"`
@@ -101,7 +131,7 @@ type auditedAccount struct {
 
 func audited(a store.Account) auditedAccount {
 	return auditedAccount{
-		ID: a.ID, Name: a.Name, DisplayName: a.DisplayName, Suspended: a.Suspended, Quota: a.Quota, SendAs: a.SendAs,
+		ID: a.ID, Name: a.Name, DisplayName: a.DisplayName, Suspended: a.Suspended, Quota: a.Quota, SendAs: a.SendAs, Forward: a.Forward,
 		OldClientLogin: a.OldClientLogin, POP3: a.POP3,
 	}
 }
@@ -121,7 +151,7 @@ func (a *API) view(ctx context.Context, account store.Account, domain string) (A
 	}
 	return Account{
 		ID: account.ID, Name: account.Name, Address: address, DisplayName: account.DisplayName, Suspended: account.Suspended,
-		Quota: account.Quota, Usage: usage, SendAs: sendAs, OldClientLogin: account.OldClientLogin, PasswordKept: account.Sealed != "",
+		Quota: account.Quota, Usage: usage, SendAs: sendAs, Forward: account.Forward, OldClientLogin: account.OldClientLogin, PasswordKept: account.Sealed != "",
 		POP3: account.POP3, Created: account.Created, Version: account.Version,
 	}, nil
 }
@@ -253,7 +283,7 @@ func (a *API) changeAccount(r *http.Request) (any, error) {
 
 // action is the word for the audit log.
 func (c AccountChange) action() string {
-	only := c.Name == nil && c.DisplayName == nil && c.Quota == nil && c.SendAs == nil && c.OldClientLogin == nil && c.POP3 == nil
+	only := c.Name == nil && c.DisplayName == nil && c.Quota == nil && c.SendAs == nil && c.OldClientLogin == nil && c.POP3 == nil && c.Forward == nil
 	switch {
 	case only && c.Suspended != nil && *c.Suspended:
 		return "account.suspend"
@@ -301,7 +331,9 @@ func (c AccountChange) apply(account store.Account, domain string) (store.Accoun
 		wrong = append(wrong, c.POP3.apply(&account.POP3)...)
 	}
 	if c.Forward != nil {
-		wrong = append(wrong, Field{"forward", notYet})
+		forward, mistakes := c.Forward.apply(domain)
+		wrong = append(wrong, mistakes...)
+		account.Forward = forward
 	}
 	if len(wrong) > 0 {
 		return store.Account{}, invalid(wrong...)

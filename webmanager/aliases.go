@@ -18,7 +18,12 @@ type Alias struct {
 	Address mailaddr.Address `json:"address"`
 	// Targets are the names of mailboxes, in order.
 	Targets []string `json:"targets"`
+	// Outside are addresses of other domains that its mail is sent on to.
+	Outside []mailaddr.Address `json:"outside,omitempty"`
 }
+
+// Leads lists where it leads, for people.
+func (a Alias) Leads() []string { return append(slices.Clone(a.Targets), texted(a.Outside)...) }
 
 // AliasPage is a part of the listing; ask for what comes after Next if it is not empty.
 type AliasPage struct {
@@ -28,7 +33,7 @@ type AliasPage struct {
 
 // AliasTargets is the body that adds or replaces an alias.
 type AliasTargets struct {
-	// Targets are mailboxes of this domain, by local part or address.
+	// Targets are mailboxes of this domain, by local part or address, and addresses of other domains.
 	Targets []string `json:"targets"`
 }
 
@@ -64,7 +69,7 @@ func (a *API) viewAlias(ctx context.Context, alias store.Alias, domain string) (
 	if err != nil {
 		return Alias{}, fmt.Errorf("address of an alias: %w", err)
 	}
-	v := Alias{Name: alias.Name, Address: address, Targets: make([]string, 0, len(alias.Targets))}
+	v := Alias{Name: alias.Name, Address: address, Targets: make([]string, 0, len(alias.Targets)), Outside: alias.Outside}
 	for _, id := range alias.Targets {
 		account, err := a.store.Account(ctx, id)
 		if errors.Is(err, store.ErrNotFound) {
@@ -93,7 +98,7 @@ func (a *API) putAlias(r *http.Request) (any, error) {
 	if mistake != "" {
 		return nil, invalid(Field{"name", mistake})
 	}
-	ids, err := a.targets(ctx, body.Targets, settings.Domain)
+	ids, outside, err := a.targets(ctx, body.Targets, settings.Domain)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +106,7 @@ func (a *API) putAlias(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	alias := store.Alias{Name: name, Targets: ids}
+	alias := store.Alias{Name: name, Targets: ids, Outside: outside}
 	err = a.store.PutAlias(ctx, alias)
 	switch {
 	case errors.Is(err, store.ErrExists):
@@ -116,9 +121,9 @@ func (a *API) putAlias(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if existed {
-		err = a.audit(ctx, "alias.change", name, before.Targets, after.Targets)
+		err = a.audit(ctx, "alias.change", name, before.Leads(), after.Leads())
 	} else {
-		err = a.audit(ctx, "alias.add", name, nil, after.Targets)
+		err = a.audit(ctx, "alias.add", name, nil, after.Leads())
 	}
 	return after, err
 }
@@ -146,12 +151,8 @@ func (a *API) removeAlias(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, a.audit(ctx, "alias.remove", name, before.Targets, nil)
+	return nil, a.audit(ctx, "alias.remove", name, before.Leads(), nil)
 }
-
-// notYet refuses what would send mail on to another domain: a mailbox's forward, or an alias with a target outside.
-const notYet = "mail is not sent on to other domains yet: without SRS and ARC the receivers take it for forged, and the domain gets a bad name; " +
-	"let it lead to a mailbox, and fetch from that one by POP3"
 
 // aliasName is localName, and the catch-all.
 func aliasName(text, domain string) (name, mistake string) {
@@ -161,16 +162,21 @@ func aliasName(text, domain string) (name, mistake string) {
 	return localName(text, domain)
 }
 
-// targets finds the mailboxes that an alias is to lead to, or says about each what is wrong.
-func (a *API) targets(ctx context.Context, texts []string, domain string) ([]store.AccountID, error) {
+// targets finds the mailboxes that an alias is to lead to, and the addresses outside, or says about each what is wrong.
+func (a *API) targets(ctx context.Context, texts []string, domain string) (ids []store.AccountID, outside []mailaddr.Address, err error) {
 	if len(texts) == 0 || len(texts) > store.MaxAliasTargets {
-		return nil, invalid(Field{"targets", fmt.Sprintf("are 1 to %d mailboxes", store.MaxAliasTargets)})
+		return nil, nil, invalid(Field{"targets", fmt.Sprintf("are 1 to %d mailboxes", store.MaxAliasTargets)})
 	}
 	var wrong []Field
-	ids := make([]store.AccountID, 0, len(texts))
+	ids = make([]store.AccountID, 0, len(texts))
 	for _, text := range texts {
 		if address, err := mailaddr.Parse(text); err == nil && address.Domain() != domain {
-			wrong = append(wrong, Field{"targets", fmt.Sprintf("%s is not at %s; %s", address, domain, notYet)})
+			if address.IsLiteral() {
+				wrong = append(wrong, Field{"targets", address.String() + " has no domain"})
+			}
+			if !slices.Contains(outside, address) {
+				outside = append(outside, address)
+			}
 			continue
 		}
 		account, err := a.accountNamed(ctx, text, domain)
@@ -181,16 +187,19 @@ func (a *API) targets(ctx context.Context, texts []string, domain string) ([]sto
 		case errors.As(err, &refusal):
 			wrong = append(wrong, Field{"targets", fmt.Sprintf("%q %s", text, refusal.Fields[0].Message)})
 		case err != nil:
-			return nil, err
+			return nil, nil, err
 		default:
 			ids = append(ids, account.ID)
 		}
 	}
+	if len(outside) > store.MaxAliasOutside {
+		wrong = append(wrong, Field{"targets", fmt.Sprintf("are at most %d addresses of other domains", store.MaxAliasOutside)})
+	}
 	if len(wrong) > 0 {
-		return nil, invalid(wrong...)
+		return nil, nil, invalid(wrong...)
 	}
 	slices.Sort(ids)
-	return slices.Compact(ids), nil
+	return slices.Compact(ids), outside, nil
 }
 
 // findAlias looks an alias up, for the audit log.

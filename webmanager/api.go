@@ -44,6 +44,7 @@ type Store interface {
 	store.Devices
 	store.Spool
 	store.Habits
+	store.Suppressions
 	store.Counters
 	store.Secrets
 	Usage(ctx context.Context, account store.AccountID) (store.Usage, error)
@@ -163,6 +164,9 @@ func (a *API) routes() map[string]func(*http.Request) (any, error) {
 		"POST /v1/compact":                            a.compact,
 		"GET /v1/metrics":                             a.showMetrics,
 		"GET /v1/audit":                               a.listAudit,
+		"GET /v1/suppressions":                        a.listSuppressions,
+		"PUT /v1/suppressions/{address}":              a.putSuppression,
+		"DELETE /v1/suppressions/{address}":           a.removeSuppression,
 		"GET /v1/bans":                                a.listBans,
 		"POST /v1/bans":                               a.addBan,
 		"POST /v1/bans/lift":                          a.liftBans,

@@ -88,6 +88,10 @@ func Settings() []Setting {
 			func(s *store.Settings) *bool { return &s.GrantNotices }),
 		boolSetting("send_then_check", "keep a client without AUTH waiting for up to two minutes, and take its message if its mail is fetched meanwhile",
 			func(s *store.Settings) *bool { return &s.SendThenCheck }),
+		boolSetting("suppress_failed", "refuse mail to addresses at other domains whose servers said twice within a week that they do not exist, for 30 days",
+			func(s *store.Settings) *bool { return &s.SuppressFailed }),
+		numberSetting("delay_notice", "hours after which the sender of a message that still waits is told so, once; 0: never",
+			func(s *store.Settings, n int64) { s.DelayNotice = int(n) }, func(s store.Settings) int64 { return int64(s.DelayNotice) }),
 		helpURLSetting(),
 		outsideSendersSetting(),
 	}

@@ -16,6 +16,7 @@ import (
 	"latchkey/guard"
 	"latchkey/internal/refusal"
 	"latchkey/internal/relayprobe"
+	"latchkey/internal/srs"
 	"latchkey/pop3/maildrop"
 	"latchkey/smtp"
 	"latchkey/store"
@@ -40,6 +41,8 @@ type opener struct {
 	refusals  *refusal.Recent
 	subjects  store.SubjectKey
 	now       func() time.Time
+	// srs makes the reverse-paths of mail that is sent on.
+	srs *srs.Rewriter
 	// tls is for every door but those for old clients, which have old; both are nil without a certificate.
 	tls, old *tls.Config
 }
@@ -182,7 +185,7 @@ func (o *opener) mail(side smtp.Door) func(doorKind, net.Listener) server {
 			Door: side, Store: o.store, Auth: o.auth, Sending: o.sending, Conduct: o.process.conduct, Grants: o.grants, Hosts: o.hosts, Loopback: onLoopback(l),
 			Hostname: o.process.hostname, TLSConfig: o.tls, ImplicitTLS: k.implicit, Sniff: o.config.Listen.Sniffs(k.name),
 			Logger: o.process.log, Now: o.now, Connections: connections(o.config), Gate: o.gate, Known: o.auth.Known, Strangers: o.strangers,
-			Proxies: o.config.Proxies, Inventory: o.clients, Name: k.name, Refusals: o.refusals, Subjects: o.subjects,
+			Proxies: o.config.Proxies, Inventory: o.clients, Name: k.name, Refusals: o.refusals, Subjects: o.subjects, SRS: o.srs,
 			Challenges: &challenges{auth: o.auth, hostname: o.process.hostname},
 		}
 		if k.old {

@@ -98,7 +98,11 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	if err := o.loadCertificate(); err != nil {
 		return nil, err
 	}
+	if o.srs, err = rewriter(ctx, st, settings.Domain); err != nil {
+		return nil, err
+	}
 	p.prover = newProver(st, p.hostname, log, now)
+	p.prover.proof.SRS = o.srs
 	p.prover.failed = func(ctx context.Context, report relayprobe.Report) { p.shutMail(ctx, st, report, now()) }
 	if o.servesMail() {
 		if err := p.prover.atStart(ctx); err != nil {

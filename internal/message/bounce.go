@@ -37,40 +37,6 @@ const (
 	ReportDelivered
 )
 
-// reportWords are what is particular to one kind of report.
-type reportWords struct {
-	action, subject, before, after string
-}
-
-func (r Report) words() reportWords {
-	switch r {
-	case ReportDelayed:
-		return reportWords{
-			action: "delayed", subject: "Delayed mail (still being tried)",
-			before: "Your message has not been delivered yet to:",
-			after:  "You need not send it again: it is tried again and again, and you are told if it has to be given up.",
-		}
-	case ReportRelayed:
-		return reportWords{
-			action: "relayed", subject: "Mail handed on",
-			before: "As you asked to be told: your message was handed on for:",
-			after:  "Those servers give no reports. If there is trouble further on you may hear of it, or not.",
-		}
-	case ReportDelivered:
-		return reportWords{
-			action: "delivered", subject: "Mail delivered",
-			before: "As you asked to be told: your message was put into the mailbox of:",
-			after:  "Whether it was read is not known.",
-		}
-	default:
-		return reportWords{
-			action: "failed", subject: "Undelivered mail returned to sender",
-			before: "Your message could not be delivered to:",
-			after:  "The others, if there were any, got it or are still being tried.",
-		}
-	}
-}
-
 // FailedRecipient is one recipient that a bounce reports, or any other report.
 type FailedRecipient struct {
 	Address mailaddr.Address
@@ -78,8 +44,12 @@ type FailedRecipient struct {
 	Original string
 	// Status is the enhanced status code, such as 5.1.1 (RFC 3463).
 	Status string
-	// Diagnostic is why, in one line: the remote's reply or our own words. RemoteMTA is who said so, "" for ourselves.
+	// Expanded makes "expanded" of "delivered": the address leads to several (RFC 3464 §2.3.3).
+	Expanded bool
+	// Diagnostic is why, in one line: the remote's reply or our own words. RemoteMTA is the server that was asked, "" for none.
 	Diagnostic, RemoteMTA string
+	// Answered is set if the diagnostic is what RemoteMTA replied, and not our words on what went wrong with it.
+	Answered bool
 }
 
 // Bounce is a report on the fate of a message, as a rule that it could not be delivered: a multipart/report (RFC 6522) with a delivery
@@ -94,8 +64,14 @@ type Bounce struct {
 	To mailaddr.Address
 	// Date is now; Arrived is when the message came, the zero time if that is unknown.
 	Date, Arrived time.Time
-	// RetryUntil is when a delayed message is given up (RFC 3464 §2.3.9), the zero time if that is unknown.
-	RetryUntil time.Time
+	// RetryUntil is when a delayed message is given up (RFC 3464 §2.3.9), Next when it is tried next; the zero time if that is unknown.
+	RetryUntil, Next time.Time
+	// Subject is that of the message reported on, decoded, for people; "" if it is unknown.
+	Subject string
+	// Forwarder is set where the message was to be sent on by an address of this domain, whose owner is told in place of the sender. Kept says
+	// that the message is in the mailbox all the same.
+	Forwarder mailaddr.Address
+	Kept      bool
 	// EnvelopeID is the sender's ENVID, "" if there was none.
 	EnvelopeID string
 	// ID makes the message id and the boundary: it must be random, 1 to 60 letters and digits, so that it occurs nowhere else.
@@ -140,8 +116,8 @@ func (b *Bounce) write(w io.Writer, kind string, returned io.Reader) (headerLen 
 	if err != nil {
 		return 0, err
 	}
-	bw.Write(head) //nolint:errcheck // bufio keeps the first error for Flush
-	b.text(bw)
+	bw.Write(head)           //nolint:errcheck // bufio keeps the first error for Flush
+	bw.WriteString(b.text()) //nolint:errcheck // as above
 	if err := b.deliveryStatus(bw); err != nil {
 		return 0, err
 	}
@@ -165,7 +141,7 @@ func (b *Bounce) header() ([]byte, error) {
 	for _, f := range [][]string{
 		{"From", "Mail Delivery System <postmaster@" + b.Domain + ">"},
 		{"To", b.To.Path()},
-		{"Subject", b.Report.words().subject},
+		{"Subject", b.subject()},
 		{"Date", b.Date.Format(dateForm)},
 		{"Message-ID", b.MessageID()},
 		{"Auto-Submitted", "auto-replied"}, // RFC 3834 §5
@@ -181,63 +157,12 @@ func (b *Bounce) header() ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// text is the part for people.
-func (b *Bounce) text(w io.Writer) {
-	words := b.Report.words()
-	fmt.Fprintf(w, "--%s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n", b.boundary())
-	fmt.Fprintf(w, "This is the mail server %s. %s\r\n\r\n", b.Hostname, words.before)
-	for i, f := range b.Failed {
-		if i == MaxFailedRecipients {
-			fmt.Fprintf(w, "  ... and %d more\r\n", len(b.Failed)-i)
-			break
-		}
-		fmt.Fprintf(w, "  %s\r\n    %s\r\n", f.Address, oneLine(f.Diagnostic))
-		if cure := b.cure(f.Status); cure != "" {
-			fmt.Fprintf(w, "    %s\r\n", cure)
-		}
-	}
-	fmt.Fprintf(w, "\r\n%s\r\n", words.after)
-	if b.Report == ReportDelayed && !b.RetryUntil.IsZero() {
-		fmt.Fprintf(w, "It is given up on %s.\r\n", b.RetryUntil.Format(dateForm))
-	}
-	fmt.Fprint(w, "For help write to postmaster@"+b.Domain+".\r\n\r\n")
-}
-
-// cure says what the sender of a failed message can do, by the status (RFC 3463 §3); "" where nothing is known that helps.
-func (b *Bounce) cure(status string) string {
-	if b.Report != ReportFailed {
-		return ""
-	}
-	_, detail, _ := strings.Cut(status, ".")
-	switch detail {
-	case "1.1", "1.3", "1.6":
-		return "Look whether the address is spelt right, and send the message again."
-	case "1.2", "1.10", "4.4":
-		return "Look whether the part behind the @ is spelt right; that domain takes no mail."
-	case "2.1":
-		return "The mailbox is closed. Reach the recipient in another way."
-	case "2.2":
-		return "The mailbox is full. Tell the recipient in another way, and send the message again later."
-	case "2.3", "3.4":
-		return "The message is too large. Send less, or put the attachments where they can be fetched."
-	case "4.6":
-		return "This is a mistake in the set-up of a mail server. Tell the postmaster."
-	case "4.7":
-		return "The other server could not be reached, or put the message off, for too long. Look at the address, or send it again later."
-	case "6.3", "6.7":
-		return "The other server is old. Write the message with plain (ASCII) letters only, and send it again."
-	}
-	if strings.HasPrefix(detail, "7.") {
-		return "The other server refuses it by a rule of its own. Its words above may say why; its postmaster can change it."
-	}
-	return ""
-}
-
 // deliveryStatus is the part for programs: the fields of the message, then those of each recipient (RFC 3464 §2).
 func (b *Bounce) deliveryStatus(w io.Writer) error {
 	kind, addressType := "message/delivery-status", "rfc822"
 	if b.UTF8 {
-		kind, addressType = "message/global-delivery-status", "utf-8"
+		// RFC 6533 §4: what is not 7-bit says so.
+		kind, addressType = "message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit", "utf-8"
 	}
 	fmt.Fprintf(w, "--%s\r\nContent-Type: %s\r\n\r\n", b.boundary(), kind)
 	fields := [][2]string{{"Original-Envelope-Id", b.EnvelopeID}, {"Reporting-MTA", "dns; " + b.Hostname}, {"Arrival-Date", ""}}
@@ -247,22 +172,21 @@ func (b *Bounce) deliveryStatus(w io.Writer) error {
 	if err := writeBlock(w, fields); err != nil {
 		return err
 	}
-	action := b.Report.words().action
 	for _, f := range b.Failed[:min(len(b.Failed), MaxFailedRecipients)] {
 		fields := [][2]string{
-			{"Original-Recipient", strings.Replace(f.Original, ";", "; ", 1)},
+			{"Original-Recipient", b.original(f.Original)},
 			{"Final-Recipient", addressType + "; " + f.Address.String()},
-			{"Action", action},
+			{"Action", b.action(&f)},
 			{"Status", f.Status},
 			{"Remote-MTA", ""},
-			{"Diagnostic-Code", f.diagnosticType() + "; " + oneLine(f.Diagnostic)},
+			{"Diagnostic-Code", f.diagnosticType() + "; " + b.plain(oneLine(f.Diagnostic))},
 			{"Will-Retry-Until", ""},
 		}
 		if b.Report == ReportDelayed && !b.RetryUntil.IsZero() {
 			fields[6][1] = b.RetryUntil.Format(dateForm)
 		}
 		if f.RemoteMTA != "" {
-			fields[4][1] = "dns; " + oneLine(f.RemoteMTA)
+			fields[4][1] = "dns; " + b.plain(oneLine(f.RemoteMTA))
 		}
 		if err := writeBlock(w, fields); err != nil {
 			return err
@@ -271,9 +195,56 @@ func (b *Bounce) deliveryStatus(w io.Writer) error {
 	return nil
 }
 
+func (b *Bounce) action(f *FailedRecipient) string {
+	switch {
+	case b.Report == ReportDelayed:
+		return "delayed"
+	case b.Report == ReportRelayed:
+		return "relayed"
+	case b.Report == ReportDelivered && f.Expanded:
+		return "expanded"
+	case b.Report == ReportDelivered:
+		return "delivered"
+	}
+	return "failed"
+}
+
+// original is an ORCPT as a field has it. In a report that is not international an address in UTF-8 has the form for that (RFC 6533 §3).
+func (b *Bounce) original(typed string) string {
+	kind, address, found := strings.Cut(typed, ";")
+	if !found {
+		return typed
+	}
+	if b.UTF8 {
+		return kind + "; " + address
+	}
+	var out strings.Builder
+	for _, r := range address {
+		if r < 0x80 {
+			out.WriteRune(r)
+			continue
+		}
+		fmt.Fprintf(&out, `\x{%02X}`, r)
+	}
+	return kind + "; " + out.String()
+}
+
+// plain makes a text fit for a report that is not international: its fields are ASCII (RFC 3464 §2.1).
+func (b *Bounce) plain(s string) string {
+	if b.UTF8 {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		if r >= 0x80 {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
 // diagnosticType is that of RFC 3464 §2.3.6: smtp is for what an SMTP server replied, our own words have a type of their own.
 func (f *FailedRecipient) diagnosticType() string {
-	if f.RemoteMTA == "" {
+	if !f.Answered {
 		return "x-latchkey"
 	}
 	return "smtp"

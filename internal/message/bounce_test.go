@@ -29,7 +29,7 @@ func testBounce() *Bounce {
 		Hostname: "mail.example.com", Domain: "example.com", To: at("alice@example.com"), ID: "0123abcd",
 		Date: time.Unix(1e9, 0).UTC(), Arrived: time.Unix(1e9-60, 0).UTC(), EnvelopeID: "E1",
 		Failed: []FailedRecipient{
-			{Address: at("bob@remote.example"), Original: "rfc822;b@remote.example", Status: "5.1.1", Diagnostic: "550 5.1.1 no such user\r\nBcc: x", RemoteMTA: "mx.remote.example"},
+			{Address: at("bob@remote.example"), Original: "rfc822;b@remote.example", Status: "5.1.1", Diagnostic: "550 5.1.1 no such user\r\nBcc: x", RemoteMTA: "mx.remote.example", Answered: true},
 			{Address: at("carol@example.com"), Status: "5.2.2", Diagnostic: "Mailbox is full"},
 		},
 	}
@@ -135,10 +135,10 @@ func TestReports(t *testing.T) {
 		action, subject string
 		until           bool
 	}{
-		{ReportFailed, "failed", "Undelivered mail returned to sender", false},
-		{ReportDelayed, "delayed", "Delayed mail (still being tried)", true},
-		{ReportRelayed, "relayed", "Mail handed on", false},
-		{ReportDelivered, "delivered", "Mail delivered", false},
+		{ReportFailed, "failed", "Not delivered: your message to 2 addresses", false},
+		{ReportDelayed, "delayed", "Your message is delayed, and still being tried: 2 addresses", true},
+		{ReportRelayed, "relayed", "Your message was handed on: 2 addresses", false},
+		{ReportDelivered, "delivered", "Your message was delivered: 2 addresses", false},
 	}
 	for _, tt := range tests {
 		b := testBounce()

@@ -330,6 +330,24 @@ var rows = [...]Refusal{
 		Cure:  "Check the address for a slip.",
 	},
 	{
+		Name:  RecipientSuppressed,
+		SMTP:  SMTP{550, [3]int{5, 1, 1}, "Check this address for a slip: mail to it came back lately as its mailbox does not exist, so it is not tried for now{help}"},
+		Cause: "The recipient's server said twice within a week that there is no such mailbox, or the owner of the domain wants no mail sent there.",
+		Cure:  "Correct the address. If it is right by now, have the owner of the domain let it be tried again: latchkey suppression remove ADDRESS.",
+	},
+	{
+		Name:  ForwardPaused,
+		SMTP:  SMTP{450, [3]int{4, 7, 1}, "Mail for this address is sent on to another one, and cannot be at present: try again later"},
+		Cause: "An alias leads to other domains, and mail out of the domain is off, the target does not exist, or as much was sent on as may be in a day.",
+		Cure:  "The owner of the domain can look where the alias leads: latchkey alias list, and latchkey suppression list.",
+	},
+	{
+		Name:  ReturnAddress,
+		SMTP:  SMTP{550, [3]int{5, 7, 1}, "This address takes reports on mail that was sent on from here, for three weeks; yours is none, or too late"},
+		Cause: "Somebody wrote to a reverse-path of mail that was sent on (SRS): without the null reverse-path, after 21 days, or to one that was not made here.",
+		Cure:  "Write to the address in the From line of the message.",
+	},
+	{
 		Name:  RecipientSuspended,
 		SMTP:  SMTP{450, [3]int{4, 2, 1}, "Mailbox is suspended, try again later"},
 		Cause: "The recipient's mailbox is suspended, so its mail waits at the sender.",

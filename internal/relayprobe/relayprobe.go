@@ -99,6 +99,11 @@ func (t Target) dialogues() []Probe {
 		{Name: "with blanks", Rcpt: "RCPT TO: < " + Victim + " >"},
 		{Name: "two in one", Rcpt: "RCPT TO:<" + t.Recipient + "," + Victim + ">"},
 		{Name: "two in brackets", Rcpt: "RCPT TO:<" + t.Recipient + "><" + Victim + ">"},
+		// Reverse-paths of mail that was sent on (package srs), as somebody makes them up.
+		{Name: "a return address", Mail: "MAIL FROM:<>", Rcpt: "RCPT TO:<SRS0=aaaaaaaa=aa=elsewhere.example=victim@" + t.Domain + ">"},
+		{Name: "a return address in small letters", Mail: "MAIL FROM:<>", Rcpt: "RCPT TO:<srs0=aaaaaaaa=aa=elsewhere.example=victim@" + t.Domain + ">"},
+		{Name: "a return address of a chain", Mail: "MAIL FROM:<>", Rcpt: "RCPT TO:<SRS1=aaaaaaaa=elsewhere.example==victim@" + t.Domain + ">"},
+		{Name: "a return address not for a report", Rcpt: "RCPT TO:<SRS0=aaaaaaaa=aa=elsewhere.example=victim@" + t.Domain + ">"},
 		{Name: "look-alike of our domain with SMTPUTF8", Mail: "MAIL FROM:<" + Stranger + "> SMTPUTF8", Rcpt: "RCPT TO:<victim@" + t.lookAlike() + ">"},
 	}
 }

@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,10 +21,7 @@ func encodeAccount(a *store.Account) []byte {
 	e.bool(a.Suspended)
 	e.varint(a.Quota.Octets)
 	e.varint(a.Quota.Messages)
-	e.uvarint(uint64(len(a.SendAs)))
-	for _, addr := range a.SendAs {
-		e.mailbox(addr)
-	}
+	e.mailboxes(a.SendAs)
 	e.time(a.Created)
 	e.uvarint(a.Version)
 	e.bool(a.OldClientLogin)
@@ -36,6 +34,8 @@ func encodeAccount(a *store.Account) []byte {
 	}
 	e.uint8(flags)
 	e.string(a.POP3.Select)
+	e.mailboxes(a.Forward.To)
+	e.bool(a.Forward.Keep)
 	return e.b
 }
 
@@ -45,9 +45,7 @@ func decodeAccount(b []byte) (store.Account, error) {
 	a.CredentialVersion = d.uvarint()
 	a.Suspended = d.bool()
 	a.Quota = store.Quota{Octets: d.varint(), Messages: d.varint()}
-	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
-		a.SendAs = append(a.SendAs, d.mailbox())
-	}
+	a.SendAs = d.mailboxes()
 	a.Created = d.time()
 	a.Version = d.uvarint()
 	a.OldClientLogin = d.bool()
@@ -57,6 +55,7 @@ func decodeAccount(b []byte) (store.Account, error) {
 		*set = flags&(1<<i) != 0
 	}
 	a.POP3.Select = d.string()
+	a.Forward = store.Forward{To: d.mailboxes(), Keep: d.bool()}
 	if d.err != nil {
 		return store.Account{}, d.err
 	}
@@ -71,15 +70,36 @@ func (v *view) account(id store.AccountID) (store.Account, error) {
 	return decodeAccount(b)
 }
 
-// byName returns the accounts of an exact name or alias, or none.
-func (v *view) byName(name string) ([]store.AccountID, error) {
+// byName returns where an exact name or alias leads; nowhere is an alias that leads to nobody.
+func (v *view) byName(name string) (a store.Alias, err error) {
 	if b := v.get(bAccountNames, []byte(name)); b != nil {
-		return decodeIDs(b)
+		a.Targets, err = decodeIDs(b)
+		return a, err
 	}
 	if b := v.get(bAliases, []byte(name)); b != nil {
-		return decodeIDs(b)
+		return decodeAlias([]byte(name), b)
 	}
-	return nil, nil
+	return a, nil
+}
+
+func encodeAlias(a *store.Alias) []byte {
+	var e encoder
+	e.uvarint(uint64(len(a.Targets)))
+	for _, id := range a.Targets {
+		e.uint64(uint64(id))
+	}
+	e.mailboxes(a.Outside)
+	return e.b
+}
+
+func decodeAlias(key, b []byte) (store.Alias, error) {
+	d := decoder{b: b}
+	a := store.Alias{Name: string(key)}
+	for n := d.count(); n > 0 && d.err == nil; n-- {
+		a.Targets = append(a.Targets, store.AccountID(d.uint64()))
+	}
+	a.Outside = d.mailboxes()
+	return a, d.err
 }
 
 // taken reports whether an account or an alias has the name.
@@ -143,7 +163,7 @@ func (s *Store) AddAccount(ctx context.Context, a store.Account) (store.Account,
 	if err := a.Validate(); err != nil {
 		return store.Account{}, err
 	}
-	a.SendAs = slices.Clone(a.SendAs)
+	a.SendAs, a.Forward.To = slices.Clone(a.SendAs), slices.Clone(a.Forward.To)
 	err := s.write(ctx, func(t *txn) error {
 		if t.taken(a.Name) {
 			return fmt.Errorf("%q: %w", a.Name, store.ErrExists)
@@ -166,7 +186,7 @@ func (s *Store) UpdateAccount(ctx context.Context, a store.Account) (store.Accou
 	if err := a.Validate(); err != nil {
 		return store.Account{}, err
 	}
-	a.SendAs = slices.Clone(a.SendAs)
+	a.SendAs, a.Forward.To = slices.Clone(a.SendAs), slices.Clone(a.Forward.To)
 	given := a.Version
 	err := s.alter(ctx, false, func(t *txn) error {
 		old, err := t.account(a.ID)
@@ -191,6 +211,7 @@ func (s *Store) UpdateAccount(ctx context.Context, a store.Account) (store.Accou
 			t.put(bAccountNames, []byte(a.Name), key8(uint64(a.ID)))
 		}
 		a.Succeed(old, settings)
+		t.renames = t.renames || !slices.Equal(a.Forward.To, old.Forward.To) || a.Forward.Keep != old.Forward.Keep
 		t.put(bAccounts, key8(uint64(a.ID)), encodeAccount(&a))
 		t.lend(a.ID, old.SendAs, a.SendAs)
 		return nil
@@ -213,9 +234,11 @@ func (s *Store) RemoveAccount(ctx context.Context, id store.AccountID) error {
 			return err
 		}
 		for _, name := range t.aliasesOf(id) {
-			targets, err := decodeIDs(t.get(bAliases, []byte(name)))
+			alias, err := decodeAlias([]byte(name), t.get(bAliases, []byte(name)))
 			t.fail(err)
-			t.putAlias(name, targets, without(targets, id))
+			before := alias.Targets
+			alias.Targets = without(before, id)
+			t.putAlias(before, alias)
 		}
 		key := key8(uint64(id))
 		t.delete(bAccounts, key)
@@ -256,8 +279,8 @@ func (v *view) keepsReserved(gone, come string, dead store.AccountID) error {
 			if n == gone {
 				continue
 			}
-			ids, err := v.byName(n)
-			alive := slices.ContainsFunc(ids, func(id store.AccountID) bool { return id != dead })
+			a, err := v.byName(n)
+			alive := slices.ContainsFunc(a.Targets, func(id store.AccountID) bool { return id != dead })
 			if err != nil || alive {
 				return alive, err
 			}
@@ -280,19 +303,19 @@ func (v *view) keepsReserved(gone, come string, dead store.AccountID) error {
 	return nil
 }
 
-// putAlias replaces an alias's targets; without any, the alias goes.
-func (t *txn) putAlias(name string, before, after []store.AccountID) {
+// putAlias replaces an alias that had the targets before; without any, and without addresses outside, the alias goes.
+func (t *txn) putAlias(before []store.AccountID, a store.Alias) {
 	for _, id := range before {
-		t.delete(bAliasTargets, append(key8(uint64(id)), name...))
+		t.delete(bAliasTargets, append(key8(uint64(id)), a.Name...))
 	}
-	if len(after) == 0 {
-		t.delete(bAliases, []byte(name))
+	if len(a.Targets)+len(a.Outside) == 0 {
+		t.delete(bAliases, []byte(a.Name))
 		return
 	}
-	for _, id := range after {
-		t.put(bAliasTargets, append(key8(uint64(id)), name...), nil)
+	for _, id := range a.Targets {
+		t.put(bAliasTargets, append(key8(uint64(id)), a.Name...), nil)
 	}
-	t.put(bAliases, []byte(name), encodeIDs(after))
+	t.put(bAliases, []byte(a.Name), encodeAlias(&a))
 }
 
 // lentKey is the place of one address that was lent to one account. No address has a NUL.
@@ -337,11 +360,11 @@ func (s *Store) ListAliases(ctx context.Context, after string, limit int) (alias
 			if string(key) == after {
 				return true
 			}
-			var targets []store.AccountID
-			if targets, err = decodeIDs(value); err != nil {
+			var a store.Alias
+			if a, err = decodeAlias(key, value); err != nil {
 				return false
 			}
-			aliases = append(aliases, store.Alias{Name: string(key), Targets: targets})
+			aliases = append(aliases, a)
 			return true
 		})
 		return err
@@ -357,24 +380,29 @@ func (s *Store) PutAlias(ctx context.Context, a store.Alias) error {
 	if err := a.Validate(); err != nil {
 		return err
 	}
-	targets := slices.Clone(a.Targets)
+	a.Targets, a.Outside = slices.Clone(a.Targets), slices.Clone(a.Outside)
 	return s.write(ctx, func(t *txn) error {
 		if t.has(bAccountNames, []byte(a.Name)) {
 			return fmt.Errorf("%q: %w", a.Name, store.ErrExists)
 		}
-		for _, id := range targets {
+		for _, id := range a.Targets {
 			if !t.has(bAccounts, key8(uint64(id))) {
 				return fmt.Errorf("account %d: %w", id, store.ErrNotFound)
 			}
 		}
-		var before []store.AccountID
-		if b := t.get(bAliases, []byte(a.Name)); b != nil {
-			var err error
-			if before, err = decodeIDs(b); err != nil {
+		if len(a.Targets) == 0 {
+			if err := t.keepsReserved(a.Name, "", 0); err != nil {
 				return err
 			}
 		}
-		t.putAlias(a.Name, before, targets)
+		var before store.Alias
+		if b := t.get(bAliases, []byte(a.Name)); b != nil {
+			var err error
+			if before, err = decodeAlias([]byte(a.Name), b); err != nil {
+				return err
+			}
+		}
+		t.putAlias(before.Targets, a)
 		return nil
 	})
 }
@@ -386,16 +414,37 @@ func (s *Store) RemoveAlias(ctx context.Context, name string) error {
 		if b == nil {
 			return fmt.Errorf("alias %q: %w", name, store.ErrNotFound)
 		}
-		targets, err := decodeIDs(b)
+		alias, err := decodeAlias([]byte(name), b)
 		if err != nil {
 			return err
 		}
 		if err := t.keepsReserved(name, "", 0); err != nil {
 			return err
 		}
-		t.putAlias(name, targets, nil)
+		t.putAlias(alias.Targets, store.Alias{Name: name})
 		return nil
 	})
+}
+
+// leads returns where an exact name leads; nowhere is the zero route.
+func (v *view) leads(name, domain string) (r store.Route, err error) {
+	a, err := v.byName(name)
+	if err != nil {
+		return r, err
+	}
+	r.Local = a.Targets
+	r.AddForwards(a.Forwards(domain))
+	for _, id := range a.Targets {
+		account, err := v.account(id)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			continue // the index is damaged; the commit says so of this mailbox
+		case err != nil:
+			return store.Route{}, err
+		}
+		r.AddForwards(account.Forwards(domain))
+	}
+	return r, nil
 }
 
 // Resolve implements store.Accounts.
@@ -419,14 +468,14 @@ func (s *Store) Resolve(ctx context.Context, addr mailaddr.Address) (store.Route
 			if name == store.CatchAll || name == "" {
 				continue // what is written so in an address is a mailbox name that nobody has
 			}
-			if route.Local, err = v.byName(name); err != nil || route.Local != nil {
+			if route, err = v.leads(name, s.domain); err != nil || len(route.Local)+len(route.Forwards) > 0 {
 				return err
 			}
 		}
-		if route.Local, err = v.byName(store.CatchAll); err != nil {
+		if route, err = v.leads(store.CatchAll, s.domain); err != nil {
 			return err
 		}
-		if route.CatchAll = route.Local != nil; !route.CatchAll {
+		if route.CatchAll = len(route.Local)+len(route.Forwards) > 0; !route.CatchAll {
 			return fmt.Errorf("%s: %w", addr, store.ErrNotFound)
 		}
 		return nil

@@ -102,8 +102,13 @@ func (t *txn) putCopy(account store.AccountID, l *listing) {
 
 // job is what the index keeps of a delivery that was not tried yet.
 func (m *messageEntry) job(id store.JobID, h *holder) jobRecord {
+	reversePath := m.sender
+	if !h.onward.By.IsZero() {
+		reversePath = h.onward.ReversePath
+	}
 	return jobRecord{where: whereOf(m.place, m.metaLen), flags: m.flags(), Job: store.Job{
-		ID: id, Message: m.id, Submitter: m.submitter, ReversePath: m.sender, Recipient: h.address,
+		ID: id, Message: m.id, Submitter: m.submitter, ReversePath: reversePath, Recipient: h.address,
+		ForwardedBy: h.onward.By, Kept: h.onward.Kept,
 		Size: m.body.size, HeaderLen: m.headerLen, HeaderID: m.headerID, EightBit: m.eightBit, UTF8: m.utf8,
 		Return: m.ret, EnvelopeID: m.envelope, Notify: h.notify, Original: h.original,
 		Received: m.received, NextAttempt: m.received, Held: m.hold != "", HoldReason: m.hold,

@@ -160,11 +160,14 @@ func (c *checker) accounts(v *view) {
 func (c *checker) aliases(v *view) {
 	places := 0
 	c.each(v, bAliases, func(key, value []byte) error {
-		targets, err := decodeIDs(value)
+		alias, err := decodeAlias(key, value)
+		if err == nil {
+			err = alias.Validate()
+		}
 		if v.has(bAccountNames, key) {
 			c.found(store.ProblemReference, fmt.Sprintf("alias %q", key), "an account has the same name")
 		}
-		for _, id := range targets {
+		for _, id := range alias.Targets {
 			places++
 			target := key8(uint64(id))
 			if !v.has(bAccounts, target) || !v.has(bAliasTargets, append(target, key...)) {

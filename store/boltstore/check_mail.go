@@ -23,7 +23,7 @@ func newChecker(s *Store) *checker {
 
 // rest reads the buckets that no other check goes through.
 func (c *checker) rest(v *view) {
-	for _, id := range []bucketID{bAliasTargets, bLent, bDue, bTrail, bTrailOpen, bStats, bCounters, bSessions, bSecrets} {
+	for _, id := range []bucketID{bAliasTargets, bLent, bDue, bTrail, bTrailOpen, bStats, bCounters, bSessions, bSecrets, bSuppressions} {
 		c.each(v, id, func([]byte, []byte) error { return nil })
 	}
 }

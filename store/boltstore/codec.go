@@ -50,6 +50,20 @@ func (e *encoder) mailbox(v mailaddr.Address) {
 	e.string(v.Local() + "@" + v.Domain())
 }
 
+func (e *encoder) mailboxes(list []mailaddr.Address) {
+	e.uvarint(uint64(len(list)))
+	for _, a := range list {
+		e.mailbox(a)
+	}
+}
+
+func (d *decoder) mailboxes() (list []mailaddr.Address) {
+	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+		list = append(list, d.mailbox())
+	}
+	return list
+}
+
 func addrText(v netip.Addr) string {
 	if !v.IsValid() {
 		return ""

@@ -214,7 +214,7 @@ func TestCheckFinds(t *testing.T) {
 		{"segment that nobody counts", "counter off", del(bSegments, key8(1))},
 		{"name to nowhere", "dangling reference", put(bAccountNames, []byte("carl"), key8(77))},
 		{"account without name", "dangling reference", del(bAccountNames, []byte("anna"))},
-		{"alias to nowhere", "dangling reference", put(bAliases, []byte("sales"), key8(77))},
+		{"alias to nowhere", "dangling reference", put(bAliases, []byte("sales"), encodeAlias(&store.Alias{Targets: []store.AccountID{77}}))},
 		{"address lent by nobody", "counter off", put(bLent, lentKey(lentAddress(), domain, 1), nil)},
 		{"address lent and not found", "dangling reference", editAccount(1, func(a *store.Account) { a.SendAs = append(a.SendAs, lentAddress()) })},
 		{"job out of order", "dangling reference", func(tx *bolt.Tx) error {
@@ -233,6 +233,9 @@ func TestCheckFinds(t *testing.T) {
 			return errors.Join(put(bClients, clientKey(1, 0), c)(tx), put(bClients, clientKey(1, 1), c)(tx))
 		}},
 		{"habit without account", "dangling reference", put(bHabits, habitKey(77, store.HabitNetwork, "x"), encodeHabit(&store.Habit{}))},
+		{"torn suppression", "damaged record", put(bSuppressions, []byte("a@x.example"), []byte{1})},
+		{"suppression of another address", "damaged record", put(bSuppressions, []byte("b@x.example"), encodeSuppression(
+			&store.Suppression{Address: mustAddress("a@x.example")}))},
 		{"torn habit", "damaged record", put(bHabits, habitKey(1, store.HabitNetwork, "x"), []byte{1})},
 		{"habit of no kind", "damaged record", put(bHabits, habitKey(1, 'x', "x"), encodeHabit(&store.Habit{}))},
 		{"torn client", "damaged record", put(bClients, clientKey(1, 0), []byte{1, 2, 3})},

@@ -7,7 +7,7 @@ func (id bucketID) readable(key, value []byte) error {
 		bAccounts: 8, bUsage: 8, bCopies: 16, bCondemned: 8, bBodies: 8, bSegments: 8, bJobs: 8, bTrail: pieceKeyLen, bTrailOpen: pieceKeyLen, bAudit: 8,
 		bGrants: 16, bDevices: 16, bSessions: 32, bSessionOrder: 12 + 32, bClients: clientKeyLen,
 	}
-	least := map[bucketID]int{bAccountNames: 1, bAliases: 1, bAliasTargets: 9, bDue: dueHead + 1 + dueTail, bLent: 9, bStats: 5, bCounters: 1, bSecrets: 1,
+	least := map[bucketID]int{bAccountNames: 1, bAliases: 1, bAliasTargets: 9, bDue: dueHead + 1 + dueTail, bLent: 9, bStats: 5, bCounters: 1, bSecrets: 1, bSuppressions: 1,
 		bHabits: habitHead + 1}
 	if n, fixed := lengths[id]; fixed && len(key) != n || len(key) < least[id] {
 		return errShortRecord
@@ -23,7 +23,7 @@ func (id bucketID) readableValue(key, value []byte) (err error) {
 	case bAccountNames:
 		d.uint64()
 	case bAliases:
-		_, err = decodeIDs(value)
+		_, err = decodeAlias(key, value)
 	case bUsage:
 		_, err = decodeUsage(value)
 	case bCopies:
@@ -54,6 +54,8 @@ func (id bucketID) readableValue(key, value []byte) (err error) {
 		_, err = decodeClient(key, value)
 	case bHabits:
 		_, err = decodeHabit(key, value)
+	case bSuppressions:
+		_, err = decodeSuppression(key, value)
 	case bSessions:
 		d.time()
 		d.bytes()

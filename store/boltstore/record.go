@@ -68,6 +68,7 @@ type holder struct {
 	prefixAt int64
 	notify   store.Notify
 	original string
+	onward   store.Onward
 }
 
 // leftOut is a recipient that was not served.
@@ -178,6 +179,11 @@ func (e *encoder) holder(h *holder) {
 	}
 	e.uint8(uint8(h.notify))
 	e.string(h.original)
+	e.mailbox(h.onward.By)
+	if !h.onward.By.IsZero() {
+		e.mailbox(h.onward.ReversePath)
+		e.bool(h.onward.Kept)
+	}
 }
 
 // prefixes puts the prefixes of all copies at the end of the meta, each behind its CRC32C: the last one lies right before the body, so
@@ -263,6 +269,9 @@ func (d *decoder) holders() []holder {
 			h.prefixLen = int64(d.uvarint())
 		} else {
 			h.notify, h.original = store.Notify(d.uint8()), d.string()
+			if h.onward.By = d.mailbox(); !h.onward.By.IsZero() {
+				h.onward.ReversePath, h.onward.Kept = d.mailbox(), d.bool()
+			}
 		}
 		holders = append(holders, h)
 	}

@@ -175,16 +175,16 @@ func (x *structure) aliases() {
 	wanted := make(map[string]string)
 	targets := make(map[string]string)
 	x.t.scan(bAliases, nil, nil, func(key, value []byte) bool {
-		ids, err := decodeIDs(value)
+		a, err := decodeAlias(key, value)
 		if x.t.fail(err); err != nil {
 			return false
 		}
-		ids = slices.DeleteFunc(ids, func(id store.AccountID) bool { return !x.t.has(bAccounts, key8(uint64(id))) })
+		ids := slices.DeleteFunc(a.Targets, func(id store.AccountID) bool { return !x.t.has(bAccounts, key8(uint64(id))) })
 		slices.Sort(ids)
 		ids = slices.Compact(ids)
-		a := store.Alias{Name: string(key), Targets: ids}
+		a.Targets = ids
 		if a.Validate() == nil && !x.t.has(bAccountNames, key) {
-			wanted[string(key)] = string(encodeIDs(ids))
+			wanted[string(key)] = string(encodeAlias(&a))
 			for _, id := range ids {
 				targets[string(append(key8(uint64(id)), key...))] = ""
 			}

@@ -55,13 +55,14 @@ const (
 	bClients                      // account id, number -> client
 	bDevices                      // account id, device id -> device
 	bHabits                       // account id, kind, name -> habit
+	bSuppressions                 // address -> suppression
 	numBuckets
 )
 
 func (b bucketID) String() string {
 	return [numBuckets]string{"meta", "accounts", "account-names", "aliases", "alias-targets", "lent", "usage", "copies", "condemned",
 		"bodies", "segments", "jobs", "due", "trail", "trail-open", "audit", "stats", "counters", "grants", "sessions", "session-order",
-		"secrets", "clients", "devices", "habits"}[b]
+		"secrets", "clients", "devices", "habits", "suppressions"}[b]
 }
 
 // appended reports whether keys are only ever added at the bucket's end, or (copies) at the ends of a few ranges, so that full pages need no
@@ -297,14 +298,6 @@ func decodeUsage(b []byte) (store.Usage, error) {
 	d := decoder{b: b}
 	u := store.Usage{Octets: d.varint(), Messages: d.varint()}
 	return u, d.err
-}
-
-func encodeIDs(ids []store.AccountID) []byte {
-	var e encoder
-	for _, id := range ids {
-		e.uint64(uint64(id))
-	}
-	return e.b
 }
 
 func decodeIDs(b []byte) ([]store.AccountID, error) {

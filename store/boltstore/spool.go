@@ -96,7 +96,7 @@ func (c *commit) choose() (*messageEntry, []charge, error) {
 			c.receipt.Failed = append(c.receipt.Failed, &store.RecipientError{Index: i, Err: seat.err})
 			m.failed = append(m.failed, leftOut{address: r.Address, why: seat.err.Error()})
 		case seat.account == 0:
-			m.holders = append(m.holders, holder{address: r.Address, notify: r.Notify, original: r.Original})
+			m.holders = append(m.holders, holder{address: r.Address, notify: r.Notify, original: r.Original, onward: r.Onward})
 		default:
 			m.holders = append(m.holders, holder{account: r.Account, address: r.Address, prefixLen: int64(len(r.Prefix))})
 			m.prefixes = append(m.prefixes, r.Prefix)

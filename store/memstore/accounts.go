@@ -39,6 +39,7 @@ func (d *data) account(id store.AccountID) (store.Account, error) {
 
 func clone(a store.Account) store.Account {
 	a.SendAs = slices.Clone(a.SendAs)
+	a.Forward.To = slices.Clone(a.Forward.To)
 	return a
 }
 
@@ -157,9 +158,9 @@ func (s *Store) RemoveAccount(ctx context.Context, id store.AccountID) error {
 	delete(s.d.accounts, id)
 	delete(s.d.names, a.Name)
 	maps.DeleteFunc(s.d.grants, func(_ store.GrantID, g *store.Grant) bool { return g.Account == id })
-	for name, targets := range s.d.aliases {
-		left := slices.DeleteFunc(slices.Clone(targets), func(t store.AccountID) bool { return t == id })
-		if s.d.aliases[name] = left; len(left) == 0 {
+	for name, alias := range s.d.aliases {
+		alias.Targets = slices.DeleteFunc(slices.Clone(alias.Targets), func(t store.AccountID) bool { return t == id })
+		if s.d.aliases[name] = alias; len(alias.Targets)+len(alias.Outside) == 0 {
 			delete(s.d.aliases, name)
 		}
 	}
@@ -190,7 +191,7 @@ func (d *data) leads(name string, c change) bool {
 		return true
 	}
 	for _, alias := range []string{name, store.CatchAll} {
-		if alias != c.alias && slices.ContainsFunc(d.aliases[alias], func(id store.AccountID) bool { return id != c.removed }) {
+		if alias != c.alias && slices.ContainsFunc(d.aliases[alias].Targets, func(id store.AccountID) bool { return id != c.removed }) {
 			return true
 		}
 	}
@@ -205,12 +206,17 @@ func (s *Store) ListAliases(ctx context.Context, after string, limit int) ([]sto
 	defer s.end()
 	var list []store.Alias
 	for _, name := range page(s.d.aliases, after, limit) {
-		list = append(list, store.Alias{Name: name, Targets: slices.Clone(s.d.aliases[name])})
+		list = append(list, cloneAlias(s.d.aliases[name]))
 	}
 	return list, nil
 }
 
-// PutAlias implements store.Accounts. It cannot strand a reserved name: an alias has a target.
+func cloneAlias(a store.Alias) store.Alias {
+	a.Targets, a.Outside = slices.Clone(a.Targets), slices.Clone(a.Outside)
+	return a
+}
+
+// PutAlias implements store.Accounts.
 func (s *Store) PutAlias(ctx context.Context, a store.Alias) error {
 	if err := a.Validate(); err != nil {
 		return err
@@ -227,7 +233,10 @@ func (s *Store) PutAlias(ctx context.Context, a store.Alias) error {
 			return store.ErrNotFound
 		}
 	}
-	s.d.aliases[a.Name] = slices.Clone(a.Targets)
+	if len(a.Targets) == 0 && s.d.strands(change{alias: a.Name}) {
+		return store.ErrReserved
+	}
+	s.d.aliases[a.Name] = cloneAlias(a)
 	return nil
 }
 
@@ -280,14 +289,26 @@ func (s *Store) Resolve(ctx context.Context, addr mailaddr.Address) (store.Route
 			continue // no account or alias can have this name
 		}
 		if id, ok := s.d.names[name]; ok {
-			return store.Route{Local: []store.AccountID{id}}, nil
+			return s.d.route(store.Alias{Targets: []store.AccountID{id}}), nil
 		}
-		if targets, ok := s.d.aliases[name]; ok {
-			return store.Route{Local: slices.Clone(targets)}, nil
+		if alias, ok := s.d.aliases[name]; ok {
+			return s.d.route(alias), nil
 		}
 	}
-	if targets, ok := s.d.aliases[store.CatchAll]; ok {
-		return store.Route{Local: slices.Clone(targets), CatchAll: true}, nil
+	if alias, ok := s.d.aliases[store.CatchAll]; ok {
+		r := s.d.route(alias)
+		r.CatchAll = true
+		return r, nil
 	}
 	return store.Route{}, store.ErrNotFound
+}
+
+// route is where an alias leads, or one account.
+func (d *data) route(alias store.Alias) store.Route {
+	r := store.Route{Local: slices.Clone(alias.Targets)}
+	r.AddForwards(alias.Forwards(d.settings.Domain))
+	for _, id := range alias.Targets {
+		r.AddForwards(d.accounts[id].Forwards(d.settings.Domain))
+	}
+	return r
 }

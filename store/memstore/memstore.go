@@ -34,7 +34,7 @@ type data struct {
 	lastDevice  store.DeviceID
 	accounts    map[store.AccountID]*account
 	names       map[string]store.AccountID
-	aliases     map[string][]store.AccountID
+	aliases     map[string]store.Alias
 	usage       store.Usage // of all accounts together
 	reserved    store.Reserved
 
@@ -49,16 +49,18 @@ type data struct {
 	fresh       store.Fresh   // where they were
 	looked      bool          // somebody has asked for fresh
 
-	secrets   map[string][]byte
-	counters  map[string]*counter
-	lastGrant store.GrantID
-	grants    map[store.GrantID]*store.Grant
-	sessions  map[[32]byte]store.WebSession
-	lastAudit uint64
-	audit     []store.AuditEntry
-	stats     map[store.Day]map[string]int64
-	lastTrail uint64
-	trail     []store.TrailEvent
+	secrets map[string][]byte
+	// suppressions are by address, as text.
+	suppressions map[string]store.Suppression
+	counters     map[string]*counter
+	lastGrant    store.GrantID
+	grants       map[store.GrantID]*store.Grant
+	sessions     map[[32]byte]store.WebSession
+	lastAudit    uint64
+	audit        []store.AuditEntry
+	stats        map[store.Day]map[string]int64
+	lastTrail    uint64
+	trail        []store.TrailEvent
 }
 
 // bounds are the contract's, so that tests can reach them with less.
@@ -109,11 +111,12 @@ func New(domain string) *Store {
 		settingsChanged: make(chan struct{}),
 		accounts:        map[store.AccountID]*account{},
 		names:           map[string]store.AccountID{},
-		aliases:         map[string][]store.AccountID{},
+		aliases:         map[string]store.Alias{},
 		bodies:          map[store.MessageID]*body{},
 		jobs:            map[store.JobID]*job{},
 		queue:           make(chan struct{}),
 		secrets:         map[string][]byte{},
+		suppressions:    map[string]store.Suppression{},
 		counters:        map[string]*counter{},
 		grants:          map[store.GrantID]*store.Grant{},
 		sessions:        map[[32]byte]store.WebSession{},
@@ -247,12 +250,13 @@ func (c *checker) devices(object string, a *account) {
 
 func (c *checker) names() {
 	c.expect("names", "accounts", len(c.d.names), len(c.d.accounts))
-	for name, targets := range c.d.aliases {
+	for name, alias := range c.d.aliases {
 		object := "alias " + name
 		_, taken := c.d.names[name]
 		c.expect("name taken twice", object, taken, false)
-		c.expect("alias without targets", object, len(targets) == 0, false)
-		for _, id := range targets {
+		c.expect("alias", object, alias.Validate(), error(nil))
+		c.expect("alias's name", object, alias.Name, name)
+		for _, id := range alias.Targets {
 			c.expect("alias target", object, c.d.accounts[id] != nil, true)
 		}
 	}

@@ -62,8 +62,10 @@ func TestCheckFinds(t *testing.T) {
 		"body kept":     func(_ *data, _ *account, c *copied) { c.body.refs++ },
 		"copy twice":    func(_ *data, a *account, c *copied) { a.copies = append(a.copies, c) },
 		"name":          func(d *data, a *account, _ *copied) { d.names["other"] = a.ID },
-		"alias target":  func(d *data, a *account, _ *copied) { d.aliases["sales"] = []store.AccountID{a.ID + 1} },
-		"empty alias":   func(d *data, _ *account, _ *copied) { d.aliases["sales"] = nil },
+		"alias target": func(d *data, a *account, _ *copied) {
+			d.aliases["sales"] = store.Alias{Name: "sales", Targets: []store.AccountID{a.ID + 1}}
+		},
+		"empty alias": func(d *data, _ *account, _ *copied) { d.aliases["sales"] = store.Alias{Name: "sales"} },
 		"grant owner": func(d *data, a *account, _ *copied) {
 			d.lastGrant = 1
 			d.grants[1] = &store.Grant{ID: 1, Account: a.ID + 1}
@@ -72,8 +74,10 @@ func TestCheckFinds(t *testing.T) {
 			d.lastGrant = 1
 			d.grants[1] = &store.Grant{ID: 1, Account: a.ID, Left: 1}
 		},
-		"grant id":   func(d *data, a *account, _ *copied) { d.grants[1] = &store.Grant{ID: 1, Account: a.ID} },
-		"alias name": func(d *data, a *account, _ *copied) { d.aliases[a.Name] = []store.AccountID{a.ID} },
+		"grant id": func(d *data, a *account, _ *copied) { d.grants[1] = &store.Grant{ID: 1, Account: a.ID} },
+		"alias name": func(d *data, a *account, _ *copied) {
+			d.aliases[a.Name] = store.Alias{Name: a.Name, Targets: []store.AccountID{a.ID}}
+		},
 	} {
 		s := New(storetest.Domain)
 		a, err := s.AddAccount(t.Context(), store.Account{Name: "anna"})

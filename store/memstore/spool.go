@@ -187,8 +187,13 @@ func (d *data) addCopy(e store.Envelope, r store.Recipient, id store.MessageID, 
 
 func (d *data) addJob(e store.Envelope, r store.Recipient, id store.MessageID, size int64) store.JobID {
 	d.lastJob++
+	reversePath := e.ReversePath
+	if !r.Onward.By.IsZero() {
+		reversePath = r.Onward.ReversePath
+	}
 	d.jobs[d.lastJob] = &job{Job: store.Job{
-		ID: d.lastJob, Message: id, Submitter: e.Submitter, ReversePath: e.ReversePath, Recipient: r.Address,
+		ID: d.lastJob, Message: id, Submitter: e.Submitter, ReversePath: reversePath, Recipient: r.Address,
+		ForwardedBy: r.Onward.By, Kept: r.Onward.Kept,
 		Size: size, HeaderLen: e.HeaderLen, HeaderID: e.HeaderID, EightBit: e.EightBit, UTF8: e.UTF8,
 		Return: e.Return, EnvelopeID: e.EnvelopeID, Notify: r.Notify, Original: r.Original,
 		Received: e.Received, NextAttempt: e.Received, Held: e.Hold != "", HoldReason: store.CleanText(e.Hold),

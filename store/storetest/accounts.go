@@ -25,6 +25,8 @@ var accountTests = []test{
 	{"AliasTargets", TestAliasTargets},
 	{"Resolve", TestResolve},
 	{"ResolveCatchAll", TestResolveCatchAll},
+	{"Forwards", TestForwards},
+	{"AliasOutside", TestAliasOutside},
 	{"LentTo", TestLentTo},
 	{"ReservedNames", TestReservedNames},
 	{"ReservedNamesOnWhatLedNowhere", TestReservedNamesOnWhatLedNowhere},
@@ -37,7 +39,7 @@ func TestAddAccount(t *testing.T, f Factory) {
 		ID: 77, CredentialVersion: 9, Version: 12,
 		Name: "anna", DisplayName: "Anna Ö. Beispiel", Verifier: "$argon2id$v=19$secret", Suspended: true,
 		Quota: store.Quota{Octets: 1 << 20, Messages: 500}, SendAs: []mailaddr.Address{address("sales@" + Domain), address("anna@other.example")},
-		OldClientLogin: true, Sealed: "a caller's", POP3: store.POP3Options{ReplaceNUL: true, Last: true, Select: "new"},
+		Forward: store.Forward{To: []mailaddr.Address{address("x@other.example"), address("y@other.example")}, Keep: true}, OldClientLogin: true, Sealed: "a caller's", POP3: store.POP3Options{ReplaceNUL: true, Last: true, Select: "new"},
 		Created: h.now,
 	}
 	got, err := h.s.AddAccount(h.ctx, in)
@@ -56,6 +58,8 @@ func TestAddAccount(t *testing.T, f Factory) {
 	}
 	check("AddAccount", got, nil)
 	in.SendAs[0], got.SendAs[1] = mailaddr.Address{}, mailaddr.Address{} // both are the caller's
+	in.Forward.To[0], got.Forward.To[1] = mailaddr.Address{}, mailaddr.Address{}
+	want.Forward.To = []mailaddr.Address{address("x@other.example"), address("y@other.example")}
 	want.SendAs = []mailaddr.Address{address("sales@" + Domain), address("anna@other.example")}
 	for range 2 {
 		a, err := h.s.Account(h.ctx, want.ID)
@@ -348,7 +352,9 @@ func (h *harness) wantAliases(want ...store.Alias) {
 	h.t.Helper()
 	got, err := h.s.ListAliases(h.ctx, "", 100)
 	h.must(err)
-	if len(got) != len(want) || len(want) > 0 && !reflect.DeepEqual(got, want) {
+	if !slices.EqualFunc(got, want, func(a, b store.Alias) bool {
+		return a.Name == b.Name && slices.Equal(a.Targets, b.Targets) && slices.Equal(a.Outside, b.Outside)
+	}) {
 		h.t.Errorf("aliases %+v, want %+v", got, want)
 	}
 }
@@ -360,9 +366,76 @@ func (h *harness) wantRoute(addr string, want store.Route) {
 		h.t.Errorf("Resolve(%s): %v", addr, err)
 		return
 	}
-	if !slices.Equal(got.Local, want.Local) || !slices.Equal(got.Remote, want.Remote) || got.CatchAll != want.CatchAll {
+	if !slices.Equal(got.Local, want.Local) || !slices.Equal(got.Remote, want.Remote) || got.CatchAll != want.CatchAll || !slices.Equal(got.Forwards, want.Forwards) {
 		h.t.Errorf("Resolve(%s) = %+v, want %+v", addr, got, want)
 	}
+}
+
+// TestForwards: where a mailbox's mail is sent on to is part of the route of each name that leads to it, at once after a change, each address once.
+func TestForwards(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna, bob := h.account("anna"), h.account("bob")
+	h.alias("both", anna.ID, bob.ID)
+	x, y, z := address("x@other.example"), address("y@other.example"), address("z@other.example")
+	by := func(a store.Account, to mailaddr.Address, keep bool) store.Forwarding {
+		return store.Forwarding{To: to, By: address(a.Name + "@" + Domain), Account: a.ID, Keep: keep}
+	}
+	h.wantRoute("anna@"+Domain, store.Route{Local: []store.AccountID{anna.ID}})
+	h.update(anna.ID, func(a *store.Account) { a.Forward = store.Forward{To: []mailaddr.Address{y, x}} })
+	h.update(bob.ID, func(a *store.Account) { a.Forward = store.Forward{To: []mailaddr.Address{x, z}, Keep: true} })
+	for range 2 {
+		for range 2 { // from memory too
+			h.wantRoute("anna@"+Domain, store.Route{Local: []store.AccountID{anna.ID}, Forwards: []store.Forwarding{by(anna, y, false), by(anna, x, false)}})
+			h.wantRoute("Anna+tag@"+Domain, store.Route{Local: []store.AccountID{anna.ID}, Forwards: []store.Forwarding{by(anna, y, false), by(anna, x, false)}})
+			h.wantRoute("both@"+Domain, store.Route{
+				Local: []store.AccountID{anna.ID, bob.ID}, Forwards: []store.Forwarding{by(anna, y, false), by(anna, x, false), by(bob, z, true)},
+			})
+		}
+		h.reopen()
+	}
+	r, err := h.s.Resolve(h.ctx, address("anna@"+Domain))
+	h.must(err)
+	r.Forwards[0] = store.Forwarding{} // the caller's own
+	h.update(anna.ID, func(a *store.Account) { a.Forward = store.Forward{To: []mailaddr.Address{y}, Keep: true} })
+	h.wantRoute("anna@"+Domain, store.Route{Local: []store.AccountID{anna.ID}, Forwards: []store.Forwarding{by(anna, y, true)}})
+	h.update(anna.ID, func(a *store.Account) { a.Forward = store.Forward{} })
+	h.wantRoute("anna@"+Domain, store.Route{Local: []store.AccountID{anna.ID}})
+	h.must(h.s.RemoveAccount(h.ctx, bob.ID))
+	h.wantRoute("both@"+Domain, store.Route{Local: []store.AccountID{anna.ID}})
+}
+
+// TestAliasOutside: an alias may lead outside, beside mailboxes or only there; postmaster and abuse stay somebody's here.
+func TestAliasOutside(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna := h.account("anna")
+	x := address("x@other.example")
+	mixed := store.Alias{Name: "mixed", Targets: []store.AccountID{anna.ID}, Outside: []mailaddr.Address{x}}
+	away := store.Alias{Name: "away", Outside: []mailaddr.Address{address("y@other.example"), x}}
+	h.must(h.s.PutAlias(h.ctx, mixed))
+	h.must(h.s.PutAlias(h.ctx, away))
+	h.want(h.s.PutAlias(h.ctx, store.Alias{Name: "anna", Outside: []mailaddr.Address{x}}), store.ErrExists)
+	by := address("mixed@" + Domain)
+	for range 2 {
+		h.wantAliases(away, mixed)
+		h.wantRoute("mixed@"+Domain, store.Route{Local: []store.AccountID{anna.ID}, Forwards: []store.Forwarding{{To: x, By: by}}})
+		h.wantRoute("away@"+Domain, store.Route{Forwards: []store.Forwarding{
+			{To: away.Outside[0], By: address("away@" + Domain)}, {To: x, By: address("away@" + Domain)},
+		}})
+		h.reopen()
+	}
+	_, err := h.s.AddAccount(h.ctx, store.Account{Name: "away"})
+	h.want(err, store.ErrExists)
+	h.must(h.s.RemoveAccount(h.ctx, anna.ID))
+	h.wantRoute("mixed@"+Domain, store.Route{Forwards: []store.Forwarding{{To: x, By: by}}})
+	bob := h.account("bob")
+	h.alias("abuse", bob.ID)
+	h.want(h.s.PutAlias(h.ctx, store.Alias{Name: "abuse", Outside: []mailaddr.Address{x}}), store.ErrReserved)
+	h.must(h.s.PutAlias(h.ctx, store.Alias{Name: "abuse", Targets: []store.AccountID{bob.ID}, Outside: []mailaddr.Address{x}}))
+	h.must(h.s.RemoveAlias(h.ctx, "away"))
+	_, err = h.s.Resolve(h.ctx, address("away@"+Domain))
+	h.want(err, store.ErrNotFound)
+	h.must(h.s.PutAlias(h.ctx, store.Alias{Name: store.CatchAll, Outside: []mailaddr.Address{x}}))
+	h.wantRoute("nobody@"+Domain, store.Route{CatchAll: true, Forwards: []store.Forwarding{{To: x, By: address("*@" + Domain)}}})
 }
 
 // TestResolve: exact name, name before the first "+", nobody, another domain.

@@ -24,6 +24,7 @@ var spoolTests = []test{
 	{"EmptyBody", TestEmptyBody},
 	{"LargeBody", TestLargeBody},
 	{"Commit", TestCommit},
+	{"CommitOnward", TestCommitOnward},
 	{"CommitLeavesOut", TestCommitLeavesOut},
 	{"CommitNoRecipients", TestCommitNoRecipients},
 	{"CommitOneCopyAnAccount", TestCommitOneCopyAnAccount},
@@ -266,6 +267,38 @@ func sameJob(a, b store.Job) bool {
 	}
 	a.Received, a.NextAttempt = b.Received, b.NextAttempt
 	return reflect.DeepEqual(a, b)
+}
+
+// TestCommitOnward: a job that sends a message on has the reverse-path of that, null or not, and knows who sends it on; the others have theirs.
+func TestCommitOnward(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna := h.account("anna")
+	for _, body := range []string{message("onward"), message("onward") + strings.Repeat("a long line\r\n", 20_000)} {
+		by, path := address("anna@"+Domain), address("srs0=x=y@"+Domain)
+		e := h.envelope(body, to(anna), store.Recipient{Address: address("own@other.example")},
+			store.Recipient{Address: address("a@other.example"), Onward: store.Onward{By: by, ReversePath: path, Kept: true}},
+			store.Recipient{Address: address("b@other.example"), Onward: store.Onward{By: by}},
+		)
+		r, err := h.draft(body).Commit(h.ctx, e)
+		h.must(err)
+		for range 2 {
+			for i, want := range []store.Onward{{ReversePath: e.ReversePath}, e.Recipients[2].Onward, e.Recipients[3].Onward} {
+				j, err := h.s.Job(h.ctx, r.Jobs[i])
+				h.must(err)
+				if got := (store.Onward{By: j.ForwardedBy, ReversePath: j.ReversePath, Kept: j.Kept}); got != want {
+					t.Errorf("job %d: %+v, want %+v", i, got, want)
+				}
+			}
+			h.reopen()
+		}
+	}
+	bad := h.envelope("x", store.Recipient{Address: address("a@other.example"), Onward: store.Onward{Kept: true}})
+	_, err := h.draft("x").Commit(h.ctx, bad)
+	h.want(err, store.ErrInvalid)
+	bad = h.envelope("x", to(anna))
+	bad.Recipients[0].Onward.By = address("anna@" + Domain)
+	_, err = h.draft("x").Commit(h.ctx, bad)
+	h.want(err, store.ErrInvalid)
 }
 
 // TestCommitLeavesOut: a recipient that cannot be served is reported and holds nobody up.

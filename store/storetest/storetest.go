@@ -49,7 +49,7 @@ type Bounds struct {
 // Run runs the whole suite.
 func Run(t *testing.T, f Factory) {
 	for _, group := range [][]test{
-		accountTests, sealedTests, inventoryTests, deviceTests, habitTests, spoolTests, maildropTests, listingTests, fetchedTests, quotaTests,
+		accountTests, sealedTests, inventoryTests, deviceTests, habitTests, suppressionTests, spoolTests, maildropTests, listingTests, fetchedTests, quotaTests,
 		queueTests, heldTests, destinationTests, grantTests, recordTests, trailTests, giveUpTests, lifeTests,
 	} {
 		for _, test := range group {

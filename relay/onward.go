@@ -1,0 +1,84 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	"latchkey/internal/mailaddr"
+	"latchkey/store"
+)
+
+// What follows is particular to mail that is sent on from an address here. Its sender wrote to that address, and hears of nothing further: trouble
+// is told to who sends it on.
+
+// onwardNotice is how often the owner of a mailbox is told that its mail cannot be sent on to one address, where the mailbox keeps it.
+const onwardNotice = 24 * time.Hour
+
+// sentOn reports whether a job sends mail on.
+func sentOn(j *store.Job) bool { return !j.ForwardedBy.IsZero() }
+
+// oneLetter reports whether two jobs can go in one transaction: they are of one message, with one reverse-path and one header.
+func oneLetter(a, b *store.Job) bool {
+	return a.Message == b.Message && a.ReversePath == b.ReversePath && a.ForwardedBy == b.ForwardedBy
+}
+
+// letter opens what is sent of a job. What is sent on says where it has been, so that it is known again if it goes in circles (RFC 9228 §3).
+func (r *Runner) letter(ctx context.Context, j *store.Job) body {
+	open := r.body(ctx, j.ID)
+	if !sentOn(j) {
+		return open
+	}
+	trace := "Delivered-To: " + j.ForwardedBy.String() + "\r\n"
+	return func() (io.ReadCloser, error) {
+		content, err := open()
+		if err != nil {
+			return nil, err
+		}
+		return traced{io.MultiReader(strings.NewReader(trace), content), content}, nil
+	}
+}
+
+// traced is a body with a line before it.
+type traced struct {
+	io.Reader
+	io.Closer
+}
+
+// toldOf reports whether a failure of mail that was sent on is told to who sends it on: always where no copy was kept, because the report carries
+// it then; else once in onwardNotice for each address.
+func (r *Runner) toldOf(ctx context.Context, j *store.Job) bool {
+	if !j.Kept {
+		return true
+	}
+	key := "onward-told/" + j.ForwardedBy.Local() + "/" + j.Recipient.String()
+	key = key[:min(len(key), store.MaxCounterKey)]
+	taken, err := r.opts.Store.Take(context.WithoutCancel(ctx), r.opts.Now(), key, 1, store.Limit{N: 1, Window: onwardNotice})
+	return err == nil && taken.OK
+}
+
+// hearer is who is told about a job, and where that leads: its sender, or for mail that is sent on the mailbox here that does so, or the
+// postmaster, where that is an alias or gone.
+func (r *Runner) hearer(ctx context.Context, j *store.Job, domain string) (mailaddr.Address, store.Route, error) {
+	if !sentOn(j) {
+		route, err := r.opts.Store.Resolve(ctx, j.ReversePath)
+		return j.ReversePath, route, err
+	}
+	postmaster, err := mailaddr.New("postmaster", domain)
+	if err != nil {
+		return postmaster, store.Route{}, err
+	}
+	for _, to := range []mailaddr.Address{j.ForwardedBy, postmaster} {
+		var route store.Route
+		route, err = r.opts.Store.Resolve(ctx, to)
+		if err == nil && len(route.Local) > 0 && !route.CatchAll {
+			return to, store.Route{Local: route.Local}, nil
+		}
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return to, route, err
+		}
+	}
+	return postmaster, store.Route{}, store.ErrNotFound
+}
