@@ -56,6 +56,8 @@ type Options struct {
 	TLS *tls.Config
 	// Failed is told of each delivery that was given up, once that is kept, with the mailbox that sent it, 0 for none. nil: nobody is.
 	Failed func(ctx context.Context, submitter store.AccountID)
+	// Signer signs mail that is the domain's own; nil signs nothing.
+	Signer Signer
 	// Dial makes connections; a net.Dialer's unless a test says otherwise.
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
 	Logger *slog.Logger
@@ -77,7 +79,8 @@ type Runner struct {
 	smartPort uint16
 	smartDoor door
 	// backoff knows the routes that are out of reach.
-	backoff *memory
+	backoff    *memory
+	signatures *signatures
 	// connecting and transferring hold a token for each worker in that phase.
 	connecting, transferring chan struct{}
 	// poke asks for another look at the destinations.
@@ -119,6 +122,7 @@ func New(o Options) (*Runner, error) {
 		opts: o, log: o.Logger.With("service", "relay"), limits: o.Limits.withDefaults(),
 		targets: newTargets(o.AllowNetworks, o.Own, o.Port),
 		backoff: newMemory(maxRemembered), poke: make(chan struct{}, 1), active: map[route]*activity{},
+		signatures: newSignatures(),
 	}
 	r.opener = &opener{
 		hostname: o.Hostname, limits: r.limits, dial: o.Dial, tls: o.TLS, hurry: newHurry(), plain: newMemory(maxRemembered),

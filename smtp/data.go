@@ -352,6 +352,7 @@ func (s *session) envelope(tx *transaction, h *message.Header, headerLen int64) 
 		Origin:      store.Origin{Door: string(s.srv.opts.Door), Remote: s.remote, Hello: tx.hello, With: tx.with},
 		EightBit:    tx.eightBit,
 		UTF8:        tx.utf8,
+		Ours:        submits(tx.who),
 		Return:      tx.ret,
 		EnvelopeID:  tx.envelopeID,
 	}

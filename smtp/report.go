@@ -121,7 +121,7 @@ func (s *session) report(
 		return err
 	}
 	e := store.Envelope{
-		Received: s.srv.opts.Now(), HeaderLen: headerLen, HeaderID: b.MessageID(), UTF8: b.UTF8,
+		Received: s.srv.opts.Now(), HeaderLen: headerLen, HeaderID: b.MessageID(), UTF8: b.UTF8, Ours: true,
 		Origin: store.Origin{Door: "local"},
 	}
 	for _, id := range route.Local {
