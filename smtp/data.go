@@ -379,6 +379,7 @@ func (s *session) fixUp(tx *transaction, h *message.Header) error {
 	if err != nil {
 		return err
 	}
+	h.Tidy()
 	// RFC 5322 §3.6.3: nobody may learn of blind copies. RFC 5321 §4.4: an author's program sets no Return-Path.
 	for _, name := range []string{"Bcc", "Resent-Bcc", "Return-Path"} {
 		h.Remove(name)
