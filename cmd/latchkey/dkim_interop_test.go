@@ -174,6 +174,40 @@ func TestInteropDKIM(t *testing.T) {
 	}
 }
 
+// TestInteropDMARC: Mail::DMARC, with what the server asks to be published, lets through what leaves it: mail, bounces by the null reverse-path,
+// and mail that somebody forwards; and nothing that only says it is from the domain.
+func TestInteropDMARC(t *testing.T) {
+	need(t, "/usr/bin/perl")
+	if out, err := exec.Command("/usr/bin/perl", "-MMail::DMARC::PurePerl", "-e", "1").CombinedOutput(); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("CI needs libmail-dmarc-perl: %s", out)
+		}
+		t.Skip("libmail-dmarc-perl is not on this machine")
+	}
+	_, _, dns := signingServer(t)
+	cases := []struct{ name, given, want string }{
+		{"mail", "example.com mfrom example.com pass example.com pass", "pass none dkim=pass spf=pass"},
+		{"a bounce", "example.com helo mail.example.com pass example.com pass", "pass none dkim=pass spf=pass"},
+		{"forwarded", "example.com mfrom elsewhere.net pass example.com pass", "pass none dkim=pass spf=fail"},
+		{"not signed", "example.com mfrom example.com pass - none", "pass none dkim=fail spf=pass"},
+		{"a stranger", "example.com mfrom example.com fail - none", "fail quarantine dkim=fail spf=fail"},
+		{"a stranger who signs", "example.com mfrom stranger.net pass stranger.net pass", "fail quarantine dkim=fail spf=fail"},
+	}
+	var given strings.Builder
+	for _, c := range cases {
+		given.WriteString(c.given + "\n")
+	}
+	lines := strings.Split(strings.TrimSpace(run(t, given.String(), "/usr/bin/perl", "testdata/dmarc.pl", strconv.Itoa(int(dns.Addr().Port())))), "\n")
+	if len(lines) != len(cases) {
+		t.Fatalf("%d verdicts, want %d: %q", len(lines), len(cases), lines)
+	}
+	for i, c := range cases {
+		if lines[i] != c.want {
+			t.Errorf("%s: %s, want %s", c.name, lines[i], c.want)
+		}
+	}
+}
+
 // tampered changes a signed message in one of the ways in which a signature must notice it.
 func tampered(how int, data string) string {
 	switch how % 4 {

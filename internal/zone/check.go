@@ -227,17 +227,18 @@ func (c *checker) exchanger(host string) bool {
 	if strings.EqualFold(host, c.p.Hostname) {
 		return true // host has looked at it
 	}
+	name := shown(host)
 	if alias, err := c.dns.Records(c.ctx, host, "CNAME"); err == nil && len(alias) > 0 {
-		c.add("mail exchanger", host, "CNAME", alias).is(Wrong, "let the MX record name "+strings.TrimSuffix(shown(alias[0]), ".")+" itself",
+		c.add("mail exchanger", name, "CNAME", alias).is(Wrong, "let the MX record name "+strings.TrimSuffix(shown(alias[0]), ".")+" itself",
 			"a mail exchanger must not be an alias (RFC 2181 §10.3)")
 	}
 	list, err := addresses(c.ctx, c.dns, host)
 	switch {
 	case err != nil:
-		c.add("mail exchanger", host, "A", nil).is(Unknown, "ask again later", "no name server could say where it is")
+		c.add("mail exchanger", name, "A", nil).is(Unknown, "ask again later", "no name server could say where it is")
 		return false
 	case len(list) == 0:
-		c.add("mail exchanger", host, "A", nil).is(Wrong, "give it an address, or remove it from the MX records", "the mail exchanger has no address")
+		c.add("mail exchanger", name, "A", nil).is(Wrong, "give it an address, or remove it from the MX records", "the mail exchanger has no address")
 	}
 	return slices.ContainsFunc(list, func(a netip.Addr) bool { return slices.Contains(c.ours, a) })
 }

@@ -257,7 +257,7 @@ func (c *checker) extras() {
 				c.list = c.list[:len(c.list)-1] // an A record does as well; what uses the name would miss it
 				continue
 			}
-			f.is(Note, "", "not published; it is not needed")
+			f.is(Note, "", "not published; mail arrives without it")
 			continue
 		}
 		c.extra(f, want, list)
