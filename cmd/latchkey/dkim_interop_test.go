@@ -15,7 +15,6 @@ import (
 	"testing"
 
 	"latchkey/internal/resolver/resolvertest"
-	"latchkey/webmanager"
 )
 
 // nastyCount is how many messages are signed and judged.
@@ -46,41 +45,12 @@ func signingServer(t *testing.T) (*testServer, *sink, *resolvertest.Server) {
 	s.start()
 	s.addAccount("anna", annasPassword)
 	s.addAccount("bert", bertsPassword)
-	s.publish(dns)
+	dns.Behave("", "", resolvertest.Normal)
+	s.publishRecords(dns)
 	if status, _, stderr := s.latchkey("dkim", "check"); status != 0 {
 		t.Fatal(stderr)
 	}
 	return s, out, dns
-}
-
-// publish makes keys and puts everything that the server wants into a DNS.
-func (s *testServer) publish(dns *resolvertest.Server) {
-	s.t.Helper()
-	if status, _, stderr := s.latchkey("dkim", "add"); status != 0 {
-		s.t.Fatal(stderr)
-	}
-	dns.Behave("", "", resolvertest.Normal)
-	var records webmanager.DNSRecords
-	s.do("GET", "/v1/dns", nil, &records)
-	sets := map[[2]string][]string{}
-	for _, r := range records.Records {
-		if r.Type == "SRV" || r.Type == "TLSA" {
-			continue // the ports of a test are random, and it has no DNSSEC
-		}
-		key := [2]string{r.Name, r.Type}
-		data := r.Data
-		if r.Type == "TXT" {
-			data = ""
-			for text := r.Data; text != ""; text = text[min(255, len(text)):] {
-				data += strconv.Quote(text[:min(255, len(text))]) + " "
-			}
-		}
-		sets[key] = append(sets[key], data)
-	}
-	for key, list := range sets {
-		dns.Set(key[0], key[1], list...)
-	}
-	dns.Set("25.2.0.192.in-addr.arpa", "PTR", "mail.example.com.")
 }
 
 // judgement is a line of testdata/verify.py.

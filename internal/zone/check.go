@@ -268,7 +268,7 @@ func (c *checker) reverse() {
 			f.is(Wrong, cure, "the address has no name; many servers refuse mail from it")
 		case slices.ContainsFunc(list, c.isHostname):
 		default:
-			f.is(Wrong, cure+", or set hostname to the name that it has", "the address is called %s, but the server calls itself %s in EHLO",
+			f.is(Wrong, cure+", or set hostname to the name that it has", "the address is called %s, but the server introduces itself as %s; many refuse mail where the two differ",
 				shown(strings.TrimSuffix(list[0], ".")), c.p.Hostname)
 		}
 	}

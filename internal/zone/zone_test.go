@@ -121,11 +121,11 @@ func TestFindings(t *testing.T) {
 		}},
 		{"address missing", func(_ *Place, d published) { delete(d, "mail.example.com A") }, []string{
 			"wrong A mail.example.com: the address 192.0.2.7 of this server is not there... | publish: mail.example.com. A 192.0.2.7",
-			"wrong TXT mail.example.com: mail from 192.0.2.7 does not pass (fail) | put ip4:192.0.2.7 into the record",
+			"wrong TXT mail.example.com: it leaves out 192.0.2.7, from which this server sends, so that others take the mail for forged (fail) | put ip4:192.0.2.7 into the record",
 		}},
 		{"no PTR", func(_ *Place, d published) { delete(d, v4+" PTR") }, []string{"wrong PTR " + v4 + ": the address has no name"}},
 		{"PTR of the provider", func(_ *Place, d published) { d[v4+" PTR"] = []string{"host7.provider.example."} }, []string{
-			"wrong PTR " + v4 + ": the address is called host7.provider.example, but the server calls itself mail.example.com in EHLO",
+			"wrong PTR " + v4 + ": the address is called host7.provider.example, but the server introduces itself as mail.example.com",
 		}},
 		{"no SPF", func(_ *Place, d published) { delete(d, "example.com TXT") }, []string{
 			`wrong TXT example.com: there is no SPF record... | publish: example.com. TXT "v=spf1 mx ip4:192.0.2.7 ip6:2001:db8::7 -all"`,
@@ -136,7 +136,7 @@ func TestFindings(t *testing.T) {
 			"wrong TXT example.com: there are 2 SPF records, so that none counts",
 		}},
 		{"SPF leaves one out", func(_ *Place, d published) { d["example.com TXT"] = []string{"v=spf1 ip4:192.0.2.0/24 ~all"} }, []string{
-			"wrong TXT example.com: mail from 2001:db8::7 does not pass (softfail) | put ip6:2001:db8::7 into the record, before its last word",
+			"wrong TXT example.com: it leaves out 2001:db8::7, from which this server sends, so that others take the mail for forged (softfail) | put ip6:2001:db8::7 into the record, before its last word",
 		}},
 		{"SPF lets all", func(_ *Place, d published) { d["example.com TXT"] = []string{"v=spf1 +all"} }, []string{"wrong TXT example.com: it lets every address in the world"}},
 		{"SPF misspelt", func(_ *Place, d published) { d["example.com TXT"] = []string{"v=spf1 ipv4:192.0.2.7 -all"} }, []string{
