@@ -71,7 +71,10 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	return &world{t: t, dir: filepath.Join(t.TempDir(), "data"), stores: map[string]*memstore.Store{}, hasher: &lastPassword{}, vars: map[string]string{}, dns: published{}}
+	return &world{
+		t: t, dir: filepath.Join(t.TempDir(), "data"), stores: map[string]*memstore.Store{}, hasher: &lastPassword{}, vars: map[string]string{},
+		dns: published{},
+	}
 }
 
 func (w *world) api(s *memstore.Store) *webmanager.API {

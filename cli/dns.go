@@ -18,8 +18,8 @@ var errRecords = errors.New("some records are wrong: see the list")
 func newDNS(env *Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "dns", Short: "Print the DNS records that the domain needs, or compare them with what is published", Args: wants(0, 0),
-		Long: "Print the DNS records that the domain needs, as lines of a zone file that can be pasted. With --check, compare them with what is published,\n" +
-			"one by one, and say what to do about each that is wrong. SPF is evaluated for the addresses from which this server sends.",
+		Long: "Print the DNS records that the domain needs, as lines of a zone file that can be pasted. With --check, compare them with what is\n" +
+			"published, one by one, and say what to do about each that is wrong. SPF is evaluated for the addresses from which this server sends.",
 	}
 	asJSON := addJSONFlag(cmd)
 	check := cmd.Flags().Bool("check", false, "compare with what is published; exit status 1 if something is wrong")

@@ -166,7 +166,7 @@ func (h *Header) Values(name string) []string {
 }
 
 // Tidy moves blanks that stand before a colon behind it, in all fields, and returns in how many. They are obsolete syntax that nobody may
-// write any more (RFC 5322 §4.5.8), and programs that verify signatures do not know it.
+// write any more (RFC 5322 §4.5), and programs that verify signatures do not know it.
 func (h *Header) Tidy() int {
 	n := 0
 	for _, f := range h.fields {

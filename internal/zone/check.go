@@ -205,7 +205,8 @@ func (c *checker) exchangers() {
 	f = c.finding("MX")
 	switch {
 	case !reached:
-		f.is(Wrong, cure+" and remove the others", "mail for the domain goes to %s, which is not this server (%s)", strings.Join(foreign, ", "), c.p.Hostname)
+		f.is(Wrong, cure+" and remove the others", "mail for the domain goes to %s, which is not this server (%s)",
+			strings.Join(foreign, ", "), c.p.Hostname)
 	case len(foreign) > 0:
 		f.is(Note, "remove "+strings.Join(foreign, ", ")+" unless it is a server of yours that passes mail on to this one",
 			"mail may also go to %s, which is not this server", strings.Join(foreign, ", "))
@@ -268,7 +269,8 @@ func (c *checker) reverse() {
 			f.is(Wrong, cure, "the address has no name; many servers refuse mail from it")
 		case slices.ContainsFunc(list, c.isHostname):
 		default:
-			f.is(Wrong, cure+", or set hostname to the name that it has", "the address is called %s, but the server introduces itself as %s; many refuse mail where the two differ",
+			f.is(Wrong, cure+", or set hostname to the name that it has",
+				"the address is called %s, but the server introduces itself as %s; many refuse mail where the two differ",
 				shown(strings.TrimSuffix(list[0], ".")), c.p.Hostname)
 		}
 	}

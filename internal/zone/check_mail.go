@@ -86,7 +86,8 @@ func (c *checker) evaluate(f *Finding, domain, record string) bool {
 		}
 		f.is(Wrong, "mend it, or "+publish(domain, "TXT", c.wantedPolicy(domain)), "the record is in error, so that it does not count: %s", why)
 	default:
-		f.is(Wrong, "put "+strings.Join(terms, " ")+" into the record, before its last word", "it leaves out %s, from which this server sends, so that others take the mail for forged (%s)",
+		f.is(Wrong, "put "+strings.Join(terms, " ")+" into the record, before its last word",
+			"it leaves out %s, from which this server sends, so that others take the mail for forged (%s)",
 			strings.Join(outside, ", "), result)
 	}
 	return false

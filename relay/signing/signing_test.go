@@ -224,7 +224,7 @@ func TestSecrecy(t *testing.T) {
 	for what, shown := range map[string][]byte{
 		"JSON": text, "the store": box, "%+v": fmt.Appendf(nil, "%+v", k), "%#v of the ring": fmt.Appendf(nil, "%#v", w.ring),
 	} {
-		for _, form := range [][]byte{seed, fmt.Appendf(nil, "%x", seed), []byte(strings.Trim(fmt.Sprint(seed), "[]"))} {
+		for _, form := range [][]byte{seed, fmt.Appendf(nil, "%x", seed), bytes.Trim(fmt.Appendf(nil, "%d", seed), "[]")} {
 			if bytes.Contains(shown, form) {
 				t.Errorf("the private half is in %s", what)
 			}
