@@ -66,12 +66,8 @@ func (r *Runner) sign(ctx context.Context, first *store.Job, open body) ([]byte,
 	if err != nil {
 		return nil, unsigned(err)
 	}
-	content, err := open()
-	if err != nil {
-		v := unreadable(err)
-		return nil, &v
-	}
-	defer func() { _ = content.Close() }() // it was only read
+	content := &lateBody{open: open}
+	defer content.close()
 	source := &bodyReader{r: content}
 	fields, err := r.opts.Signer.Sign(ctx, settings.Domain, message.NewRepairReader(source))
 	switch {
@@ -85,6 +81,29 @@ func (r *Runner) sign(ctx context.Context, first *store.Job, open body) ([]byte,
 		return nil, unsigned(err)
 	}
 	return fields, nil
+}
+
+// lateBody is a body that is opened when it is first read: while there are no keys it never is.
+type lateBody struct {
+	open    body
+	content io.ReadCloser
+}
+
+func (l *lateBody) Read(p []byte) (int, error) {
+	if l.content == nil {
+		content, err := l.open()
+		if err != nil {
+			return 0, err
+		}
+		l.content = content
+	}
+	return l.content.Read(p)
+}
+
+func (l *lateBody) close() {
+	if l.content != nil {
+		_ = l.content.Close() // it was only read
+	}
 }
 
 // unsigned is the verdict on a message while the keys cannot be had: where receivers want signatures it would be lost in a junk folder.

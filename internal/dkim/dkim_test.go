@@ -318,3 +318,31 @@ func FuzzSign(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkSign is a message of 4 KiB with an RSA and an Ed25519 signature, BenchmarkDigest the hashing of a large body alone.
+func BenchmarkSign(b *testing.B) {
+	message := []byte("From: a@example.org\r\nTo: b@x.example\r\nSubject: one\r\n\r\n" + strings.Repeat("A line of an ordinary message.\r\n", 128))
+	for b.Loop() {
+		d := NewDigest()
+		if _, err := d.Write(message); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := d.Sign("example.org", time.Now(), testKeys()...); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkDigest(b *testing.B) {
+	d := NewDigest()
+	piece := []byte(strings.Repeat(strings.Repeat("QUJD", 19)+"\r\n", 200))
+	if _, err := d.Write([]byte("From: a@example.org\r\n\r\n")); err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(piece)))
+	for b.Loop() {
+		if _, err := d.Write(piece); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
