@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -289,9 +290,17 @@ func TestWatcher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		var log bytes.Buffer
+		var mu sync.Mutex // protects asked and the DNS
 		asked := 0
+		times := func() int {
+			mu.Lock()
+			defer mu.Unlock()
+			return asked
+		}
 		watcher := &Watcher{Ring: w.ring, Settings: w.store, Logger: slog.New(slog.NewTextHandler(&log, nil)),
 			TXT: func(ctx context.Context, name string) ([]string, error) {
+				mu.Lock()
+				defer mu.Unlock()
 				asked++
 				return w.txt(ctx, name)
 			}}
@@ -303,21 +312,23 @@ func TestWatcher(t *testing.T) {
 		}()
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if asked != 0 {
-			t.Errorf("asked %d times without a key", asked)
+		if n := times(); n != 0 {
+			t.Errorf("asked %d times without a key", n)
 		}
 		k := w.add(dkim.Ed25519)
+		mu.Lock()
 		w.publish(k)
+		mu.Unlock()
 		time.Sleep(lookEvery)
 		synctest.Wait()
-		if w.states() != "e20261128 signing" || asked != 1 || !strings.Contains(log.String(), "selector=e20261128") {
-			t.Errorf("%s, asked %d times: %s", w.states(), asked, log.String())
+		if w.states() != "e20261128 signing" || times() != 1 || !strings.Contains(log.String(), "selector=e20261128") {
+			t.Errorf("%s, asked %d times: %s", w.states(), times(), log.String())
 		}
 		time.Sleep(time.Hour)
 		cancel()
 		<-done
-		if asked != 1 {
-			t.Errorf("asked %d times though no key is new", asked)
+		if n := times(); n != 1 {
+			t.Errorf("asked %d times though no key is new", n)
 		}
 	})
 }
