@@ -79,7 +79,7 @@ ifeq ($(BENCH_TOOLS),)
 	@echo "machine: $$(nproc) cores, $$(awk -F': ' '/model name/{print $$2; exit}' /proc/cpuinfo), $$(awk '/MemTotal/{printf "%.0f GiB", $$2/1048576}' /proc/meminfo), $$(uname -sr)"
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 else
-	$(GO) run ./cmd/latchkey/bench -tools "$(BENCH_TOOLS)" -parts "$(or $(PARTS),a b c d g h)" -rounds $(ROUNDS) -scale $(SCALE) -docs "$(DOCS)"
+	$(GO) run ./cmd/latchkey/bench -tools "$(BENCH_TOOLS)" -parts "$(or $(PARTS),a b c d g h i)" -rounds $(ROUNDS) -scale $(SCALE) -docs "$(DOCS)"
 endif
 
 growth: ## Latency, start and disk with ever more messages (LATCHKEY_GROWTH=1000000, PARTS="e f", DOCS)

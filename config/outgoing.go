@@ -40,6 +40,12 @@ type Relay struct {
 	Nameservers []netip.AddrPort
 	// Port is where other domains' servers listen: 25, but in a laboratory.
 	Port int
+	// Sources are the addresses from which mail leaves; a family without any is left to the system.
+	Sources []Source
+	// Routes come before Smarthost: the first that takes a recipient's domain and a sender counts.
+	Routes []Route
+	// Connections bounds the connections over which mail is sent at once, ConnectionsPerHost those to one host.
+	Connections, ConnectionsPerHost int
 }
 
 // outgoingKeys are the lines of the table about the way out, and about what stands between this server and its clients.
@@ -85,6 +91,28 @@ func outgoingKeys() []Key {
 			Name: "relay.port", Default: "25", kind: number,
 			Help: "port of other domains' servers; anything but 25 is for laboratories",
 			set:  setPort(func(c *Config) *int { return &c.Relay.Port }),
+		},
+		{
+			Name: "relay.source_addresses", kind: addresses,
+			Help: "addresses of this host from which mail leaves, IPv4 and IPv6, each as address or address=name-in-EHLO; one destination always " +
+				"sees the same one; empty: the system chooses",
+			set: setSources,
+		},
+		{
+			Name: "relay.routes", kind: addresses,
+			Help: "where some of the mail goes, the first that fits counts: domain, *.domain or from:address, then host:port or mx, and " +
+				"tls=verify (as relay.smarthost_tls), user=name, password_file=path; before relay.smarthost",
+			set: setRoutes,
+		},
+		{
+			Name: "relay.connections", Default: "200", kind: number,
+			Help: "connections over which mail is sent at once",
+			set:  setConnections(func(c *Config) *int { return &c.Relay.Connections }),
+		},
+		{
+			Name: "relay.connections_per_host", Default: "20", kind: number,
+			Help: "the most of them to one host or one domain; each begins with 2, and gets more while it takes the mail well",
+			set:  setConnections(func(c *Config) *int { return &c.Relay.ConnectionsPerHost }),
 		},
 	}
 }

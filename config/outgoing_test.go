@@ -34,7 +34,7 @@ func TestRelayKeys(t *testing.T) {
 		Nameservers: []netip.AddrPort{
 			netip.MustParseAddrPort("127.0.0.1:53"), netip.MustParseAddrPort("[::1]:5353"), netip.MustParseAddrPort("127.0.0.2:54"),
 		},
-		Port: 2525,
+		Port: 2525, Connections: 200, ConnectionsPerHost: 20,
 	}
 	proxies := []netip.Prefix{
 		netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.9/32"),

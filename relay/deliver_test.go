@@ -148,8 +148,11 @@ func TestClosedBetweenMessages(t *testing.T) {
 			mails := 0
 			s := r.site("remote.example", "192.0.2.1", &server{})
 			s.answer = func(c string) string {
-				if strings.HasPrefix(c, "MAIL") {
-					if mails++; mails%2 == 0 {
+				switch {
+				case strings.HasPrefix(c, "EHLO"):
+					mails = 0
+				case strings.HasPrefix(c, "MAIL"):
+					if mails++; mails == 2 {
 						return how
 					}
 				}

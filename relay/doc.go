@@ -5,13 +5,17 @@
 // reports (bounces, delay notices, relayed reports). It does not own the queue, which is the store's, nor the DNS, which is package
 // resolver's. It learns of new jobs from the store, so package smtp need not know it.
 //
-// A [Runner] looks at the destinations that have due jobs and starts a worker for each. A worker leases a few jobs, connects, leases
-// more, and sends message by message; what became of each is kept at once. Nothing but the leased jobs and a bounded memory of which
-// destinations are out of reach is in memory, however long the queue is.
+// A [Runner] keeps a short line of due destinations for each mailbox (agenda.go) and starts a worker for one mailbox after another. A worker
+// leases a few jobs, connects, and sends message by message, of one mailbox after another; what became of each is kept at once. Nothing but
+// those lines, the leased jobs and a bounded memory of hosts is in memory, however long the queue is.
+//
+// Places for workers, and the connections to a host, are shared fairly between the mailboxes (places.go). Hosts are known by their address
+// (host.go): all domains that one serves share its connections, how many it gets at once (window.go), and its back-off.
 //
 // Decisions are pure functions with table tests: when to try again (schedule.go), which addresses are no targets (target.go), what an
-// answer means (verdict.go), what follows of it (end in settle.go). The client is go-smtp's; what it lacks is made good by hello.go,
-// which greets and negotiates TLS by itself, and by the wire in conn.go, which has the deadlines and the bounds.
+// answer means (verdict.go), what follows of it (end in settle.go), who may have a place, how a window moves. The client is go-smtp's; what it
+// lacks is made good by hello.go, which greets and negotiates TLS by itself, by pipeline.go, which sends its commands in groups, and by the
+// wire in conn.go, which has the deadlines and the bounds.
 //
 // Decisions that the RFCs leave open:
 //
@@ -25,5 +29,5 @@
 //   - RET unset returns the header alone.
 //
 // Relevant RFCs: 5321 (§4.5.4 retries, §5 targets, §6.1 bounces), 3461 (DSN), 3464 and 6522 (reports), 3207 (STARTTLS), 1870 (SIZE),
-// 6152 (8BITMIME), 6531 (SMTPUTF8), 7505 (null MX), 9422 (LIMITS), 4954 (AUTH, to a smarthost).
+// 2920 (PIPELINING), 3030 (CHUNKING), 6152 (8BITMIME), 6531 (SMTPUTF8), 7505 (null MX), 9422 (LIMITS), 4954 (AUTH, to a smarthost).
 package relay

@@ -55,18 +55,20 @@ func (f *faulty) call(verb string) error {
 	return at(n, verb)
 }
 
-func (f *faulty) Destinations(ctx context.Context, now time.Time, after string, limit int) ([]store.Destination, error) {
+func (f *faulty) Destinations(ctx context.Context, now time.Time, after store.Destination, limit int) ([]store.Destination, error) {
 	if err := f.call("Destinations"); err != nil {
 		return nil, err
 	}
 	return f.Store.Destinations(ctx, now, after, limit)
 }
 
-func (f *faulty) Lease(ctx context.Context, now time.Time, destination string, limit int, d time.Duration) ([]store.Job, error) {
+func (f *faulty) Lease(
+	ctx context.Context, now time.Time, submitter store.AccountID, domain string, limit int, d time.Duration,
+) ([]store.Job, error) {
 	if err := f.call("Lease"); err != nil {
 		return nil, err
 	}
-	jobs, err := f.Store.Lease(ctx, now, destination, limit, d)
+	jobs, err := f.Store.Lease(ctx, now, submitter, domain, limit, d)
 	f.lent(len(jobs))
 	return jobs, err
 }

@@ -19,11 +19,14 @@ const (
 // capabilities are what a host announced (RFC 5321 §4.1.1.1) of what we can use.
 type capabilities struct {
 	startTLS, eightBit, utf8, dsn bool
+	// pipelining is RFC 2920, chunking RFC 3030.
+	pipelining, chunking bool
 	// sized is set for SIZE (RFC 1870); size is the limit, 0 for none.
 	sized bool
 	size  int64
-	// recipients is the limit of one transaction (RFC 9422), or our own.
-	recipients int
+	// recipients is the limit of one transaction (RFC 9422), or our own; domains that of their domains, messages that of the transactions
+	// of one connection, 0 for none.
+	recipients, domains, messages int
 	// auth are the SASL mechanisms, in capitals.
 	auth []string
 }
@@ -50,6 +53,10 @@ func parseCapabilities(text string) capabilities {
 			c.utf8 = true
 		case "DSN":
 			c.dsn = true
+		case "PIPELINING":
+			c.pipelining = true
+		case "CHUNKING":
+			c.chunking = true
 		case "SIZE":
 			c.sized = true
 			if len(args) > 0 {
@@ -58,13 +65,7 @@ func parseCapabilities(text string) capabilities {
 				}
 			}
 		case "LIMITS":
-			for _, arg := range args {
-				if n, ok := strings.CutPrefix(strings.ToUpper(arg), "RCPTMAX="); ok {
-					if n, err := strconv.Atoi(n); err == nil && n > 0 {
-						c.recipients = min(n, defaultRecipients)
-					}
-				}
-			}
+			c.limits(args)
 		case "AUTH":
 			for _, arg := range args {
 				c.auth = append(c.auth, strings.ToUpper(arg))
@@ -72,6 +73,25 @@ func parseCapabilities(text string) capabilities {
 		}
 	}
 	return c
+}
+
+// limits reads the parameters of LIMITS (RFC 9422 §4). What is no number above 0 is no limit.
+func (c *capabilities) limits(args []string) {
+	for _, arg := range args {
+		name, value, _ := strings.Cut(strings.ToUpper(arg), "=")
+		n, err := strconv.Atoi(value)
+		if err != nil || n <= 0 {
+			continue
+		}
+		switch name {
+		case "MAILMAX":
+			c.messages = n
+		case "RCPTMAX":
+			c.recipients = min(n, defaultRecipients)
+		case "RCPTDOMAINMAX":
+			c.domains = n
+		}
+	}
 }
 
 // reply is the EHLO reply that go-smtp is given for them: of what it can use and in the letters that it knows.

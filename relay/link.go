@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -39,32 +40,42 @@ type door struct {
 	user       string
 	password   func() (string, error)
 	clearLogin bool
+	// patience bounds the making of the connection, if it is not 0.
+	patience time.Duration
 }
 
 // link is an open connection to a host that waits for MAIL.
 type link struct {
 	client *gosmtp.Client
-	wire   *wire
-	raw    net.Conn
-	peer   peer
-	caps   capabilities
-	limits Limits
-	host   string // our name
-	// sent counts the transactions begun; dead is set when the connection is of no more use.
-	sent int
-	dead bool
+	// replies reads those that go-smtp does not wait for.
+	replies *talk
+	wire    *wire
+	raw     net.Conn
+	peer    peer
+	caps    capabilities
+	limits  Limits
+	host    string // our name
+	// sent counts the transactions begun; dead is set when the connection is of no more use, closed when the host said so at MAIL.
+	sent   int
+	dead   bool
+	closed bool
+	// at is the host, whose slot the connection has; door is how it was entered.
+	at   *host
+	door door
 }
 
 // opener makes links.
 type opener struct {
 	hostname string
 	limits   Limits
-	dial     func(ctx context.Context, network, address string) (net.Conn, error)
+	dial     func(ctx context.Context, from netip.Addr, address string) (net.Conn, error)
 	tls      *tls.Config
 	// hurry knows the attempts under way, and ends slow ones under pressure.
 	hurry *hurry
 	// plain are hosts whose STARTTLS did not work lately.
 	plain *memory
+	// sources are the addresses of this host to choose from.
+	sources []Source
 }
 
 // errHandshake is wrapped by the error of a TLS handshake.
@@ -93,7 +104,7 @@ func (o *opener) open(ctx context.Context, name string, at netip.AddrPort, d doo
 		v.status, v.words = "4.7.5", "TLS handshake failed: "+handshakeReason(err)
 	}
 	v.alarm = v.alarm || stage == atAuth
-	v.peer = who
+	v.peer, v.at = who, stage
 	return nil, &v
 }
 
@@ -129,8 +140,13 @@ func (o *opener) try(ctx context.Context, name string, at netip.AddrPort, d door
 			err = cause // whatever the connection said when it was cut off
 		}
 	}()
-	dialling, done := context.WithTimeout(ctx, o.limits.Dial)
-	raw, err := o.dial(dialling, "tcp", at.String())
+	wait := o.limits.Dial
+	if d.patience > 0 {
+		wait = min(wait, d.patience)
+	}
+	source := o.source(name, at.Addr())
+	dialling, done := context.WithTimeout(ctx, wait)
+	raw, err := o.dial(dialling, source.Addr, at.String())
 	done()
 	if err != nil {
 		return nil, atDial, err
@@ -145,7 +161,7 @@ func (o *opener) try(ctx context.Context, name string, at netip.AddrPort, d door
 			_ = raw.Close() // it is given up
 		}
 	}()
-	l := &link{raw: raw, limits: o.limits, host: o.hostname, peer: peer{host: name, addr: at.Addr()}}
+	l := &link{raw: raw, limits: o.limits, host: cmp.Or(source.Hostname, o.hostname), peer: peer{host: name, addr: at.Addr()}, door: d}
 	stage, err := o.enter(ctx, l, d, secure)
 	return l, stage, err
 }
@@ -164,7 +180,7 @@ func (o *opener) enter(ctx context.Context, l *link, d door, secure bool) (stage
 		return atGreeting, err
 	}
 	t.w.read = o.limits.Hello
-	if l.caps, err = t.hello(o.hostname); err != nil {
+	if l.caps, err = t.hello(l.host); err != nil {
 		return atHello, err
 	}
 	if secure && d.mode != TLSImplicit {
@@ -172,7 +188,7 @@ func (o *opener) enter(ctx context.Context, l *link, d door, secure bool) (stage
 			return atTLS, err
 		}
 	}
-	l.wire = t.w
+	l.wire, l.replies = t.w, t
 	if stage, err := l.begin(); err != nil {
 		return stage, err
 	}
@@ -200,7 +216,7 @@ func (o *opener) startTLS(ctx context.Context, l *link, t *talk, d door) (*talk,
 		return nil, err
 	}
 	t = newTalk(newWire(conn, o.limits.Hello, o.limits.Hello))
-	l.caps, err = t.hello(o.hostname)
+	l.caps, err = t.hello(l.host)
 	return t, err
 }
 
@@ -264,6 +280,11 @@ func (l *link) login(d door) error {
 		return refuse("4.7.8", "the smarthost offers neither AUTH PLAIN nor AUTH LOGIN", true)
 	}
 	return l.client.Auth(mechanism)
+}
+
+// serves reports whether the connection is as good as a new one to a host of that name that is entered so.
+func (l *link) serves(name string, d door) bool {
+	return l.peer.host == name && l.door.mode == d.mode && l.door.user == d.user && l.door.clearLogin == d.clearLogin
 }
 
 // guard closes the connection when ctx ends, until the function that it returns is called.

@@ -28,6 +28,7 @@ type network struct {
 	mu     sync.Mutex // protects what follows
 	hosts  map[string]func(net.Conn)
 	dials  []string
+	from   []string        // the dials from an address of our choice
 	silent map[string]bool // connections to these never come about
 	served sync.WaitGroup
 }
@@ -44,10 +45,13 @@ func (n *network) listen(addr string, serve func(net.Conn)) {
 	n.hosts[addr] = serve
 }
 
-func (n *network) dial(ctx context.Context, _, addr string) (net.Conn, error) {
+func (n *network) dial(ctx context.Context, from netip.Addr, addr string) (net.Conn, error) {
 	n.mu.Lock()
 	serve, silent := n.hosts[addr], n.silent[addr]
 	n.dials = append(n.dials, addr)
+	if from.IsValid() {
+		n.from = append(n.from, from.String()+" to "+addr)
+	}
 	n.mu.Unlock()
 	switch {
 	case silent:
@@ -175,11 +179,20 @@ type server struct {
 	// implicit begins with TLS.
 	implicit bool
 	user     string // whose password is "secret"
+	// room, if it is not 0, is how many connections it takes at once; the others are told so with 421.
+	room int
 
 	mu      sync.Mutex // protects what follows
+	tls     *tls.Config
 	letters []letter
 	log     []string
 	conns   int
+	// open is how many connections there are, most how many there were at once that it took, refused how many it did not.
+	open, most, refused int
+	// resumed counts short TLS handshakes.
+	resumed int
+	// groups are, for each command of log, how many had come with it so far in one piece.
+	groups []int
 }
 
 func (s *server) taken() []letter {
@@ -222,9 +235,11 @@ type speech struct {
 }
 
 func (s *server) serve(c net.Conn) {
-	s.mu.Lock()
-	s.conns++
-	s.mu.Unlock()
+	if !s.enter() {
+		_, _ = io.WriteString(c, "421 4.7.0 too many connections from your address\r\n")
+		return
+	}
+	defer s.leave()
 	p := &speech{server: s, conn: c, r: bufio.NewReader(c)}
 	if s.implicit && !p.startTLS() {
 		return
@@ -236,19 +251,52 @@ func (s *server) serve(c net.Conn) {
 	if !p.say(greeting) {
 		return
 	}
+	together := 0
 	for {
+		waits := p.r.Buffered() == 0
 		line, err := p.r.ReadString('\n')
 		if err != nil {
 			return
 		}
 		line = strings.TrimRight(line, "\r\n")
 		s.mu.Lock()
+		if together++; waits {
+			together = 1
+		}
+		s.groups = append(s.groups, together)
 		s.log = append(s.log, line)
 		s.mu.Unlock()
 		if !p.handle(line) {
 			return
 		}
 	}
+}
+
+// enter counts a connection, and reports whether there is room for it.
+func (s *server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns++
+	if s.room > 0 && s.open >= s.room {
+		s.refused++
+		return false
+	}
+	s.open++
+	s.most = max(s.most, s.open)
+	return true
+}
+
+func (s *server) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open--
+}
+
+// crowd returns the most connections at once, and how many were refused.
+func (s *server) crowd() (most, refused int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.most, s.refused
 }
 
 func (p *speech) say(reply string) bool {
@@ -273,7 +321,7 @@ func (p *speech) handle(line string) bool {
 	case "EHLO":
 		caps := p.caps
 		if caps == nil {
-			caps = []string{"PIPELINING", "SIZE 10000000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"}
+			caps = []string{"SIZE 10000000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"}
 		}
 		lines := append([]string{"peer greets you"}, caps...)
 		if p.cert != nil && !p.tls {
@@ -288,8 +336,18 @@ func (p *speech) handle(line string) bool {
 		}
 	case "STARTTLS", "AUTH":
 		return p.secure(verb, line)
+	case "RCPT":
+		if p.letter == nil {
+			otherwise = "503 5.5.1 MAIL first"
+		}
+	case "RSET":
+		p.letter = nil
 	case "DATA":
-		otherwise = "354 go on"
+		if otherwise = "354 go on"; p.letter == nil || len(p.letter.to) == 0 {
+			otherwise = "503 5.5.1 no recipients"
+		}
+	case "BDAT":
+		return p.chunk(line)
 	case "QUIT":
 		otherwise = "221 2.0.0 bye"
 	}
@@ -301,13 +359,42 @@ func (p *speech) handle(line string) bool {
 	switch {
 	case verb == "MAIL" && good:
 		p.letter = &letter{mail: line, tls: p.tls, user: p.user}
-	case verb == "RCPT" && good:
+	case verb == "MAIL":
+		p.letter = nil
+	case verb == "RCPT" && good && p.letter != nil:
 		p.letter.to = append(p.letter.to, line)
 	}
 	if !p.say(reply) || verb == "QUIT" || strings.HasPrefix(reply, "421") {
 		return false
 	}
 	return verb != "DATA" || !good || p.receive()
+}
+
+// chunk takes a message in that comes as one chunk, whatever it says of it.
+func (p *speech) chunk(line string) bool {
+	var n int
+	if _, err := fmt.Sscanf(line, "BDAT %d LAST", &n); err != nil {
+		return p.say("501 5.5.4 what")
+	}
+	octets := make([]byte, n)
+	if _, err := io.ReadFull(p.r, octets); err != nil {
+		return false
+	}
+	otherwise := "250 2.0.0 queued as 17"
+	if p.letter == nil || len(p.letter.to) == 0 {
+		otherwise = "503 5.5.1 no recipients"
+	}
+	reply := p.told(line, p.told(".", otherwise))
+	if reply == "drop" {
+		return false
+	}
+	if reply[0] == '2' {
+		p.letter.data = string(octets)
+		p.mu.Lock()
+		p.letters = append(p.letters, *p.letter)
+		p.mu.Unlock()
+	}
+	return p.say(reply) && !strings.HasPrefix(reply, "421")
 }
 
 // receive takes a message in, dots unstuffed.
@@ -323,12 +410,15 @@ func (p *speech) receive() bool {
 		}
 		b.WriteString(strings.TrimPrefix(line, "."))
 	}
+	if p.letter == nil { // one to nobody
+		p.letter = &letter{}
+	}
 	p.letter.data = b.String()
 	reply := p.told(".", "250 2.0.0 queued as 17")
 	if reply == "drop" {
 		return false
 	}
-	if reply[0] == '2' {
+	if reply[0] == '2' && len(p.letter.to) > 0 {
 		p.mu.Lock()
 		p.letters = append(p.letters, *p.letter)
 		p.mu.Unlock()
@@ -361,12 +451,27 @@ func (p *speech) secure(verb, line string) bool {
 	return p.say("235 2.7.0 welcome")
 }
 
+// config is the same for all connections, so that sessions can be resumed.
+func (s *server) config() *tls.Config {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tls == nil {
+		s.tls = &tls.Config{Certificates: []tls.Certificate{*s.cert}}
+	}
+	return s.tls
+}
+
 func (p *speech) startTLS() bool {
-	c := tls.Server(p.conn, &tls.Config{Certificates: []tls.Certificate{*p.cert}})
+	c := tls.Server(p.conn, p.config())
 	if c.Handshake() != nil {
 		return false
 	}
 	p.conn, p.r, p.tls = c, bufio.NewReader(c), true
+	if c.ConnectionState().DidResume {
+		p.mu.Lock()
+		p.resumed++
+		p.mu.Unlock()
+	}
 	return true
 }
 

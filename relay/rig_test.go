@@ -177,6 +177,7 @@ type post struct {
 	utf8     bool
 	stranger bool // from somebody who proved nothing
 	received time.Time
+	by       store.AccountID // alice unless it is another
 }
 
 const usualBody = "From: alice@example.org\r\nSubject: hello\r\n\r\nA line.\r\n.dot\r\n"
@@ -190,6 +191,9 @@ func (r *rig) queue(p post, to ...string) store.Receipt {
 	e := store.Envelope{
 		Submitter: r.alice, Received: p.received, HeaderLen: int64(strings.Index(p.body, "\r\n\r\n") + 4), Return: p.ret, EnvelopeID: p.envid,
 		EightBit: p.eightBit, UTF8: p.utf8, Ours: !p.stranger, Origin: store.Origin{Door: "submission"},
+	}
+	if p.by != 0 {
+		e.Submitter = p.by
 	}
 	if e.Received.IsZero() {
 		e.Received = time.Now()
@@ -279,11 +283,12 @@ func (r *rig) leased() int {
 	var back []store.Job
 	seen := map[string]bool{}
 	for _, j := range r.jobs() {
-		if seen[j.Recipient.Domain()] {
+		key := fmt.Sprint(j.Submitter, j.Recipient.Domain())
+		if seen[key] {
 			continue
 		}
-		seen[j.Recipient.Domain()] = true
-		jobs, err := r.store.Lease(ctx, time.Now().Add(GiveUpAge), j.Recipient.Domain(), 1_000_000, time.Second)
+		seen[key] = true
+		jobs, err := r.store.Lease(ctx, time.Now().Add(GiveUpAge), j.Submitter, j.Recipient.Domain(), 1_000_000, time.Second)
 		if err != nil {
 			r.t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"latchkey/internal/resolver"
 	"latchkey/store"
@@ -33,49 +34,80 @@ type Smarthost struct {
 	TLS TLSMode
 }
 
-// route is where a job goes: a destination domain, or the smarthost, which is one route for all.
+// route is where a job goes: a destination domain, or a smarthost, which is one route for all that it takes.
 type route struct {
-	// domain is the recipients' domain; "" is the smarthost.
+	// domain is the recipients' domain; "" is a smarthost, the via-th from 1, whose name is host:port.
 	domain string
+	via    int
+	name   string
 }
 
 // key names the route in logs and memories.
 func (t route) key() string {
 	if t.domain == "" {
-		return "smarthost"
+		return "smarthost " + t.name
 	}
 	return t.domain
 }
 
-// reach connects to the first host of a route that can be had. A verdict, which is about the destination, says why there is none.
-func (r *Runner) reach(ctx context.Context, to route) (*link, *verdict) {
+// findings are what a search came to: a link, or a host that gets no more connections now, or a verdict on the destination.
+type findings struct {
+	link *link
+	// busy is a host that is there, and has as many connections as it gets.
+	busy    *host
+	verdict verdict
+	// until is set if no host was asked, because all were found out of reach before: when the first is asked again.
+	until time.Time
+	// spent is set if the slot that was granted went to the link, or to an attempt that failed.
+	spent bool
+}
+
+// wish is what a worker wants of a search.
+type wish struct {
+	owner store.AccountID
+	// granted is a host that the worker has a slot of, or nil.
+	granted *host
+	// force asks hosts too that are known to be out of reach.
+	force bool
+}
+
+// reach connects to the first host of a route that can be had, or takes one over. Whoever gets a link has a slot
+// of its host.
+func (r *Runner) reach(ctx context.Context, to route, w wish) findings {
 	ctx, cancel := context.WithTimeout(ctx, r.limits.Connect)
 	defer cancel()
-	s := &search{runner: r, left: r.limits.Addresses}
+	s := &search{runner: r, left: r.limits.Addresses, wish: w}
 	switch {
 	case to.domain == "":
-		s.smarthost(ctx)
+		s.smarthost(ctx, &r.smarts[to.via-1])
 	case strings.HasPrefix(to.domain, "["):
 		s.literal(ctx, to.domain)
 	default:
 		s.domain(ctx, to.domain)
 	}
-	if s.link != nil {
-		return s.link, nil
+	if s.link != nil || s.busy != nil {
+		return findings{link: s.link, busy: s.busy, spent: s.spent}
 	}
-	v := conclude(s.verdicts)
-	if to.domain == "" && v.kind == store.Failed {
+	f := findings{verdict: conclude(s.verdicts), spent: s.spent}
+	if v := &f.verdict; to.domain == "" && v.kind == store.Failed {
 		// The operator chose the smarthost; no sender can cure that it is closed to us.
 		v.kind, v.status, v.alarm = store.Deferred, "4.4.1", true
 	}
-	return nil, &v
+	if s.left == r.limits.Addresses && f.verdict.kind == store.Deferred {
+		f.until = s.until
+	}
+	return f
 }
 
 // search looks for a host that can be had, and collects why others cannot.
 type search struct {
 	runner   *Runner
+	wish     wish
+	spent    bool
 	left     int // addresses that may still be tried
 	link     *link
+	busy     *host
+	until    time.Time // when the first of those that were not tried may be
 	verdicts []verdict
 }
 
@@ -135,7 +167,7 @@ func (s *search) domain(ctx context.Context, domain string) {
 			}
 			return
 		}
-		if s.try(ctx, mx.Host, addrs, false) {
+		if s.try(ctx, mx.Host, addrs, nil) {
 			return
 		}
 	}
@@ -202,22 +234,23 @@ func (s *search) literal(ctx context.Context, domain string) {
 		s.note(ours(store.Failed, aboutDestination, "5.1.2", "the address literal cannot be read"))
 		return
 	}
-	s.try(ctx, literal(a), []netip.Addr{a}, false)
+	s.try(ctx, literal(a), []netip.Addr{a}, nil)
 }
 
-// try goes through the addresses of a host, and reports whether the search is over.
-func (s *search) try(ctx context.Context, host string, addrs []netip.Addr, named bool) bool {
+// try goes through the addresses of a host, named by the operator or not, and reports whether the search is over.
+func (s *search) try(ctx context.Context, host string, addrs []netip.Addr, named *smart) bool {
 	r := s.runner
 	port, d := r.opts.Port, door{mode: TLSOpportunistic}
-	if named {
-		port, d = r.smartPort, r.smartDoor
+	if named != nil {
+		port, d = named.port, named.door
 	}
-	for _, a := range addrs {
+	addrs = families(addrs)
+	for i, a := range addrs {
 		if ctx.Err() != nil {
 			s.note(broken(atDial, context.Cause(ctx)))
 			return true
 		}
-		if why := r.targets.refused(a); why != "" && !named {
+		if why := r.targets.refused(a); why != "" && named == nil {
 			s.note(ours(store.Failed, aboutDestination, "5.4.6",
 				fmt.Sprintf("mail for %s is not sent to %s: that is %s", host, literal(a), why)))
 			continue
@@ -225,25 +258,62 @@ func (s *search) try(ctx context.Context, host string, addrs []netip.Addr, named
 		if s.left == 0 {
 			return true
 		}
-		s.left--
-		if named {
-			d.clearLogin = r.smartDoor.mode == TLSNone && (a.IsLoopback() || r.targets.named(a))
+		if named != nil {
+			d.clearLogin = d.mode == TLSNone && (a.IsLoopback() || r.targets.named(a))
 		}
-		l, v := r.opener.open(ctx, host, netip.AddrPortFrom(a, port), d)
-		if l != nil {
-			s.link = l
+		d.patience = patience(addrs[i:])
+		if s.enter(ctx, host, netip.AddrPortFrom(a, port), d) {
 			return true
 		}
-		logHost(ctx, r.log, *v)
-		s.note(*v)
 	}
 	return false
 }
 
-// smarthost tries the addresses of the server that the operator named.
-func (s *search) smarthost(ctx context.Context) {
+// enter connects to one address, unless it is known to be out of reach, or takes a connection over that stands. It reports whether the
+// search is over.
+func (s *search) enter(ctx context.Context, name string, at netip.AddrPort, d door) bool {
 	r := s.runner
-	addrs, err := r.smartAddrs(ctx)
+	h := r.hosts.get(at, r.opts.Now())
+	if down, is := r.hosts.downUntil(h, r.opts.Now()); is && !s.wish.force {
+		s.note(down.verdict)
+		if s.until.IsZero() || down.until.Before(s.until) {
+			s.until = down.until
+		}
+		return false
+	}
+	granted := h == s.wish.granted && !s.spent
+	l, ok := r.hosts.take(h, s.wish.owner, name, d, granted)
+	if !ok {
+		s.busy = h
+		return true
+	}
+	s.spent = s.spent || granted
+	if l != nil {
+		s.link = l
+		return true
+	}
+	s.left--
+	l, v := r.opener.open(ctx, name, at, d)
+	if l != nil {
+		l.at = h
+		r.hosts.reached(h)
+		s.link = l
+		return true
+	}
+	logHost(ctx, r.log, *v)
+	s.note(*v)
+	busy := r.hosts.failed(h, *v, r.opts.Now(), r.opts.Rand())
+	h.slots.give(s.wish.owner)
+	if busy {
+		s.busy = h
+	}
+	return busy
+}
+
+// smarthost tries the addresses of a server that the operator named.
+func (s *search) smarthost(ctx context.Context, to *smart) {
+	r := s.runner
+	addrs, err := r.smartAddrs(ctx, to.host)
 	if err != nil {
 		v := lookupVerdict(err, "5.4.4")
 		v.alarm = true
@@ -251,38 +321,38 @@ func (s *search) smarthost(ctx context.Context) {
 		return
 	}
 	for _, a := range addrs {
-		if r.targets.isOwn(a, r.smartPort) {
+		if r.targets.isOwn(a, to.port) {
 			v := ours(store.Deferred, aboutDestination, "4.4.6", "the smarthost is this server itself")
 			v.alarm = true
 			s.note(v)
 			return
 		}
 	}
-	s.try(ctx, r.smartHost, addrs, true)
+	s.try(ctx, to.host, addrs, to)
 }
 
-// smartAddrs looks the smarthost up. The DNS knows no localhost.
-func (r *Runner) smartAddrs(ctx context.Context) ([]netip.Addr, error) {
-	if a, err := netip.ParseAddr(r.smartHost); err == nil {
+// smartAddrs looks a smarthost up. The DNS knows no localhost.
+func (r *Runner) smartAddrs(ctx context.Context, host string) ([]netip.Addr, error) {
+	if a, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{a}, nil
 	}
-	if r.smartHost == "localhost" {
+	if host == "localhost" {
 		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, nil
 	}
-	return r.opts.Resolver.Addrs(ctx, r.smartHost)
+	return r.opts.Resolver.Addrs(ctx, host)
 }
 
 // prepare reads the address and the mode of a smarthost.
-func (s *Smarthost) prepare() (host string, port uint16, d door, err error) {
+func (s *Smarthost) prepare() (smart, error) {
 	host, text, err := net.SplitHostPort(s.Addr)
 	if err != nil {
-		return "", 0, door{}, fmt.Errorf("relay: smarthost %q is not host:port", s.Addr)
+		return smart{}, fmt.Errorf("relay: smarthost %q is not host:port", s.Addr)
 	}
 	n, err := strconv.ParseUint(text, 10, 16)
 	if err != nil || n == 0 || host == "" {
-		return "", 0, door{}, fmt.Errorf("relay: smarthost %q is not host:port", s.Addr)
+		return smart{}, fmt.Errorf("relay: smarthost %q is not host:port", s.Addr)
 	}
-	d = door{mode: s.TLS, user: s.User, password: s.Password}
+	d := door{mode: s.TLS, user: s.User, password: s.Password}
 	switch {
 	case d.mode == "" && d.user != "":
 		d.mode = TLSVerify
@@ -292,10 +362,10 @@ func (s *Smarthost) prepare() (host string, port uint16, d door, err error) {
 	switch d.mode {
 	case TLSNone, TLSOpportunistic, TLSRequired, TLSVerify, TLSImplicit:
 	default:
-		return "", 0, door{}, fmt.Errorf("relay: smarthost TLS %q: none, opportunistic, required, verify or implicit", d.mode)
+		return smart{}, fmt.Errorf("relay: smarthost TLS %q: none, opportunistic, required, verify or implicit", d.mode)
 	}
 	if d.user != "" && d.password == nil {
-		return "", 0, door{}, errors.New("relay: the smarthost has a user and no password")
+		return smart{}, errors.New("relay: the smarthost has a user and no password")
 	}
-	return strings.ToLower(strings.TrimSuffix(host, ".")), uint16(n), d, nil
+	return smart{host: strings.ToLower(strings.TrimSuffix(host, ".")), port: uint16(n), door: d}, nil
 }

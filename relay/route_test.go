@@ -182,7 +182,7 @@ func TestOpportunisticTLS(t *testing.T) {
 			r.site("remote.example", "192.0.2.1", tt.server)
 			receipt := r.queue(post{}, "bob@remote.example")
 			r.start()
-			time.Sleep(time.Second)
+			time.Sleep(idleTime + time.Second)
 			synctest.Wait()
 			r.queue(post{}, "bob@remote.example")
 			time.Sleep(time.Second)

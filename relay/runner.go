@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,6 +17,8 @@ import (
 )
 
 const (
+	// maxSessions bounds the TLS sessions that are kept for the next connection to a host.
+	maxSessions = 256
 	// storePause is how long the runner leaves a store alone that gave an error.
 	storePause = 10 * time.Second
 	// pressTime is how often slow attempts are looked at while destinations wait for a place.
@@ -26,8 +29,9 @@ const (
 
 // Store is what the runner needs of the store.
 type Store interface {
-	Destinations(ctx context.Context, now time.Time, after string, limit int) ([]store.Destination, error)
-	Lease(ctx context.Context, now time.Time, destination string, limit int, d time.Duration) ([]store.Job, error)
+	Destinations(ctx context.Context, now time.Time, after store.Destination, limit int) ([]store.Destination, error)
+	Lease(ctx context.Context, now time.Time, submitter store.AccountID, domain string, limit int, d time.Duration) ([]store.Job, error)
+	Fresh() (list []store.Destination, more bool)
 	OpenJob(ctx context.Context, id store.JobID) (io.ReadCloser, error)
 	Finish(ctx context.Context, now time.Time, outcomes ...store.Outcome) (lost []store.JobID, err error)
 	Return(ctx context.Context, jobs ...store.Job) error
@@ -45,6 +49,10 @@ type Options struct {
 	Hostname string
 	// Smarthost, if there is one, gets all mail; otherwise the mail exchangers of each recipient's domain do.
 	Smarthost *Smarthost
+	// Routes come before that: the first that takes a destination and a sender counts. At most MaxRoutes.
+	Routes []Route
+	// Sources are the addresses of this host from which mail leaves; a family without any is left to the system.
+	Sources []Source
 	// AllowNetworks are networks for mail although they are private, loopback or the like.
 	AllowNetworks []netip.Prefix
 	// Own reports whether one of our own listeners answers at an address. Mail is never sent there, named or not.
@@ -58,8 +66,8 @@ type Options struct {
 	Failed func(ctx context.Context, submitter store.AccountID)
 	// Signer signs mail that is the domain's own; nil signs nothing.
 	Signer Signer
-	// Dial makes connections; a net.Dialer's unless a test says otherwise.
-	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	// Dial makes TCP connections from an address, or any if that is not valid; a net.Dialer's unless a test says otherwise.
+	Dial   func(ctx context.Context, from netip.Addr, address string) (net.Conn, error)
 	Logger *slog.Logger
 	// Now is time.Now unless a test says otherwise: the clock of the retry schedule. Time-outs of connections go by the real clock.
 	Now func() time.Time
@@ -70,36 +78,39 @@ type Options struct {
 
 // Runner sends what the queue holds. One Run at a time.
 type Runner struct {
-	opts      Options
-	log       *slog.Logger
-	limits    Limits
-	targets   *targets
-	opener    *opener
-	smartHost string
-	smartPort uint16
-	smartDoor door
+	opts    Options
+	log     *slog.Logger
+	limits  Limits
+	targets *targets
+	opener  *opener
+	rules   []rule
+	smarts  []smart
 	// backoff knows the routes that are out of reach.
 	backoff    *memory
+	hosts      *hosts
 	signatures *signatures
-	// connecting and transferring hold a token for each worker in that phase.
-	connecting, transferring chan struct{}
+	// connecting and transferring have a place for each worker in that phase.
+	connecting, transferring *places
 	// poke asks for another look at the destinations.
 	poke chan struct{}
 	// workers are waited for at the end of Run.
 	workers sync.WaitGroup
 
 	mu sync.Mutex // protects what follows
-	// active are the routes that are being worked on; at most as many as there are tokens.
+	// active are the routes that are being worked on; at most as many as there are places, and workers that wait for a host's slot.
 	active map[route]*activity
+	agenda *agenda
+	// queued counts workers that wait for a host's slot.
+	queued int
+	// senders are the mailboxes of the addresses that routes name, until a moment.
+	senders      map[mailaddr.Address]store.AccountID
+	sendersUntil time.Time
 	// troubled is when the store last gave an error.
 	troubled time.Time
 	// halt ends the run, because outcomes cannot be kept any more; fatal is why.
 	halt  context.CancelFunc
 	fatal error
 }
-
-// activity is what goes on for one route.
-type activity struct{ workers, connected int }
 
 // New returns a runner that does nothing yet. An error says what is wrong with the smarthost.
 func New(o Options) (*Runner, error) {
@@ -113,29 +124,41 @@ func New(o Options) (*Runner, error) {
 		o.Rand = rand.Float64
 	}
 	if o.Dial == nil {
-		o.Dial = (&net.Dialer{}).DialContext
+		o.Dial = dialFrom
 	}
 	if o.Port == 0 {
 		o.Port = 25
 	}
+	o.TLS = resuming(o.TLS)
 	r := &Runner{
 		opts: o, log: o.Logger.With("service", "relay"), limits: o.Limits.withDefaults(),
 		targets: newTargets(o.AllowNetworks, o.Own, o.Port),
-		backoff: newMemory(maxRemembered), poke: make(chan struct{}, 1), active: map[route]*activity{},
+		backoff: newMemory(maxRemembered), poke: make(chan struct{}, 1), active: map[route]*activity{}, agenda: newAgenda(),
 		signatures: newSignatures(),
 	}
+	r.hosts = newHosts(r.limits.PerDestination)
 	r.opener = &opener{
-		hostname: o.Hostname, limits: r.limits, dial: o.Dial, tls: o.TLS, hurry: newHurry(), plain: newMemory(maxRemembered),
+		hostname: o.Hostname, limits: r.limits, dial: o.Dial, tls: o.TLS, hurry: newHurry(), plain: newMemory(maxRemembered), sources: o.Sources,
 	}
-	r.connecting = make(chan struct{}, r.limits.Connecting)
-	r.transferring = make(chan struct{}, r.limits.Transferring)
-	if o.Smarthost != nil {
-		var err error
-		if r.smartHost, r.smartPort, r.smartDoor, err = o.Smarthost.prepare(); err != nil {
-			return nil, err
-		}
+	r.connecting = newPlaces(r.limits.Connecting, true)
+	r.transferring = newPlaces(r.limits.Transferring, true)
+	if err := r.setRoutes(&o); err != nil {
+		return nil, err
 	}
 	return r, nil
+}
+
+// resuming is a TLS configuration that keeps sessions, so that the next handshake with a host is a short one. A session whose certificate
+// was not verified is not resumed where it has to be: crypto/tls looks at that.
+func resuming(base *tls.Config) *tls.Config {
+	c := &tls.Config{}
+	if base != nil {
+		c = base.Clone()
+	}
+	if c.ClientSessionCache == nil {
+		c.ClientSessionCache = tls.NewLRUClientSessionCache(maxSessions)
+	}
+	return c
 }
 
 // Run sends until stop ends. Then nothing new is begun: connections that are being made are given up, transactions under way may
@@ -150,57 +173,135 @@ func (r *Runner) Run(stop, abort context.Context) error {
 	defer func() {
 		halt()
 		r.workers.Wait()
+		old, _ := r.hosts.expire(time.Now(), true)
+		r.hangUp(old)
+		r.workers.Wait()
 	}()
-	cursor := ""
+	var scanned time.Time // when the next look at the store is allowed
 	for {
 		changed := r.opts.Store.Changed()
-		began := time.Now()
-		look, err := r.scan(stop, abort, cursor)
-		cost := time.Since(began)
-		switch {
-		case stop.Err() != nil:
-			return r.whyEnded()
-		case err != nil:
-			r.trouble("looking for destinations", err)
-			look = sight{next: r.opts.Now().Add(storePause)}
+		if err := r.learnSenders(stop); err != nil && stop.Err() == nil {
+			r.trouble("looking for the mailboxes of routes", err)
 		}
-		cursor = look.cursor
-		if !r.wait(stop, changed, look) {
+		r.note(r.opts.Store.Fresh())
+		woke := time.Now()
+		var retry time.Time
+		if r.wantsScan() && !woke.Before(scanned) {
+			err := r.scan(stop)
+			if stop.Err() == nil && err != nil {
+				r.trouble("looking for destinations", err)
+				retry = r.opts.Now().Add(storePause)
+				r.note(nil, true)
+			}
+			// A look costs more the more destinations there are: it may take a tenth of the time, not all of it.
+			scanned = time.Now().Add(max(r.limits.Rescan, 10*time.Since(woke)))
+			if !retry.IsZero() {
+				scanned = time.Now().Add(storePause)
+			}
+		}
+		crowded := r.begin(stop, abort)
+		if stop.Err() != nil || !r.wait(stop, changed, scanned, crowded) {
 			return r.whyEnded()
 		}
-		// A look costs more the more destinations there are: it may take a tenth of the time, not all of it.
-		if !sleep(stop, max(r.limits.Rescan, 10*cost)-time.Since(began)) {
+		if !sleep(stop, r.limits.Wake-time.Since(woke)) {
 			return r.whyEnded()
 		}
 	}
 }
 
+// note takes up where jobs have become due; more says that there are others too.
+func (r *Runner) note(fresh []store.Destination, more bool) {
+	now := r.opts.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.agenda.stale = r.agenda.stale || more
+	for _, d := range fresh {
+		if d.Due.After(now) {
+			r.agenda.line(d.Submitter).later(d.Due)
+		} else {
+			r.offer(d)
+		}
+	}
+}
+
+// offer gives a destination that is due to those who work on its route already, or puts it in its line. False means that the line is
+// full. r.mu is held.
+func (r *Runner) offer(d store.Destination) bool {
+	if a := r.active[r.routeOf(d)]; a != nil && !a.startable(d.Submitter) && a.join(d) {
+		return true
+	}
+	return r.agenda.line(d.Submitter).add(d)
+}
+
+func (r *Runner) wantsScan() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.agenda.wants(r.opts.Now())
+}
+
 // wait waits until there is a reason to look again; false is the stop.
-func (r *Runner) wait(stop context.Context, changed <-chan struct{}, look sight) bool {
-	var timer <-chan time.Time
-	if !look.next.IsZero() {
-		t := time.NewTimer(look.next.Sub(r.opts.Now()))
+func (r *Runner) wait(stop context.Context, changed <-chan struct{}, scanned time.Time, crowded bool) bool {
+	var due <-chan time.Time
+	if at, ok := r.nextLook(scanned); ok {
+		t := time.NewTimer(time.Until(at))
 		defer t.Stop()
-		timer = t.C
+		due = t.C
 	}
 	var press <-chan time.Time
-	if look.crowded {
+	if crowded {
 		t := time.NewTicker(pressTime)
 		defer t.Stop()
 		press = t.C
 	}
 	for {
+		old, next := r.hosts.expire(time.Now(), false)
+		r.hangUp(old)
+		var idle <-chan time.Time
+		if !next.IsZero() {
+			idle = time.After(time.Until(next))
+		}
 		select {
 		case <-stop.Done():
 			return false
 		case <-changed:
 		case <-r.poke:
-		case <-timer:
+		case <-due:
+		case <-idle:
+			continue
 		case <-press:
 			r.opener.hurry.press()
 			continue
 		}
 		return true
+	}
+}
+
+// nextLook is when the store has to be looked at again by itself, not before the moment when that is allowed.
+func (r *Runner) nextLook(scanned time.Time) (at time.Time, ok bool) {
+	now := r.opts.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.agenda.wants(now) {
+		return scanned, true
+	}
+	next := r.agenda.next()
+	if next.IsZero() {
+		return at, false
+	}
+	at = time.Now().Add(next.Sub(now))
+	if at.Before(scanned) {
+		at = scanned
+	}
+	return at, true
+}
+
+// hangUp ends connections that waited, and gives their slots back.
+func (r *Runner) hangUp(old []*link) {
+	for _, l := range old {
+		r.workers.Go(func() {
+			l.close()
+			l.at.slots.give(closer)
+		})
 	}
 }
 
@@ -219,84 +320,209 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// sight is what a look at the destinations showed.
-type sight struct {
-	// next is the earliest moment when a destination becomes due, zero for none.
-	next time.Time
-	// crowded is set when destinations are due and all places taken; cursor is where to go on then.
-	crowded bool
-	cursor  string
-}
-
-// scan looks at all destinations and starts workers for those that are due, from the cursor on and then from the beginning, so that
-// each gets its turn.
-func (r *Runner) scan(stop, abort context.Context, cursor string) (sight, error) {
+// scan looks at the destinations in the store: at those of each mailbox about which something may have changed, or its line has room again.
+func (r *Runner) scan(stop context.Context) error {
 	now := r.opts.Now()
-	var look sight
-	err := r.scanRange(stop, abort, now, cursor, "", &look)
-	if err == nil && !look.crowded && cursor != "" {
-		err = r.scanRange(stop, abort, now, "", cursor, &look)
-	}
-	return look, err
-}
-
-// scanRange looks at the destinations behind after, up to last unless that is empty.
-func (r *Runner) scanRange(stop, abort context.Context, now time.Time, after, last string, look *sight) error {
+	r.mu.Lock()
+	whole := r.agenda.stale
+	r.agenda.stale = false
+	r.mu.Unlock()
+	after := store.Destination{}
 	for {
-		page, err := r.opts.Store.Destinations(stop, now, after, r.limits.Page)
+		first, err := r.opts.Store.Destinations(stop, now, after, 1)
 		if err != nil {
 			return err
 		}
+		if len(first) == 0 {
+			break
+		}
+		submitter := first[0].Submitter
+		r.mu.Lock()
+		l := r.agenda.line(submitter)
+		l.seen = true
+		look := whole || l.wants(now)
+		r.mu.Unlock()
+		if look {
+			if err := r.scanLine(stop, now, l); err != nil {
+				return err
+			}
+		}
+		if submitter+1 == 0 {
+			break
+		}
+		after = store.Destination{Submitter: submitter + 1}
+	}
+	r.mu.Lock()
+	r.agenda.tidy()
+	r.mu.Unlock()
+	return nil
+}
+
+// scanLine looks at the destinations of one mailbox, from where its line was full the last time and then from the beginning, so that each
+// gets its turn.
+func (r *Runner) scanLine(stop context.Context, now time.Time, l *line) error {
+	r.mu.Lock()
+	from := l.after
+	l.more, l.after, l.next = false, "", time.Time{}
+	r.mu.Unlock()
+	full, err := r.scanRange(stop, now, l, from, "")
+	if err == nil && !full && from != "" {
+		_, err = r.scanRange(stop, now, l, "", from)
+	}
+	return err
+}
+
+// scanRange looks at the destinations of a mailbox behind one domain, up to another unless that is empty. full means that there was no
+// room for all.
+func (r *Runner) scanRange(stop context.Context, now time.Time, l *line, from, last string) (full bool, err error) {
+	after := store.Destination{Submitter: l.submitter, Domain: from}
+	for {
+		page, err := r.opts.Store.Destinations(stop, now, after, r.limits.Page)
+		if err != nil {
+			return false, err
+		}
+		r.mu.Lock()
 		for _, d := range page {
-			if last != "" && d.Domain > last {
-				return nil
+			if d.Submitter != l.submitter || last != "" && d.Domain > last {
+				r.mu.Unlock()
+				return false, nil
 			}
 			switch {
 			case d.Due.After(now):
-				if look.next.IsZero() || d.Due.Before(look.next) {
-					look.next = d.Due
-				}
-			case !r.start(stop, abort, r.routeOf(d.Domain)):
-				look.crowded, look.cursor = true, after
-				return nil
+				l.later(d.Due)
+			case !r.offer(d):
+				l.more, l.after = true, after.Domain
+				r.mu.Unlock()
+				return true, nil
 			}
-			after = d.Domain
+			after = d
 		}
+		r.mu.Unlock()
 		if len(page) < r.limits.Page {
-			return nil
+			return false, nil
 		}
 	}
 }
 
-func (r *Runner) routeOf(domain string) route {
-	if r.opts.Smarthost != nil {
-		return route{}
+// begin starts workers for what is due, for one mailbox after another, as long as there are places. crowded means that some had to wait.
+func (r *Runner) begin(stop, abort context.Context) (crowded bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for started := true; started; {
+		started, crowded = false, false
+		for _, l := range r.agenda.round(r.connecting.got) {
+			d, ok := r.startable(l)
+			if !ok {
+				continue
+			}
+			if !r.connecting.tryTake(l.submitter) {
+				crowded = true
+				continue
+			}
+			l.due = slices.DeleteFunc(l.due, func(o store.Destination) bool { return o.Domain == d.Domain })
+			r.agenda.last, started = l.submitter, true
+			to := r.routeOf(d)
+			if r.active[to] == nil {
+				r.active[to] = &activity{owners: map[store.AccountID]int{}}
+			}
+			r.active[to].join(d)
+			r.start(stop, abort, to, l.submitter)
+		}
 	}
-	return route{domain: domain}
+	return crowded
 }
 
-// start begins a worker for a route, unless it has enough of them, or one that does not know yet whether there is anybody. False means
-// that all places are taken.
-func (r *Runner) start(stop, abort context.Context, to route) bool {
+// startable finds the first destination in a line that needs a worker. Those on whose route somebody works are left to them. r.mu is held.
+func (r *Runner) startable(l *line) (found store.Destination, ok bool) {
+	l.due = slices.DeleteFunc(l.due, func(d store.Destination) bool {
+		a := r.active[r.routeOf(d)]
+		if a == nil || a.startable(d.Submitter) {
+			if !ok {
+				found, ok = d, true
+			}
+			return false
+		}
+		return a.join(d)
+	})
+	return found, ok
+}
+
+// start begins a worker for a route, with a place among those that connect. r.mu is held.
+func (r *Runner) start(stop, abort context.Context, to route, owner store.AccountID) {
+	r.active[to].workers++
+	r.active[to].owners[owner]++
+	w := &worker{r: r, stop: stop, abort: abort, to: to, owner: owner, place: r.connecting}
+	r.workers.Go(w.run)
+}
+
+// grow begins another worker for a route that goes well and has more to do, if the host takes another connection and there is a place.
+func (r *Runner) grow(w *worker) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.active[w.to]
+	if len(a.served) == 0 || a.workers >= r.limits.PerDestination || a.workers > a.connected || !w.link.at.slots.free() {
+		return
+	}
+	if r.connecting.tryTake(w.owner) {
+		r.start(w.stop, w.abort, w.to, w.owner)
+	}
+}
+
+// turn returns the destination of a route whose turn it is.
+func (r *Runner) turn(to route) (store.Destination, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.active[to].turn()
+}
+
+// newcomer returns a destination of a route whose mailbox a worker has no job of.
+func (r *Runner) newcomer(to route, jobs []store.Job) (store.Destination, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	served := r.active[to].served
+	if len(served) == 1 && len(jobs) > 0 && jobs[0].Submitter == served[0].Submitter {
+		return store.Destination{}, false
+	}
+	for _, d := range served {
+		if !slices.ContainsFunc(jobs, func(j store.Job) bool { return j.Submitter == d.Submitter }) {
+			return d, true
+		}
+	}
+	return store.Destination{}, false
+}
+
+// serves reports whether a destination is one that is served, so that there may be more in it.
+func (r *Runner) serves(to route, d store.Destination) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := r.active[to]
-	if a != nil && (a.workers >= r.limits.PerDestination || a.workers > a.connected) {
-		return true
+	i := a.serves(d.Submitter)
+	return i >= 0 && a.served[i].Domain == d.Domain
+}
+
+// exhausted notes that a destination has nothing more that is due; another one of the same mailbox and route may take its place.
+func (r *Runner) exhausted(to route, d store.Destination) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.active[to]
+	i := a.serves(d.Submitter)
+	if i < 0 || a.served[i].Domain != d.Domain {
+		return
 	}
-	select {
-	case r.connecting <- struct{}{}:
-	default:
-		return false
+	a.served = slices.Delete(a.served, i, i+1)
+	l := r.agenda.line(d.Submitter)
+	if i := slices.IndexFunc(l.due, func(o store.Destination) bool { return r.routeOf(o) == to }); i >= 0 && a.join(l.due[i]) {
+		l.due = slices.Delete(l.due, i, i+1)
 	}
-	if a == nil {
-		a = &activity{}
-		r.active[to] = a
+}
+
+// later notes when a job is due again.
+func (r *Runner) later(e ending) {
+	if e.outcome.Kind == store.Deferred {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.agenda.line(e.job.Submitter).later(e.outcome.Next)
 	}
-	a.workers++
-	w := &worker{r: r, stop: stop, abort: abort, to: to, place: r.connecting}
-	r.workers.Go(w.run)
-	return true
 }
 
 // pokeRunner asks for another look.

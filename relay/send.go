@@ -85,21 +85,77 @@ func (t *transaction) run(content io.Reader) {
 	fresh := l.sent == 0
 	l.sent++
 	l.wire.read = l.limits.Command
-	first := &t.jobs[0]
-	if err := l.client.Mail(path(first.ReversePath), l.mailOptions(t.jobs)); err != nil {
-		v := t.judge(atMail, err)
-		if v.scope == aboutHost && !fresh {
-			return // the host had closed the connection meanwhile, as it may; that is no answer about this message
+	ready := false
+	if l.caps.pipelining {
+		ready = t.pipelined(fresh)
+	} else {
+		ready = t.lockstep(fresh)
+	}
+	if !ready {
+		t.reset()
+		return
+	}
+	if t.chunked() {
+		t.chunk(content)
+		return
+	}
+	t.data(content)
+}
+
+// lockstep names the sender and the recipients to the host, each when the one before was answered, and reports whether there is somebody
+// to send to.
+func (t *transaction) lockstep(fresh bool) bool {
+	l := t.link
+	if err := l.client.Mail(path(t.jobs[0].ReversePath), l.mailOptions(t.jobs)); err != nil {
+		t.mailFailed(err, fresh)
+		return false
+	}
+	for _, i := range t.nameable() {
+		if err := l.client.Rcpt(path(t.jobs[i].Recipient), l.rcptOptions(&t.jobs[i])); err != nil {
+			switch more := t.rcptFailed(i, err); {
+			case l.dead:
+				return false
+			case !more:
+				return true
+			}
+			continue
 		}
+		t.accepted = append(t.accepted, i)
+	}
+	return len(t.accepted) > 0
+}
+
+// mailFailed draws the conclusion for all recipients.
+func (t *transaction) mailFailed(err error, fresh bool) {
+	v := t.judge(atMail, err)
+	if v.scope == aboutHost && !fresh {
+		t.link.closed = v.answered
+		return // the host had closed the connection meanwhile, as it may; that is no answer about this message
+	}
+	t.decide(v)
+}
+
+// rcptFailed draws the conclusion for one recipient, and reports whether another one is worth naming in this transaction.
+func (t *transaction) rcptFailed(i int, err error) (more bool) {
+	v := t.judge(atRcpt, err)
+	switch {
+	case t.link.dead:
 		t.decide(v)
-		t.reset()
-		return
+		return false
+	case v.kind == store.Deferred && v.status == tooManyRecipients && len(t.accepted) > 0:
+		return false // RFC 5321 §4.5.3.1.10: as many as it takes now, the rest after that
 	}
-	if !t.recipients() {
-		t.reset()
-		return
-	}
+	t.verdicts[i] = v
+	return true
+}
+
+// data sends the message by DATA.
+func (t *transaction) data(content io.Reader) {
+	l := t.link
 	l.wire.read = l.limits.Data
+	if l.caps.pipelining {
+		l.wire.answer = []byte("354 go on\r\n") // the host said so already
+	}
 	w, err := l.client.Data()
 	if err != nil {
 		t.acceptedGet(t.judge(atData, err))
@@ -125,34 +181,7 @@ func (t *transaction) run(content io.Reader) {
 		t.acceptedGet(t.judge(atEnd, err))
 		return
 	}
-	t.acceptedGet(verdict{
-		kind: store.Delivered, scope: aboutMessage, status: "2.0.0", words: store.CleanText("250 " + answer.StatusText), peer: l.peer,
-	})
-}
-
-// recipients names them to the host, and reports whether there is somebody to send to.
-func (t *transaction) recipients() bool {
-	l := t.link
-	for i := range t.jobs {
-		if len(t.accepted) == l.caps.recipients {
-			return true // the rest takes another transaction
-		}
-		err := l.client.Rcpt(path(t.jobs[i].Recipient), l.rcptOptions(&t.jobs[i]))
-		if err == nil {
-			t.accepted = append(t.accepted, i)
-			continue
-		}
-		v := t.judge(atRcpt, err)
-		switch {
-		case l.dead:
-			t.decide(v)
-			return false
-		case v.kind == store.Deferred && v.status == tooManyRecipients && len(t.accepted) > 0:
-			return true // RFC 5321 §4.5.3.1.10: as many as it takes now, the rest after that
-		}
-		t.verdicts[i] = v
-	}
-	return len(t.accepted) > 0
+	t.delivered(answer.StatusText)
 }
 
 // acceptedGet gives the recipients that the host accepted a verdict.

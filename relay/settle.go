@@ -125,6 +125,7 @@ func (r *Runner) finish(abort context.Context, endings []ending) error {
 // ended tells of an outcome that is kept.
 func (r *Runner) ended(abort context.Context, e ending) {
 	logEnding(abort, r.log, e)
+	r.later(e)
 	if r.opts.Failed != nil && e.outcome.Kind == store.Failed {
 		r.opts.Failed(context.WithoutCancel(abort), e.job.Submitter)
 	}

@@ -65,6 +65,8 @@ type verdict struct {
 	words string
 	// peer is who said so; its zero value is this server.
 	peer peer
+	// at is how far the connection had come, of verdicts on hosts.
+	at stage
 	// answered is set for a reply, so not for a connection that broke.
 	answered bool
 	// alarm is set where the operator has to act; cause is for the log.

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -24,9 +25,15 @@ type worker struct {
 	r           *Runner
 	stop, abort context.Context
 	to          route
-	// place is the phase that the worker has a token of.
-	place chan struct{}
-	link  *link
+	// owner is the mailbox that the worker was started for: its places and slots count as that one's.
+	owner store.AccountID
+	// place is the phase that the worker has a place of.
+	place *places
+	// granted is the host that the worker has a slot of and no connection to.
+	granted *host
+	link    *link
+	// since is when the worker got its connection.
+	since time.Time
 	// jobs are leased and not decided on.
 	jobs []store.Job
 	// final is a verdict on the destination that waiting does not change.
@@ -70,7 +77,7 @@ func (w *worker) run() {
 // step leases and handles one batch. more is false when nothing is due.
 func (w *worker) step() (more bool, err error) {
 	limit := w.r.limits.Probe
-	if w.link != nil || w.final != nil {
+	if _, holds := w.r.backoff.holds(w.to.key(), w.r.opts.Now()); holds || w.final != nil {
 		limit = w.r.limits.Batch
 	}
 	if err := w.fill(limit); err != nil || len(w.jobs) == 0 {
@@ -94,51 +101,64 @@ func (w *worker) step() (more bool, err error) {
 		if ready, err := w.connect(); !ready || err != nil {
 			return w.stop.Err() == nil, err
 		}
-		if err := w.fill(w.r.limits.Batch); err != nil {
-			return false, err
-		}
 	}
-	return true, w.sendAll()
+	return w.sendAll()
 }
 
-// fill leases jobs until there are limit of them, or no more are due.
+// fill leases jobs until there are limit of them, or no more are due: of each mailbox that is served some in turn.
 func (w *worker) fill(limit int) error {
-	if len(w.jobs) >= limit {
+	for len(w.jobs) < limit {
+		d, ok := w.r.turn(w.to)
+		if !ok {
+			return nil
+		}
+		if err := w.lease(d, min(limit-len(w.jobs), w.r.limits.Probe)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// more leases further recipients of the next message, if all that is leased of its mailbox is of that one.
+func (w *worker) more() error {
+	n := 0
+	for _, j := range w.jobs {
+		if j.Submitter == w.jobs[0].Submitter && j.Message != w.jobs[0].Message {
+			return nil
+		}
+		if j.Submitter == w.jobs[0].Submitter {
+			n++
+		}
+	}
+	d := store.Destination{Submitter: w.jobs[0].Submitter, Domain: w.jobs[0].Recipient.Domain()}
+	if n < w.r.limits.Probe || n >= w.r.limits.Batch || !w.r.serves(w.to, d) {
 		return nil
 	}
-	jobs, err := w.r.lease(w.stop, w.to, limit-len(w.jobs))
-	w.jobs = append(w.jobs, jobs...)
+	return w.lease(d, w.r.limits.Batch-n)
+}
+
+// lease leases due jobs of a destination.
+func (w *worker) lease(d store.Destination, limit int) error {
+	jobs, err := w.r.opts.Store.Lease(w.stop, w.r.opts.Now(), d.Submitter, d.Domain, limit, w.r.limits.lease())
+	w.jobs = append(w.jobs, jobs...) // also what comes with an error is leased
+	if err == nil && len(jobs) < limit {
+		w.r.exhausted(w.to, d)
+	}
 	return err
 }
 
-// lease takes due jobs of a route: of one domain, or of all for the smarthost. What it returns with an error is leased too.
-func (r *Runner) lease(ctx context.Context, to route, limit int) ([]store.Job, error) {
-	now := r.opts.Now()
-	if to.domain != "" {
-		return r.opts.Store.Lease(ctx, now, to.domain, limit, r.limits.lease())
+// welcome leases some jobs of a mailbox that has joined the route and puts them first, so that it waits for no more than one message of
+// the others.
+func (w *worker) welcome() error {
+	d, ok := w.r.newcomer(w.to, w.jobs)
+	if !ok {
+		return nil
 	}
-	var jobs []store.Job
-	after := ""
-	for {
-		page, err := r.opts.Store.Destinations(ctx, now, after, r.limits.Page)
-		if err != nil {
-			return jobs, err
-		}
-		for _, d := range page {
-			after = d.Domain
-			if d.Due.After(now) {
-				continue
-			}
-			more, err := r.opts.Store.Lease(ctx, now, d.Domain, limit-len(jobs), r.limits.lease())
-			jobs = append(jobs, more...)
-			if err != nil || len(jobs) >= limit {
-				return jobs, err
-			}
-		}
-		if len(page) < r.limits.Page {
-			return jobs, nil
-		}
-	}
+	before := w.jobs
+	w.jobs = nil
+	err := w.lease(d, w.r.limits.Probe)
+	w.jobs = append(w.jobs, before...)
+	return err
 }
 
 // heedBackoff puts the leased jobs off to when their route is tried again, but for those that somebody wants tried now.
@@ -161,40 +181,80 @@ func (w *worker) heedBackoff() error {
 
 // connect gets a link, and a place among those that transfer. ready is false if the jobs were dealt with otherwise.
 func (w *worker) connect() (ready bool, err error) {
-	if w.place != w.r.connecting && !w.move(w.r.connecting) {
-		return false, nil
+	if w.place != w.r.connecting {
+		w.leavePlace()
+		if !w.r.connecting.take(w.stop, w.owner) {
+			return false, nil
+		}
+		w.place = w.r.connecting
 	}
-	link, v := w.r.reach(w.stop, w.to)
+	found := w.r.reach(w.stop, w.to, wish{
+		owner: w.owner, granted: w.granted, force: slices.ContainsFunc(w.jobs, func(j store.Job) bool { return j.Released }),
+	})
+	if w.granted != nil && !found.spent {
+		w.granted.slots.give(w.owner)
+	}
+	w.granted = nil
 	if w.stop.Err() != nil {
-		if link != nil {
-			link.close()
+		if found.link != nil {
+			found.link.close()
+			found.link.at.slots.give(w.owner)
 		}
 		return false, nil
 	}
-	if v != nil {
-		return false, w.outOfReach(*v)
+	switch {
+	case found.busy != nil:
+		return false, w.await(found.busy)
+	case found.link == nil && !found.until.IsZero():
+		// Another destination found these hosts out of reach. This one waits with it.
+		known, _ := w.r.backoff.get(w.to.key())
+		known.until, known.verdict = found.until, found.verdict
+		w.r.backoff.put(w.to.key(), known, w.r.opts.Now())
+		return false, w.putOffAll(found.verdict, found.until)
+	case found.link == nil:
+		return false, w.outOfReach(found.verdict)
 	}
-	w.link = link
+	w.link, w.since = found.link, w.r.opts.Now()
 	w.r.backoff.forget(w.to.key())
 	w.connected(1)
-	return w.move(w.r.transferring), nil
+	// The place among those that connect is kept until there is one among those that transfer: no more connections than that stand about.
+	if !w.r.transferring.take(w.stop, w.owner) {
+		return false, nil
+	}
+	w.enter()
+	return true, nil
 }
 
-// move changes places; false is the stop.
-func (w *worker) move(to chan struct{}) bool {
-	w.leavePlace()
-	select {
-	case to <- struct{}{}:
-		w.place = to
-		return true
-	case <-w.stop.Done():
-		return false
+// await waits for a slot of a host that has as many connections as it gets. Others may have the jobs and the place meanwhile.
+func (w *worker) await(h *host) error {
+	w.giveBack()
+	if w.r.enqueue(1) {
+		w.leavePlace() // else it waits in its place, so that the number of those who wait has a bound
 	}
+	ok := h.slots.take(w.stop, w.owner)
+	w.r.enqueue(-1)
+	if ok {
+		w.granted = h
+	}
+	return nil
+}
+
+// enqueue counts the workers that wait for a slot, and reports whether there are not too many.
+func (r *Runner) enqueue(n int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.queued += n
+	return r.queued <= r.limits.Connecting
 }
 
 func (w *worker) leavePlace() {
 	if w.place != nil {
-		<-w.place
+		if w.place == w.r.transferring {
+			w.r.mu.Lock()
+			w.r.active[w.to].sending--
+			w.r.mu.Unlock()
+		}
+		w.place.give(w.owner)
 		w.place = nil
 		w.r.pokeRunner()
 	}
@@ -206,6 +266,15 @@ func (w *worker) connected(n int) {
 	w.r.active[w.to].connected += n
 	w.r.mu.Unlock()
 	w.r.pokeRunner()
+}
+
+// enter takes the place among those that transfer, which was just given.
+func (w *worker) enter() {
+	w.leavePlace()
+	w.place = w.r.transferring
+	w.r.mu.Lock()
+	defer w.r.mu.Unlock()
+	w.r.active[w.to].sending++
 }
 
 // outOfReach deals with a destination that cannot be had: the leased jobs share its verdict, and later ones wait with them.
@@ -229,18 +298,19 @@ func (r *Runner) pause(to route, v verdict) time.Time {
 	return known.until
 }
 
-// sendAll sends the leased jobs, message by message, until they are decided on or the connection is of no more use.
-func (w *worker) sendAll() error {
+// sendAll sends the leased jobs, message by message and mailbox by mailbox, until they are decided on, the connection is of no more use, or
+// others need it more.
+// more is false when the worker is to end.
+func (w *worker) sendAll() (more bool, err error) {
 	for len(w.jobs) > 0 && w.link != nil && w.stop.Err() == nil {
-		message := w.jobs[0].Message
-		var group, rest []store.Job
-		for _, j := range w.jobs {
-			if j.Message == message {
-				group = append(group, j)
-			} else {
-				rest = append(rest, j)
-			}
+		if err := errors.Join(w.welcome(), w.more()); err != nil {
+			return true, err
 		}
+		if !sleep(w.stop, w.r.hosts.wait(w.link.at, w.r.opts.Now())) {
+			return false, nil
+		}
+		group := w.group()
+		begun := w.r.opts.Now()
 		verdicts := w.transact(group)
 		var decisions []decision
 		var again []store.Job
@@ -251,15 +321,57 @@ func (w *worker) sendAll() error {
 			}
 			decisions = append(decisions, decision{job: group[i], verdict: v})
 		}
-		w.jobs = append(again, rest...)
+		w.jobs = append(again, w.jobs...)
 		if err := w.r.settle(w.abort, decisions); err != nil {
-			return err
+			return true, err
 		}
+		w.learn(decisions, begun)
 		if err := w.heed(decisions); err != nil {
-			return err
+			return true, err
+		}
+		if w.link != nil && w.wanted() {
+			return false, nil // what is not sent waits for its next turn
 		}
 	}
-	return nil
+	return true, nil
+}
+
+// group takes the next message's jobs out of those that are leased, and lets the other mailboxes have the turns after it.
+func (w *worker) group() (group []store.Job) {
+	first := w.jobs[0]
+	var same, rest []store.Job
+	for _, j := range w.jobs {
+		switch {
+		case j.Message == first.Message:
+			group = append(group, j)
+		case j.Submitter == first.Submitter:
+			same = append(same, j)
+		default:
+			rest = append(rest, j)
+		}
+	}
+	w.jobs = append(rest, same...)
+	return group
+}
+
+// learn tells the host how a transaction went.
+func (w *worker) learn(decisions []decision, begun time.Time) {
+	now, h := w.r.opts.Now(), w.link.at
+	switch {
+	case w.link.closed:
+		w.r.hosts.learn(h, w.link.sent-1)
+	case slices.ContainsFunc(decisions, func(d decision) bool { return d.verdict.kind == store.Delivered }):
+		w.r.hosts.succeeded(h, now)
+		w.r.grow(w)
+	case slices.ContainsFunc(decisions, func(d decision) bool { return pushesBack(d.verdict) }):
+		w.r.hosts.pushedBack(h, begun, now)
+	}
+}
+
+// wanted reports whether others need the worker's place or its slot more.
+func (w *worker) wanted() bool {
+	over := w.r.opts.Now().Sub(w.since) >= w.r.limits.Turn
+	return w.r.transferring.wanted(w.owner, over) || w.link.at.slots.wanted(w.owner, over)
 }
 
 // transact sends one message over the link. Until abort ends it may finish, whatever stops.
@@ -290,7 +402,7 @@ func (w *worker) heed(decisions []decision) error {
 		v := decisions[0].verdict
 		return w.settleAllAt(v, true, w.r.pause(w.to, v))
 	}
-	if w.link.dead || w.link.sent >= w.r.limits.PerConnection {
+	if w.link.dead || w.r.hosts.enough(w.link, w.r.limits.PerConnection) {
 		w.hangUp()
 	}
 	return nil
@@ -315,27 +427,58 @@ func (w *worker) settleAllAt(v verdict, shared bool, until time.Time) error {
 func (w *worker) hangUp() {
 	if w.link != nil {
 		w.link.close()
+		w.link.at.slots.give(w.owner)
 		w.link = nil
 		w.connected(-1)
 	}
 }
 
+// rest lets the connection wait for the next message, whoever's that is, if it is good for one.
+func (w *worker) rest() {
+	if w.link == nil || w.link.dead || w.stop.Err() != nil || !w.r.hosts.park(w.link, w.owner, time.Now()) {
+		w.hangUp()
+		return
+	}
+	w.link = nil
+	w.connected(-1)
+}
+
 // giveBack returns what is leased and not decided on, so that it can be leased again at once.
 func (w *worker) giveBack() {
-	w.r.giveJobsBack(w.abort, w.jobs)
+	jobs := w.jobs
 	w.jobs = nil
+	w.r.giveJobsBack(w.abort, jobs)
+	if w.stop.Err() != nil {
+		return
+	}
+	w.r.mu.Lock()
+	defer w.r.mu.Unlock()
+	for i := range jobs {
+		if i == 0 || jobs[i].Submitter != jobs[i-1].Submitter || jobs[i].Recipient.Domain() != jobs[i-1].Recipient.Domain() {
+			w.r.offer(store.Destination{Submitter: jobs[i].Submitter, Domain: jobs[i].Recipient.Domain()})
+		}
+	}
 }
 
 // leave is the end of a worker.
 func (w *worker) leave() {
 	w.giveBack()
-	w.hangUp()
+	w.rest()
+	if w.granted != nil {
+		w.granted.slots.give(w.owner)
+		w.granted = nil
+	}
 	w.leavePlace()
 	w.r.mu.Lock()
-	if a := w.r.active[w.to]; a.workers > 1 {
-		a.workers--
-	} else {
+	a := w.r.active[w.to]
+	if a.owners[w.owner]--; a.owners[w.owner] == 0 {
+		delete(a.owners, w.owner)
+	}
+	if a.workers--; a.workers == 0 {
 		delete(w.r.active, w.to)
+		for _, d := range a.served {
+			w.r.offer(d)
+		}
 	}
 	w.r.mu.Unlock()
 	w.r.pokeRunner()

@@ -89,23 +89,28 @@ type QueueFilter struct {
 	Held        *bool
 }
 
-// Destination is a recipient domain that has jobs to be tried, now or later.
+// Destination is a recipient domain that has jobs of one submitter to be tried, now or later. Each submitter's jobs stand in a line of
+// their own, so that whoever sends them can take them in turn, and long ones hold up no others.
 type Destination struct {
+	// Submitter is the account that sent them, 0 for none.
+	Submitter AccountID
 	// Domain is in canonical form.
 	Domain string
-	// Due is when its earliest job is due that is neither held nor leased.
+	// Due is when the earliest of these jobs is due that is neither held nor leased.
 	Due time.Time
 }
 
 // Queue keeps the jobs of messages to the world outside. Leases live in memory: a crash voids them, so an attempt that was cut
 // short is made again.
 type Queue interface {
-	// Destinations returns up to limit recipient domains that have jobs neither held nor leased at now, in order of name, those after the
-	// given name only. It costs a step for each destination and for each leased job that comes first there, however many jobs wait.
-	Destinations(ctx context.Context, now time.Time, after string, limit int) ([]Destination, error)
-	// Lease hands out up to limit due jobs (NextAttempt not after now, not held, not leased) of one recipient domain in canonical form,
-	// the earliest first, then by id, for at most d.
-	Lease(ctx context.Context, now time.Time, destination string, limit int, d time.Duration) ([]Job, error)
+	// Destinations returns up to limit destinations that have jobs neither held nor leased at now, in order of submitter and then of name,
+	// those after the given one only, whose Due does not matter. It costs a step for each destination and for each leased job that comes
+	// first there, however many jobs wait.
+	Destinations(ctx context.Context, now time.Time, after Destination, limit int) ([]Destination, error)
+	// Lease hands out up to limit due jobs (NextAttempt not after now, not held, not leased) of one submitter (0: of none) to one
+	// recipient domain in canonical form, the earliest first, then by id, for at most d. It costs a step for each job that is handed out
+	// and for each leased one before them.
+	Lease(ctx context.Context, now time.Time, submitter AccountID, domain string, limit int, d time.Duration) ([]Job, error)
 	// Return ends the leases of jobs that are not going to be tried now: the jobs are as before, and may be leased again at once. Leases
 	// that are another's by now, or being settled, are left alone.
 	Return(ctx context.Context, jobs ...Job) error
@@ -126,4 +131,8 @@ type Queue interface {
 	// Changed returns a channel that is closed when jobs are next added, released, returned, or become due sooner. Ask for it before
 	// looking, then look.
 	Changed() <-chan struct{}
+	// Fresh returns the destinations to which jobs were added, released, returned or made due sooner since the last call, at most
+	// MaxFresh, and forgets them, with the earliest moment at which one of those jobs is due. It costs nothing however long the queue is.
+	// more says that there were others too, so that Destinations has to be asked; it is set at the first call. There is one caller.
+	Fresh() (list []Destination, more bool)
 }

@@ -576,6 +576,6 @@ func (b *logBuffer) String() string {
 func withoutWaits(t *testing.T) {
 	t.Helper()
 	many := store.Limit{N: 1_000_000, Window: time.Hour}
-	loginLimits = guard.LoginLimits{Pair: many, Burst: many, Prefix: many, Mailbox: many, Delays: []time.Duration{0}}
+	loginLimits = guard.LoginLimits{Pair: many, Burst: many, Prefix: many, Shared: many, Mailbox: many, Delays: []time.Duration{0}}
 	t.Cleanup(func() { loginLimits = noDelays })
 }

@@ -30,17 +30,31 @@ func newRunner(
 		Store: st, Resolver: names, Hostname: p.hostname, AllowNetworks: c.Relay.AllowNetworks, Own: p.listensAt, Port: uint16(c.Relay.Port),
 		Failed: p.conduct.Failed, Signer: &signing.Signer{Ring: p.keys}, Logger: log, Now: now,
 	}
-	if c.Relay.Smarthost != "" {
-		o.Smarthost = &relay.Smarthost{Addr: c.Relay.Smarthost, User: c.Relay.SmarthostUser, TLS: relay.TLSMode(c.Relay.SmarthostTLS)}
-		if c.Relay.SmarthostPasswordFile != "" {
-			o.Smarthost.Password = func() (string, error) { return firstLine(c.Relay.SmarthostPasswordFile) }
-		}
+	o.Limits.Transferring, o.Limits.PerDestination = c.Relay.Connections, c.Relay.ConnectionsPerHost
+	o.Smarthost = smarthost(c.Relay.Smarthost, c.Relay.SmarthostUser, c.Relay.SmarthostPasswordFile, c.Relay.SmarthostTLS)
+	for _, r := range c.Relay.Routes {
+		o.Routes = append(o.Routes, relay.Route{Domain: r.Domain, Sender: r.Sender, To: smarthost(r.Host, r.User, r.PasswordFile, r.TLS)})
+	}
+	for _, s := range c.Relay.Sources {
+		o.Sources = append(o.Sources, relay.Source{Addr: s.Addr, Hostname: s.Hostname})
 	}
 	runner, err := relay.New(o)
 	if err != nil {
-		return nil, fmt.Errorf("relay.smarthost: %w", err)
+		return nil, fmt.Errorf("relay.smarthost or relay.routes: %w", err)
 	}
 	return runner, nil
+}
+
+// smarthost is a server that takes mail, nil without an address. Its password is read at each login.
+func smarthost(addr, user, passwordFile string, how config.SmarthostTLS) *relay.Smarthost {
+	if addr == "" {
+		return nil
+	}
+	s := &relay.Smarthost{Addr: addr, User: user, TLS: relay.TLSMode(how)}
+	if passwordFile != "" {
+		s.Password = func() (string, error) { return firstLine(passwordFile) }
+	}
+	return s
 }
 
 // listensAt reports whether one of our doors answers at an address: a door on the unspecified address does at every address of this host.

@@ -233,11 +233,11 @@ func (r *relayTorture) count() (acked int) {
 	return acked
 }
 
-// TestTortureLongQueue: behind 100,000 jobs to 1,000 dead destinations the mail for ten living ones goes out at once, and the process needs
-// little more memory than without them.
+// TestTortureLongQueue: behind a million jobs to 1,000 dead destinations (the short form: 20,000) the mail for ten living ones goes out at
+// once, the process starts as fast as ever, and needs little more memory than without them.
 func TestTortureLongQueue(t *testing.T) {
 	const dead, living = 1000, 10
-	each := rounds(100, 20) // jobs for each dead destination
+	each := rounds(1000, 20) // jobs for each dead destination
 	v := newVictim(t, filepath.Join(t.TempDir(), "data"))
 	world := newSink(t)
 	silent := silentServer(t, fmt.Sprintf("127.0.0.2:%d", world.port()))
@@ -259,13 +259,18 @@ func TestTortureLongQueue(t *testing.T) {
 	}
 	v.enqueue(living, "friend@living%d.example")
 	v.start()
+	if v.startup > time.Second {
+		t.Errorf("the start took %v with %d jobs", v.startup, dead*each)
+	}
 	stop := v.watchMemory()
 	world.wait(living)
 	if n := silent(); n == 0 {
 		t.Error("no silent destination is being tried: the test shows nothing")
 	}
-	if lines := strings.Count(v.command("queue", "list"), "\n"); lines < dead*each/2 {
-		t.Errorf("queue list has %d lines", lines)
+	if each <= 100 { // a list of a million is nothing for the eyes
+		if lines := strings.Count(v.command("queue", "list"), "\n"); lines < dead*each/2 {
+			t.Errorf("queue list has %d lines", lines)
+		}
 	}
 	if lines := strings.Count(v.command("queue", "list", "--limit", "10"), "\n"); lines > 13 {
 		t.Errorf("a page of ten has %d lines", lines)

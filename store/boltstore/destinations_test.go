@@ -49,13 +49,13 @@ func TestDestinationsCost(t *testing.T) {
 	err = s.read(t.Context(), func(v *view) error {
 		for limit, seeks := range map[int]int{0: 0, 1: 1, 10: 10, domains - 1: domains - 1, domains: domains, domains + 1: domains + 1} {
 			c := &counting{stepper: v.bucket(bDue).Cursor()}
-			list := destinations(c, "", limit, func(store.JobID) bool { return false })
+			list := destinations(c, store.Destination{}, limit, func(store.JobID) bool { return false })
 			if len(list) != min(limit, domains) || c.seeks != seeks || c.nexts != 0 {
 				t.Errorf("%d of %d destinations took %d seeks and %d steps, want %d and none", len(list), limit, c.seeks, c.nexts, seeks)
 			}
 		}
 		c := &counting{stepper: v.bucket(bDue).Cursor()}
-		list := destinations(c, "", domains, func(id store.JobID) bool { return id <= leased*domains })
+		list := destinations(c, store.Destination{}, domains, func(id store.JobID) bool { return id <= leased*domains })
 		if len(list) != domains || c.seeks != domains || c.nexts != leased*domains {
 			t.Errorf("%d destinations took %d seeks and %d steps, want %d and %d", len(list), c.seeks, c.nexts, domains, leased*domains)
 		}
@@ -75,20 +75,18 @@ func TestDestinationsCost(t *testing.T) {
 // TestDueKeys: keys sort by destination, moment and id, and read back as they were.
 func TestDueKeys(t *testing.T) {
 	var last []byte
-	for _, domain := range []string{"a.example", "a.example.net", "b.example", "[192.0.2.1]"} {
-		if domain[0] == '[' {
-			last = nil // sorts before letters
-		}
+	for i, domain := range []string{"a.example", "a.example.net", "b.example", "[192.0.2.1]"} {
+		submitter := store.AccountID(i / 3) // what begins with [ sorts before letters, but for another submitter
 		for _, due := range []time.Time{time.Unix(-5, 7), time.Unix(0, 0), time.Unix(1_000_000_000, 1), time.Unix(1_000_000_000, 2)} {
 			for _, id := range []store.JobID{1, 255, 256} {
-				j := store.Job{ID: id, Recipient: mustAddress("r@" + domain), NextAttempt: due}
+				j := store.Job{ID: id, Submitter: submitter, Recipient: mustAddress("r@" + domain), NextAttempt: due}
 				key := dueKey(&j)
 				at, read := dueOfKey(key)
-				if string(key) <= string(last) || !at.Equal(due) || read != id || domainOfKey(key) != domain {
+				if string(key) <= string(last) || !at.Equal(due) || read != id || destinationOfKey(key) != (store.Destination{Submitter: submitter, Domain: domain}) {
 					t.Errorf("key %q of %s, %s, %d", key, domain, due, id)
 				}
-				if string(key) >= string(behindDue(domain)) || string(duePrefix(domain)) != string(key[:len(domain)+1]) {
-					t.Errorf("key %q is not between %q and %q", key, duePrefix(domain), behindDue(domain))
+				if string(key) >= string(behindDue(submitter, domain)) || string(duePrefix(submitter, domain)) != string(key[:dueHead+len(domain)+1]) {
+					t.Errorf("key %q is not between %q and %q", key, duePrefix(submitter, domain), behindDue(submitter, domain))
 				}
 				last = key
 			}

@@ -362,7 +362,7 @@ func TestFullDevice(t *testing.T) {
 		}
 		err = send(s, l, fmt.Sprint("still full", i), 100, false)
 	}
-	jobs, err := s.Lease(t.Context(), now.Add(time.Hour*1e6), "out.example", 3, time.Minute)
+	jobs, err := s.Lease(t.Context(), now.Add(time.Hour*1e6), 0, "out.example", 3, time.Minute)
 	if err != nil || len(jobs) != 3 {
 		t.Fatalf("%d jobs, %v", len(jobs), err)
 	}
@@ -511,7 +511,7 @@ func TestTailForgets(t *testing.T) {
 	noError(t, s.settle(t.Context(), true)) // what follows concerns no message of the tail
 	m := openDrop(t, s, 1)
 	noError(t, m.Expunge(t.Context(), ids(t, m)[:1], ids(t, m)[1:]))
-	jobs, err := s.Lease(t.Context(), time.Now(), domain, 10, time.Hour)
+	jobs, err := s.Lease(t.Context(), time.Now(), 0, domain, 10, time.Hour)
 	if err != nil || len(jobs) != 1 {
 		t.Fatalf("leased %d jobs, %v", len(jobs), err)
 	}

@@ -321,8 +321,8 @@ func (s *Store) commit(t *txn, requests bool) error {
 	for _, do := range t.durable {
 		do()
 	}
-	if t.queued {
-		s.announceJobs()
+	if t.fresh.Some() {
+		s.announceJobs(&t.fresh)
 	}
 	s.removeBodies(t.freed)
 	return nil

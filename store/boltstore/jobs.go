@@ -1,6 +1,7 @@
 package boltstore
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"time"
@@ -15,28 +16,28 @@ type stepper interface {
 }
 
 // destinations walks over bDue with one seek for each destination, and one step for each job there that is passed over.
-func destinations(c stepper, after string, limit int, passed func(store.JobID) bool) (list []store.Destination) {
+func destinations(c stepper, after store.Destination, limit int, passed func(store.JobID) bool) (list []store.Destination) {
 	for len(list) < limit {
-		key, _ := c.Seek(behindDue(after))
+		key, _ := c.Seek(behindDue(after.Submitter, after.Domain))
 		if key == nil {
 			break
 		}
-		domain := domainOfKey(key)
-		for key != nil && domainOfKey(key) == domain {
+		after = destinationOfKey(key)
+		prefix := duePrefix(after.Submitter, after.Domain)
+		for bytes.HasPrefix(key, prefix) {
 			due, id := dueOfKey(key)
 			if !passed(id) {
-				list = append(list, store.Destination{Domain: domain, Due: due})
+				list = append(list, store.Destination{Submitter: after.Submitter, Domain: after.Domain, Due: due})
 				break
 			}
 			key, _ = c.Next()
 		}
-		after = domain
 	}
 	return list
 }
 
 // Destinations implements store.Queue.
-func (s *Store) Destinations(ctx context.Context, now time.Time, after string, limit int) (list []store.Destination, err error) {
+func (s *Store) Destinations(ctx context.Context, now time.Time, after store.Destination, limit int) (list []store.Destination, err error) {
 	if err := s.settle(ctx, false); err != nil {
 		return nil, err
 	}
@@ -130,11 +131,11 @@ func (s *Store) HoldJobs(ctx context.Context, reason string, ids ...store.JobID)
 // ReleaseJobs implements store.Queue.
 func (s *Store) ReleaseJobs(ctx context.Context, due time.Time, ids ...store.JobID) error {
 	return s.changeJobs(ctx, ids, store.TrailReleased, "", func(t *txn, j *jobRecord) {
-		t.queued = true
 		if !j.Held {
 			t.delete(bDue, dueKey(&j.Job))
 		}
 		j.Held, j.HoldReason, j.NextAttempt, j.Released = false, "", due, true
+		t.fresh.AddJob(&j.Job)
 		t.put(bDue, dueKey(&j.Job), nil)
 		t.put(bJobs, key8(uint64(j.ID)), encodeJob(j))
 	})
@@ -156,10 +157,20 @@ func (s *Store) Changed() <-chan struct{} {
 	return s.jobsChanged
 }
 
-// announceJobs wakes whoever waits for jobs.
-func (s *Store) announceJobs() {
+// Fresh implements store.Queue.
+func (s *Store) Fresh() (list []store.Destination, more bool) {
 	s.signals.Lock()
 	defer s.signals.Unlock()
+	list, more = s.fresh.Take()
+	more, s.looked = more || !s.looked, true
+	return list, more
+}
+
+// announceJobs wakes whoever waits for jobs, and notes where there are some.
+func (s *Store) announceJobs(fresh *store.Fresh) {
+	s.signals.Lock()
+	defer s.signals.Unlock()
+	s.fresh.Join(fresh)
 	close(s.jobsChanged)
 	s.jobsChanged = make(chan struct{})
 }

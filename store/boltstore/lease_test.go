@@ -36,7 +36,7 @@ func TestLeaseSurvivesRefusal(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := time.Now().Add(time.Minute)
-	jobs, err := s.Lease(t.Context(), at, "out.example", 1, time.Hour)
+	jobs, err := s.Lease(t.Context(), at, 0, "out.example", 1, time.Hour)
 	if err != nil || len(jobs) != 1 {
 		t.Fatalf("%d jobs, %v", len(jobs), err)
 	}
@@ -84,7 +84,7 @@ func TestLeaseSurvivesRefusalInAGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := time.Now().Add(time.Minute)
-	jobs, err := s.Lease(t.Context(), at, "out.example", 1, time.Hour)
+	jobs, err := s.Lease(t.Context(), at, 0, "out.example", 1, time.Hour)
 	if err != nil || len(jobs) != 1 {
 		t.Fatalf("%d jobs, %v", len(jobs), err)
 	}
@@ -138,7 +138,7 @@ func TestReturnWhileSettling(t *testing.T) {
 	at := time.Now().Add(time.Minute)
 	lease := func() []store.Job {
 		t.Helper()
-		jobs, err := s.Lease(t.Context(), at, "out.example", 10, time.Hour)
+		jobs, err := s.Lease(t.Context(), at, 0, "out.example", 10, time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}

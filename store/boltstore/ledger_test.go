@@ -208,7 +208,7 @@ func fetch(s *Store, l *ledger, rng *rand.Rand) error {
 // run works off some jobs.
 func run(s *Store, l *ledger, rng *rand.Rand) error {
 	now := time.Now().Add(time.Minute)
-	jobs, err := s.Lease(context.Background(), now, "out.example", 3, time.Hour)
+	jobs, err := s.Lease(context.Background(), now, 0, "out.example", 3, time.Hour)
 	if err != nil {
 		return err
 	}

@@ -297,7 +297,7 @@ func TestPoint06ReadYourWrites(t *testing.T) {
 	deliver(t, s, 10, 0)
 	leased := make(chan int, 1)
 	go func() {
-		jobs, err := s.Lease(t.Context(), time.Now(), domain, 10, time.Minute)
+		jobs, err := s.Lease(t.Context(), time.Now(), 0, domain, 10, time.Minute)
 		if err != nil {
 			t.Error(err)
 		}
@@ -537,7 +537,7 @@ func TestPoint12Leases(t *testing.T) {
 	now := time.Now()
 	lease := func() []store.Job {
 		t.Helper()
-		jobs, err := s.Lease(t.Context(), now, domain, 10, time.Hour)
+		jobs, err := s.Lease(t.Context(), now, 0, domain, 10, time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}

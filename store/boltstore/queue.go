@@ -102,7 +102,7 @@ func (v *view) job(id store.JobID) (jobRecord, error) {
 }
 
 // Lease implements store.Queue.
-func (s *Store) Lease(ctx context.Context, now time.Time, destination string, limit int, d time.Duration) ([]store.Job, error) {
+func (s *Store) Lease(ctx context.Context, now time.Time, submitter store.AccountID, domain string, limit int, d time.Duration) ([]store.Job, error) {
 	if err := s.usable(); err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (s *Store) Lease(ctx context.Context, now time.Time, destination string, li
 	defer s.leases.mu.Unlock()
 	var jobs []store.Job
 	err := s.read(ctx, func(v *view) (err error) {
-		v.scan(bDue, duePrefix(destination), nil, func(key, _ []byte) bool {
+		v.scan(bDue, duePrefix(submitter, domain), nil, func(key, _ []byte) bool {
 			due, id := dueOfKey(key)
 			if len(jobs) >= limit || due.After(now) {
 				return false
@@ -149,17 +149,17 @@ func (s *Store) Return(ctx context.Context, jobs ...store.Job) error {
 	if s.isClosing() {
 		return store.ErrClosed
 	}
-	returned := false
+	var returned store.Fresh
 	s.leases.mu.Lock()
 	for i := range jobs {
 		if l := s.leases.out[jobs[i].ID]; l != nil && l.token == jobs[i].Lease && !l.settling {
 			delete(s.leases.out, jobs[i].ID)
-			returned = true
+			returned.AddJob(&jobs[i])
 		}
 	}
 	s.leases.mu.Unlock()
-	if returned {
-		s.announceJobs()
+	if returned.Some() {
+		s.announceJobs(&returned)
 	}
 	return nil
 }
@@ -306,7 +306,7 @@ func (t *txn) settle(o *store.Outcome) {
 // deferJob makes a job wait.
 func (t *txn) deferJob(j *jobRecord, o *store.Outcome, text string) {
 	before := dueKey(&j.Job)
-	t.queued = t.queued || o.Next.Before(j.NextAttempt)
+	sooner := o.Next.Before(j.NextAttempt)
 	if !o.Shared {
 		j.Attempts++
 	}
@@ -317,6 +317,9 @@ func (t *txn) deferJob(j *jobRecord, o *store.Outcome, text string) {
 	if !j.Held {
 		t.delete(bDue, before)
 		t.put(bDue, dueKey(&j.Job), nil)
+		if sooner {
+			t.fresh.AddJob(&j.Job)
+		}
 	}
 	t.put(bJobs, key8(uint64(j.ID)), encodeJob(j))
 }

@@ -7,7 +7,7 @@ func (id bucketID) readable(key, value []byte) error {
 		bAccounts: 8, bUsage: 8, bCopies: 16, bCondemned: 8, bBodies: 8, bSegments: 8, bJobs: 8, bTrail: pieceKeyLen, bTrailOpen: pieceKeyLen, bAudit: 8,
 		bGrants: 16, bDevices: 16, bSessions: 32, bSessionOrder: 12 + 32, bClients: clientKeyLen,
 	}
-	least := map[bucketID]int{bAccountNames: 1, bAliases: 1, bAliasTargets: 9, bDue: 1 + dueTail, bLent: 9, bStats: 5, bCounters: 1, bSecrets: 1,
+	least := map[bucketID]int{bAccountNames: 1, bAliases: 1, bAliasTargets: 9, bDue: dueHead + 1 + dueTail, bLent: 9, bStats: 5, bCounters: 1, bSecrets: 1,
 		bHabits: habitHead + 1}
 	if n, fixed := lengths[id]; fixed && len(key) != n || len(key) < least[id] {
 		return errShortRecord

@@ -196,7 +196,7 @@ func TestRestoreEndsVisits(t *testing.T) {
 		if _, err := r.WebSession(t.Context(), now, [32]byte{1}); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("the web session: %v", err)
 		}
-		jobs, err := r.Lease(t.Context(), now.Add(time.Hour), "out.example", 10, time.Hour)
+		jobs, err := r.Lease(t.Context(), now.Add(time.Hour), 0, "out.example", 10, time.Hour)
 		if want := map[bool]int{false: 2, true: 0}[hold]; err != nil || len(jobs) != want {
 			t.Errorf("hold %t: %d jobs are due, want %d: %v", hold, len(jobs), want, err)
 		}

@@ -42,7 +42,7 @@ const (
 	bBodies                       // message id -> sharedRecord: messages that have several copies or jobs, and large ones
 	bSegments                     // generation -> live: what of a segment of the journal is still needed
 	bJobs                         // job id -> job
-	bDue                          // destination, NUL, time, job id -> nothing: jobs that are not held
+	bDue                          // submitter, destination, NUL, time, job id -> nothing: jobs that are not held
 	bTrail                        // seq of its last event, number of the piece -> piece of a block of events
 	bTrailOpen                    // seq of its last event, number of the piece -> piece of a run of events that is in no block yet
 	bAudit                        // seq -> entry
@@ -323,16 +323,21 @@ func statPrefix(day store.Day) []byte { return binary.BigEndian.AppendUint32(nil
 
 func statKey(day store.Day, name string) []byte { return append(statPrefix(day), name...) }
 
-// duePrefix is the part of a bDue key that all jobs of a destination share. A domain has no NUL.
-func duePrefix(destination string) []byte {
-	return append(append(make([]byte, 0, len(destination)+21), destination...), 0)
+// duePrefix is the part of a bDue key that all jobs of one submitter to one domain share. A domain has no NUL.
+func duePrefix(submitter store.AccountID, domain string) []byte {
+	key := make([]byte, 0, dueHead+len(domain)+1+dueTail)
+	return append(append(binary.BigEndian.AppendUint64(key, uint64(submitter)), domain...), 0)
 }
 
-// behindDue is above all bDue keys of a destination, and not above those of any name that sorts after it.
-func behindDue(destination string) []byte { return append([]byte(destination), 1) }
+// behindDue is above all bDue keys of a submitter and a domain, and not above those of any that sort after them.
+func behindDue(submitter store.AccountID, domain string) []byte {
+	key := duePrefix(submitter, domain)
+	key[len(key)-1] = 1
+	return key
+}
 
 func dueKey(j *store.Job) []byte {
-	key := append(duePrefix(j.Recipient.Domain()), timeKey(j.NextAttempt)...)
+	key := append(duePrefix(j.Submitter, j.Recipient.Domain()), timeKey(j.NextAttempt)...)
 	return binary.BigEndian.AppendUint64(key, uint64(j.ID))
 }
 
@@ -342,10 +347,13 @@ func dueOfKey(key []byte) (time.Time, store.JobID) {
 	return timeOfKey(key), store.JobID(id8(key[12:]))
 }
 
-// dueTail is the length of a bDue key behind its NUL.
-const dueTail = 12 + 8
+// dueHead is the length of a bDue key before its domain, dueTail that behind its NUL.
+const dueHead, dueTail = 8, 12 + 8
 
-func domainOfKey(key []byte) string { return string(key[:len(key)-dueTail-1]) }
+// destinationOfKey reads the submitter and the domain of a bDue key.
+func destinationOfKey(key []byte) store.Destination {
+	return store.Destination{Submitter: store.AccountID(id8(key)), Domain: string(key[dueHead : len(key)-dueTail-1])}
+}
 
 func encodeGrant(g *store.Grant) []byte {
 	e := encoder{b: make([]byte, 0, 96)}

@@ -50,11 +50,22 @@ func (c *commit) stage(g *group) error {
 	g.undo = append(g.undo, undo)
 	g.durable = append(g.durable, func() {
 		c.s.holdings.arrived(charged)
-		if len(c.receipt.Jobs) > 0 {
-			c.s.announceJobs()
+		if fresh := c.fresh(); fresh.Some() {
+			c.s.announceJobs(fresh)
 		}
 	})
 	return nil
+}
+
+// fresh is where the message has jobs to be tried.
+func (c *commit) fresh() *store.Fresh {
+	var f store.Fresh
+	for i := range c.e.Recipients {
+		if r := &c.e.Recipients[i]; r.Account == 0 && c.e.Hold == "" {
+			f.Add(store.Destination{Submitter: c.e.Submitter, Domain: r.Address.Domain(), Due: c.e.Received})
+		}
+	}
+	return &f
 }
 
 // choose looks at every recipient again, charges the copies, and makes the entry for those who are served.

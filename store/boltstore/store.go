@@ -132,10 +132,12 @@ type Store struct {
 	// compactAsked hears how a compaction of the index ended that somebody waits for; the indexer takes it.
 	compactAsked atomic.Pointer[chan error]
 
-	signals         sync.Mutex // guards the three below
+	signals         sync.Mutex // guards those below
 	settings        store.Settings
 	settingsChanged chan struct{}
 	jobsChanged     chan struct{}
+	fresh           store.Fresh // where jobs were added, or became due sooner
+	looked          bool        // somebody has asked for fresh
 }
 
 var (

@@ -77,11 +77,11 @@ type txn struct {
 	err     error
 	writes  int
 	trail   trailWriter
-	durable []func() // to run when the transaction is durable, before anyone is told
-	undo    []func() // to run if it is not
-	freed   []token  // large bodies without a reference left
-	queued  bool     // jobs were added or became due sooner
-	renames bool     // an address leads elsewhere
+	durable []func()    // to run when the transaction is durable, before anyone is told
+	undo    []func()    // to run if it is not
+	freed   []token     // large bodies without a reference left
+	fresh   store.Fresh // where jobs became due sooner
+	renames bool        // an address leads elsewhere
 	scratch encoder
 
 	// What many records change is written once, by flush.

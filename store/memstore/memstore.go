@@ -46,6 +46,8 @@ type data struct {
 	bodies      map[store.MessageID]*body
 	jobs        map[store.JobID]*job
 	queue       chan struct{} // closed and replaced when jobs are added or due sooner
+	fresh       store.Fresh   // where they were
+	looked      bool          // somebody has asked for fresh
 
 	secrets   map[string][]byte
 	counters  map[string]*counter
@@ -75,7 +77,7 @@ type account struct {
 	usage   store.Usage
 	clients []store.Client
 	devices []store.Device // in order of id
-	habits  map[habitKey]store.Habit
+	habits  habits
 }
 
 // copied is one local copy. It never changes: when it was fetched, another one takes its place.
@@ -127,6 +129,7 @@ func (s *Store) Reopen() *Store {
 	defer s.d.mu.Unlock()
 	s.closed = true
 	s.d.drafts = 0
+	s.d.fresh, s.d.looked = store.Fresh{}, false
 	s.d.reserved = store.Reserved{}
 	for _, j := range s.d.jobs {
 		j.leasedUntil = time.Time{}

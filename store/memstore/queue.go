@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"maps"
 	"slices"
 	"time"
 
@@ -23,8 +24,11 @@ func (d *data) holds(now time.Time, id store.JobID, lease store.LeaseToken) bool
 	return j != nil && lease != 0 && j.Lease == lease && now.Before(j.leasedUntil)
 }
 
-// signalQueue tells those who wait that jobs were added or became due sooner.
-func (d *data) signalQueue() {
+// signalQueue tells those who wait that a job was added or became due sooner.
+func (d *data) signalQueue(j *job) {
+	if !j.Held {
+		d.fresh.AddJob(&j.Job)
+	}
 	close(d.queue)
 	d.queue = make(chan struct{})
 }
@@ -36,40 +40,55 @@ func (s *Store) Changed() <-chan struct{} {
 	return s.d.queue
 }
 
+// Fresh implements store.Queue.
+func (s *Store) Fresh() (list []store.Destination, more bool) {
+	s.d.mu.Lock()
+	defer s.d.mu.Unlock()
+	list, more = s.d.fresh.Take()
+	more, s.d.looked = more || !s.d.looked, true
+	return list, more
+}
+
 // free reports whether nobody keeps a job from being leased at a moment.
 func (j *job) free(now time.Time) bool {
 	return !j.Held && (j.Lease == 0 || !now.Before(j.leasedUntil))
 }
 
 // Destinations implements store.Queue.
-func (s *Store) Destinations(ctx context.Context, now time.Time, after string, limit int) ([]store.Destination, error) {
+func (s *Store) Destinations(ctx context.Context, now time.Time, after store.Destination, limit int) ([]store.Destination, error) {
 	if err := s.begin(ctx); err != nil {
 		return nil, err
 	}
 	defer s.end()
-	due := map[string]time.Time{}
+	due := map[store.Destination]time.Time{}
 	for _, j := range s.d.jobs {
-		domain := j.Recipient.Domain()
-		if earliest, ok := due[domain]; j.free(now) && (!ok || j.NextAttempt.Before(earliest)) {
-			due[domain] = j.NextAttempt
+		key := store.Destination{Submitter: j.Submitter, Domain: j.Recipient.Domain()}
+		if earliest, ok := due[key]; j.free(now) && byDestination(key, after) > 0 && (!ok || j.NextAttempt.Before(earliest)) {
+			due[key] = j.NextAttempt
 		}
 	}
-	var list []store.Destination
-	for _, domain := range page(due, after, limit) {
-		list = append(list, store.Destination{Domain: domain, Due: due[domain]})
+	list := slices.SortedFunc(maps.Keys(due), byDestination)
+	list = list[:min(len(list), max(limit, 0))]
+	for i := range list {
+		list[i].Due = due[list[i]]
 	}
 	return list, nil
 }
 
+// byDestination orders destinations as they are listed.
+func byDestination(a, b store.Destination) int {
+	return cmp.Or(cmp.Compare(a.Submitter, b.Submitter), cmp.Compare(a.Domain, b.Domain))
+}
+
 // Lease implements store.Queue.
-func (s *Store) Lease(ctx context.Context, now time.Time, destination string, limit int, d time.Duration) ([]store.Job, error) {
+func (s *Store) Lease(ctx context.Context, now time.Time, submitter store.AccountID, domain string, limit int, d time.Duration) ([]store.Job, error) {
 	if err := s.begin(ctx); err != nil {
 		return nil, err
 	}
 	defer s.end()
 	var due []*job
 	for _, j := range s.d.jobs {
-		if j.Recipient.Domain() == destination && j.free(now) && !j.NextAttempt.After(now) {
+		if j.Submitter == submitter && j.Recipient.Domain() == domain && j.free(now) && !j.NextAttempt.After(now) {
 			due = append(due, j)
 		}
 	}
@@ -89,14 +108,11 @@ func (s *Store) Return(ctx context.Context, jobs ...store.Job) error {
 		return err
 	}
 	defer s.end()
-	returned := false
 	for _, leased := range jobs {
 		if j := s.d.jobs[leased.ID]; j != nil && j.Lease != 0 && j.Lease == leased.Lease {
-			j.Lease, returned = 0, true
+			j.Lease = 0
+			s.d.signalQueue(j)
 		}
-	}
-	if returned {
-		s.d.signalQueue()
 	}
 	return nil
 }
@@ -150,10 +166,13 @@ func (d *data) settle(o store.Outcome) {
 		d.removeJob(j)
 		return
 	}
+	sooner := o.Next.Before(j.NextAttempt)
 	j.LastText, j.NextAttempt, j.Lease = text, o.Next, 0
 	j.Warned = j.Warned || o.Warned
 	j.Released = false
-	d.signalQueue()
+	if sooner {
+		d.signalQueue(j)
+	}
 }
 
 func (d *data) jobEvent(j *job, at time.Time, kind store.TrailKind, text string) {
@@ -235,7 +254,7 @@ func (s *Store) ReleaseJobs(ctx context.Context, due time.Time, ids ...store.Job
 	return s.onJobs(ctx, ids, func(j *job) {
 		j.Held, j.HoldReason, j.NextAttempt, j.Released = false, "", due, true
 		s.d.jobEvent(j, s.d.now(), store.TrailReleased, "")
-		s.d.signalQueue()
+		s.d.signalQueue(j)
 	})
 }
 

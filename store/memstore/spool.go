@@ -158,8 +158,8 @@ func (d *data) store(e store.Envelope, octets []byte, stays []int, failed []*sto
 	for _, f := range failed {
 		event(store.TrailLeftOut, e.Recipients[f.Index].Address, f.Err.Error())
 	}
-	if len(receipt.Jobs) > 0 {
-		d.signalQueue()
+	for _, id := range receipt.Jobs {
+		d.signalQueue(d.jobs[id])
 	}
 	return receipt
 }

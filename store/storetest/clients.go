@@ -423,7 +423,7 @@ func (c *client) browse() error {
 }
 
 func (c *client) lease(n int) ([]store.Job, error) {
-	jobs, err := c.s.Lease(c.ctx, time.Now().Add(time.Minute), outside, n, time.Hour)
+	jobs, err := c.s.Lease(c.ctx, time.Now().Add(time.Minute), 0, outside, n, time.Hour)
 	if err != nil {
 		return nil, fmt.Errorf("lease: %w", err)
 	}

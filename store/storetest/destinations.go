@@ -14,6 +14,9 @@ var destinationTests = []test{
 	{"DestinationsOfLeasedJobs", TestDestinationsOfLeasedJobs},
 	{"DestinationsInPages", TestDestinationsInPages},
 	{"LeaseByDestination", TestLeaseByDestination},
+	{"LineForEachSubmitter", TestLineForEachSubmitter},
+	{"Fresh", TestFresh},
+	{"FreshIsBounded", TestFreshIsBounded},
 	{"DeadDestinationsHoldUpNobody", TestDeadDestinationsHoldUpNobody},
 	{"ReturnLeases", TestReturnLeases},
 	{"ReturnLostLeases", TestReturnLostLeases},
@@ -26,14 +29,16 @@ var destinationTests = []test{
 // wantDestinations compares all destinations at a moment.
 func (h *harness) wantDestinations(now time.Time, want ...store.Destination) {
 	h.t.Helper()
-	got, err := h.s.Destinations(h.ctx, now, "", 1000)
+	got, err := h.s.Destinations(h.ctx, now, store.Destination{}, 1000)
 	h.must(err)
 	if !slices.EqualFunc(got, want, sameDestination) {
 		h.t.Errorf("destinations %v, want %v", got, want)
 	}
 }
 
-func sameDestination(a, b store.Destination) bool { return a.Domain == b.Domain && a.Due.Equal(b.Due) }
+func sameDestination(a, b store.Destination) bool {
+	return a.Submitter == b.Submitter && a.Domain == b.Domain && a.Due.Equal(b.Due)
+}
 
 // queueAt makes a job that is due at a moment.
 func (h *harness) queueAt(addr string, due time.Time) store.JobID {
@@ -46,7 +51,7 @@ func (h *harness) queueAt(addr string, due time.Time) store.JobID {
 // leaseFrom leases from one destination and compares which jobs came.
 func (h *harness) leaseFrom(now time.Time, destination string, limit int, want ...store.JobID) []store.Job {
 	h.t.Helper()
-	jobs, err := h.s.Lease(h.ctx, now, destination, limit, time.Minute)
+	jobs, err := h.s.Lease(h.ctx, now, 0, destination, limit, time.Minute)
 	h.must(err)
 	if got := jobIDs(jobs); !slices.Equal(got, want) {
 		h.t.Errorf("leased jobs %v of %s, want %v", got, destination, want)
@@ -102,7 +107,7 @@ func TestDestinationsInPages(t *testing.T, f Factory) {
 	}
 	for limit := range len(want) + 2 {
 		var got []string
-		for after := ""; ; {
+		for after := (store.Destination{}); ; {
 			page, err := h.s.Destinations(h.ctx, h.now, after, limit)
 			h.must(err)
 			if len(page) > limit {
@@ -114,20 +119,20 @@ func TestDestinationsInPages(t *testing.T, f Factory) {
 			for _, d := range page {
 				got = append(got, d.Domain)
 			}
-			after = got[len(got)-1]
+			after = page[len(page)-1]
 		}
 		if limit > 0 && !slices.Equal(got, want) {
 			t.Errorf("pages of %d list %q, want %q", limit, got, want)
 		}
 	}
 	for after, first := range map[string]string{"a": "a.example", "a.example.a": "a.example.net", "a.example-": "a.example.net", "aa": "ab.example"} {
-		page, err := h.s.Destinations(h.ctx, h.now, after, 1)
+		page, err := h.s.Destinations(h.ctx, h.now, store.Destination{Domain: after}, 1)
 		h.must(err)
 		if len(page) != 1 || page[0].Domain != first {
 			t.Errorf("after %q comes %v, want %s", after, page, first)
 		}
 	}
-	page, err := h.s.Destinations(h.ctx, h.now, "z", 1)
+	page, err := h.s.Destinations(h.ctx, h.now, store.Destination{Domain: "z"}, 1)
 	h.must(err)
 	if len(page) != 0 {
 		t.Errorf("after the last comes %v", page)
@@ -150,6 +155,119 @@ func TestLeaseByDestination(t *testing.T, f Factory) {
 	h.leaseFrom(h.now.Add(time.Nanosecond), "b.example", 10, later)
 	h.leaseFrom(h.now, "a.b.example", 10, sub)
 	h.leaseFrom(h.now, "b.example.net", 10, longer)
+}
+
+// queueOf makes a job of a submitter.
+func (h *harness) queueOf(submitter store.AccountID, addr string) store.JobID {
+	h.t.Helper()
+	body := message("one")
+	e := h.envelope(body, away(addr))
+	e.Submitter = submitter
+	r, err := h.draft(body).Commit(h.ctx, e)
+	h.must(err)
+	return r.Jobs[0]
+}
+
+// TestLineForEachSubmitter: the jobs of each submitter to a domain stand in a line of their own, listed by submitter and then by name.
+func TestLineForEachSubmitter(t *testing.T, f Factory) {
+	h := open(t, f)
+	const high = 1 << 40
+	none, first, second, third := h.queueAt("a@b.example", h.now), h.queueOf(1, "a@b.example"), h.queueOf(1, "b@b.example"), h.queueOf(high, "a@b.example")
+	other := h.queueOf(1, "a@a.example")
+	h.must(h.s.ReleaseJobs(h.ctx, h.now, first, second, third, other))
+	all := []store.Destination{
+		{Domain: "b.example", Due: h.now}, {Submitter: 1, Domain: "a.example", Due: h.now}, {Submitter: 1, Domain: "b.example", Due: h.now},
+		{Submitter: high, Domain: "b.example", Due: h.now},
+	}
+	h.reopen()
+	h.wantDestinations(h.now, all...)
+	for i := range all {
+		rest, err := h.s.Destinations(h.ctx, h.now, all[i], 10)
+		h.must(err)
+		if !slices.EqualFunc(rest, all[i+1:], sameDestination) {
+			t.Errorf("after %+v come %+v, want %+v", all[i], rest, all[i+1:])
+		}
+	}
+	skipped, err := h.s.Destinations(h.ctx, h.now, store.Destination{Submitter: 2}, 10)
+	h.must(err)
+	if !slices.EqualFunc(skipped, all[3:], sameDestination) {
+		t.Errorf("from submitter 2 on come %+v, want %+v", skipped, all[3:])
+	}
+	for _, want := range []struct {
+		submitter store.AccountID
+		ids       []store.JobID
+	}{{0, []store.JobID{none}}, {1, []store.JobID{first, second}}, {2, nil}, {high, []store.JobID{third}}} {
+		jobs, err := h.s.Lease(h.ctx, h.now, want.submitter, "b.example", 10, time.Minute)
+		h.must(err)
+		if !slices.Equal(jobIDs(jobs), want.ids) {
+			t.Errorf("leased %v of submitter %d, want %v", jobIDs(jobs), want.submitter, want.ids)
+		}
+	}
+	h.wantDestinations(h.now, all[1])
+}
+
+// wantFresh compares what is fresh.
+func (h *harness) wantFresh(when string, more bool, want ...store.Destination) {
+	h.t.Helper()
+	_, err := h.s.Destinations(h.ctx, h.now, store.Destination{}, 0) // sees what was finished before
+	h.must(err)
+	got, others := h.s.Fresh()
+	if !slices.EqualFunc(got, want, sameDestination) || others != more {
+		h.t.Errorf("%s: fresh are %+v, more: %t, want %+v, %t", when, got, others, want, more)
+	}
+}
+
+// TestFresh: where jobs were added, released, returned or made due sooner, once, with the earliest moment; nothing else is news.
+func TestFresh(t *testing.T, f Factory) {
+	h := open(t, f)
+	h.wantFresh("at first", true)
+	at := func(minutes int) time.Time { return h.now.Add(time.Duration(minutes) * time.Minute) }
+	one := store.Destination{Domain: "b.example", Due: h.now}
+	id, second := h.queue("a@b.example"), h.queue("b@b.example")
+	two := store.Destination{Submitter: 7, Domain: "b.example", Due: h.now}
+	h.queueOf(7, "a@b.example")
+	h.wantFresh("added", false, one, two)
+	h.wantFresh("nothing new", false)
+	h.must(h.s.HoldJobs(h.ctx, "", id))
+	h.wantFresh("held", false)
+	h.must(h.s.ReleaseJobs(h.ctx, at(9), id))
+	h.must(h.s.ReleaseJobs(h.ctx, at(5), second))
+	h.wantFresh("released", false, store.Destination{Domain: "b.example", Due: at(5)})
+	leased := h.leaseFrom(at(5), "b.example", 1, second)
+	h.wantFresh("leased", false)
+	h.must(h.s.Return(h.ctx, leased...))
+	h.wantFresh("returned", false, store.Destination{Domain: "b.example", Due: at(5)})
+	leased = h.leaseFrom(at(9), "b.example", 2, second, id)
+	h.finish(at(5), leased[0], store.Deferred, at(30))
+	h.wantFresh("deferred to later", false)
+	h.finish(at(5), leased[1], store.Deferred, at(3))
+	h.wantFresh("deferred to sooner", false, store.Destination{Domain: "b.example", Due: at(3)})
+	h.must(h.s.RemoveJobs(h.ctx, id))
+	h.wantFresh("removed", false)
+	body := message("held")
+	e := h.envelope(body, away("c@c.example"))
+	e.Hold = "why not"
+	_, err := h.draft(body).Commit(h.ctx, e)
+	h.must(err)
+	h.wantFresh("held from the beginning", false)
+	h.reopen()
+	h.wantFresh("at first, after a start", true)
+}
+
+// TestFreshIsBounded: of more than MaxFresh destinations the first are returned, and that there are more.
+func TestFreshIsBounded(t *testing.T, f Factory) {
+	h := open(t, f)
+	h.s.Fresh()
+	for _, n := range []int{store.MaxFresh, store.MaxFresh + 1} {
+		recipients := make([]store.Recipient, n)
+		for i := range recipients {
+			recipients[i] = away(fmt.Sprintf("r@d%d.example", i))
+		}
+		h.send(message("one"), recipients...)
+		if list, more := h.s.Fresh(); len(list) != store.MaxFresh || more != (n > store.MaxFresh) {
+			t.Errorf("of %d destinations %d are fresh, more: %t", n, len(list), more)
+		}
+	}
 }
 
 // TestDeadDestinationsHoldUpNobody: however many jobs wait for a destination, another's are found at once, with all of the first leased

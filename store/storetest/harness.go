@@ -263,7 +263,7 @@ const elsewhere = "elsewhere.example"
 // lease leases jobs to elsewhere.
 func (h *harness) lease(now time.Time, limit int, d time.Duration) []store.Job {
 	h.t.Helper()
-	jobs, err := h.s.Lease(h.ctx, now, elsewhere, limit, d)
+	jobs, err := h.s.Lease(h.ctx, now, 0, elsewhere, limit, d)
 	h.must(err)
 	return jobs
 }

@@ -202,9 +202,9 @@ func (x *filled) mailVerbs() []verb {
 		{"NewDraft", func(ctx context.Context) error { return second(s.NewDraft(ctx)) }},
 		{"Room", s.Room},
 		{"Commit", func(ctx context.Context) error { return second(d.Commit(ctx, e)) }},
-		{"Destinations", func(ctx context.Context) error { return second(s.Destinations(ctx, x.now, "", 10)) }},
+		{"Destinations", func(ctx context.Context) error { return second(s.Destinations(ctx, x.now, store.Destination{}, 10)) }},
 		{"Lease", func(ctx context.Context) error {
-			return second(s.Lease(ctx, x.now.Add(time.Hour), elsewhere, 10, time.Hour))
+			return second(s.Lease(ctx, x.now.Add(time.Hour), 0, elsewhere, 10, time.Hour))
 		}},
 		{"Return", func(ctx context.Context) error { return s.Return(ctx, x.lease) }},
 		{"OpenJob", func(ctx context.Context) error { return second(s.OpenJob(ctx, x.job)) }},
@@ -483,7 +483,7 @@ func lookAround(h *harness, id store.AccountID) error {
 	errs := []error{
 		heldErr, grantErr, jobsErr, second(h.s.DomainUsage(h.ctx)), second(h.s.SpendGrant(h.ctx, h.now, g.ID, 1)), h.s.RefundGrant(h.ctx, g.ID, 1),
 		second(h.s.ListGrants(h.ctx, store.GrantFilter{}, 0, 10)), second(h.s.RevokeAllGrants(h.ctx, h.now, store.GrantRevoked)),
-		second(h.s.Destinations(h.ctx, h.now, "", 10)), second(h.s.UpdateAccount(h.ctx, a)), second(h.s.ListAccounts(h.ctx, "", 10)), second(h.s.Usage(h.ctx, id)),
+		second(h.s.Destinations(h.ctx, h.now, store.Destination{}, 10)), second(h.s.UpdateAccount(h.ctx, a)), second(h.s.ListAccounts(h.ctx, "", 10)), second(h.s.Usage(h.ctx, id)),
 		second(h.s.Resolve(h.ctx, address(a.Name+"@"+Domain))), second(h.s.AccountByName(h.ctx, a.Name)),
 		h.s.PutAlias(h.ctx, store.Alias{Name: "sales", Targets: []store.AccountID{id}}), second(h.s.ListAliases(h.ctx, "", 10)),
 		second(h.s.Settings(h.ctx)), h.s.PutSecret(h.ctx, "key", []byte(a.DisplayName)), second(h.s.Secret(h.ctx, "key")),
@@ -511,7 +511,7 @@ func lookAround(h *harness, id store.AccountID) error {
 
 // runQueue delivers some jobs.
 func runQueue(h *harness) (int64, error) {
-	jobs, err := h.s.Lease(h.ctx, h.now, elsewhere, 5, time.Hour)
+	jobs, err := h.s.Lease(h.ctx, h.now, 0, elsewhere, 5, time.Hour)
 	if err != nil {
 		return 0, err
 	}

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -159,11 +160,11 @@ func (j *modelJob) note(m *model, kind store.TrailKind) {
 // free reports whether a job could be leased now, were it due.
 func (m *model) free(j *modelJob) bool { return !j.Held && (j.Lease == 0 || !m.now.Before(j.until)) }
 
-// due returns the jobs of a destination that may be leased now, in the order in which they are.
-func (m *model) due(destination string) []*modelJob {
+// due returns the jobs of a submitter to a domain that may be leased now, in the order in which they are.
+func (m *model) due(submitter store.AccountID, domain string) []*modelJob {
 	var due []*modelJob
 	for _, id := range slices.Sorted(maps.Keys(m.jobs)) {
-		if j := m.jobs[id]; m.free(j) && j.Recipient.Domain() == destination && !j.NextAttempt.After(m.now) {
+		if j := m.jobs[id]; m.free(j) && j.Submitter == submitter && j.Recipient.Domain() == domain && !j.NextAttempt.After(m.now) {
 			due = append(due, j)
 		}
 	}
@@ -173,19 +174,21 @@ func (m *model) due(destination string) []*modelJob {
 
 // destinations returns those that have free jobs.
 func (m *model) destinations() []store.Destination {
-	var list []store.Destination
-	for _, domain := range modelDomains {
-		d := store.Destination{Domain: domain}
-		found := false
-		for _, j := range m.jobs {
-			if m.free(j) && j.Recipient.Domain() == domain && (!found || j.NextAttempt.Before(d.Due)) {
-				d.Due, found = j.NextAttempt, true
-			}
-		}
-		if found {
-			list = append(list, d)
+	due := map[store.Destination]time.Time{}
+	for _, j := range m.jobs {
+		d := store.Destination{Submitter: j.Submitter, Domain: j.Recipient.Domain()}
+		if earliest, found := due[d]; m.free(j) && (!found || j.NextAttempt.Before(earliest)) {
+			due[d] = j.NextAttempt
 		}
 	}
+	var list []store.Destination
+	for d, earliest := range due {
+		d.Due = earliest
+		list = append(list, d)
+	}
+	slices.SortFunc(list, func(a, b store.Destination) int {
+		return cmp.Or(cmp.Compare(a.Submitter, b.Submitter), cmp.Compare(a.Domain, b.Domain))
+	})
 	return list
 }
 

@@ -109,7 +109,7 @@ func TestLeaseIsExclusive(t *testing.T, f Factory) {
 	leased := make([][]store.Job, 8)
 	inParallel(len(leased), func(i int) {
 		for range 5 {
-			got, err := h.s.Lease(h.ctx, h.now, elsewhere, 2, time.Minute)
+			got, err := h.s.Lease(h.ctx, h.now, 0, elsewhere, 2, time.Minute)
 			if err != nil {
 				t.Error(err)
 				return
@@ -453,10 +453,12 @@ func TestJobsOutliveSubmitter(t *testing.T, f Factory) {
 	h.must(err)
 	h.must(h.s.RemoveAccount(h.ctx, anna.ID))
 	h.reopen()
-	j := h.wantLeased(h.now, 1, r.Jobs...)[0]
-	if j.Submitter != anna.ID {
-		t.Errorf("submitter %d, want %d", j.Submitter, anna.ID)
+	jobs, err := h.s.Lease(h.ctx, h.now, anna.ID, elsewhere, 1, time.Minute)
+	h.must(err)
+	if !slices.Equal(jobIDs(jobs), r.Jobs) || jobs[0].Submitter != anna.ID {
+		t.Fatalf("leased %+v, want job %v of account %d", jobs, r.Jobs, anna.ID)
 	}
+	j := jobs[0]
 	b, err := h.s.OpenJob(h.ctx, j.ID)
 	h.must(err)
 	if got := h.readAll(b); got != body {

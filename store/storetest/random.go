@@ -306,7 +306,7 @@ func (p *player) outcomes(rt *rapid.T, most int, expired bool) []store.Outcome {
 func (p *player) commit(rt *rapid.T) {
 	body := p.body(rt)
 	e := p.envelope(body, p.recipients(rt)...)
-	e.Received = p.m.now
+	e.Received, e.Submitter = p.m.now, p.submitter(rt)
 	e.HeaderID, e.UTF8, e.Ours = fmt.Sprintf("<%d@elsewhere.example>", p.serial), number(rt, "utf8", 0, 2) == 0, number(rt, "ours", 0, 1) == 0
 	if number(rt, "settles", 0, 4) == 0 {
 		e.Settles = p.outcomes(rt, 2, false)
@@ -429,8 +429,9 @@ func (p *player) newJob(rt *rapid.T, e store.Envelope, rcpt store.Recipient, id 
 		rt.Errorf("new job %+v is not due at once", stored)
 	}
 	return &modelJob{text: body, Job: store.Job{
-		ID: p.m.lastJob, Message: id, ReversePath: e.ReversePath, Recipient: rcpt.Address, Size: int64(len(body)), HeaderLen: e.HeaderLen,
-		HeaderID: e.HeaderID, UTF8: e.UTF8, Ours: e.Ours, Received: p.m.now, NextAttempt: stored.NextAttempt, Held: e.Hold != "", HoldReason: e.Hold,
+		ID: p.m.lastJob, Message: id, Submitter: e.Submitter, ReversePath: e.ReversePath, Recipient: rcpt.Address, Size: int64(len(body)),
+		HeaderLen: e.HeaderLen, HeaderID: e.HeaderID, UTF8: e.UTF8, Ours: e.Ours, Received: p.m.now, NextAttempt: stored.NextAttempt,
+		Held: e.Hold != "", HoldReason: e.Hold,
 	}}
 }
 
@@ -508,11 +509,16 @@ func (p *player) expungeSome(rt *rapid.T) {
 	a.copies = left
 }
 
+// submitter draws who sends: nobody, or accounts that need not exist any more.
+func (p *player) submitter(rt *rapid.T) store.AccountID {
+	return draw(rt, "submitter", []store.AccountID{0, 1, 1 << 40})
+}
+
 func (p *player) leaseSome(rt *rapid.T) {
-	destination, limit := draw(rt, "destination", modelDomains), number(rt, "limit", 0, 3)
-	want := p.m.due(destination)
+	submitter, domain, limit := p.submitter(rt), draw(rt, "destination", modelDomains), number(rt, "limit", 0, 3)
+	want := p.m.due(submitter, domain)
 	want = want[:min(len(want), limit)]
-	got, err := p.s.Lease(p.ctx, p.m.now, destination, limit, leaseFor)
+	got, err := p.s.Lease(p.ctx, p.m.now, submitter, domain, limit, leaseFor)
 	p.must(err)
 	if len(got) != len(want) {
 		rt.Fatalf("leased %d jobs, want %d", len(got), len(want))

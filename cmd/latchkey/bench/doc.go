@@ -9,12 +9,14 @@
 //	b  the p99 of the reply to the end of DATA, and the CPU of a message, at 64 connections
 //	c  the engine alone, beside the bare layout: a log with one fdatasync a group and an index that follows
 //	d  POP3: drains, and RETR of 25 MB beside a loop of pread and write
-//	e  growth: latencies with 100 to 1,000,000 stored messages, and the time from start to greeting
+//	e  growth: latencies with 100 to 1,000,000 stored messages, and the time from start to greeting; the queue with as many
+//	   recipients in it
 //	f  disk: octets stored and written for each octet of mail, and what is left when all was deleted
 //	g  POP3: sessions in the clear and over TLS, long lists, memory of idle sessions, beside Dovecot
 //	h  a flood: deliveries and POP3 logins of owners while 1,000 connections attack and guess 500 passwords a second, beside the quiet server
+//	i  the way out: a burst of 50,000 messages to 500 domains, fast, slow, greylisting, closing and narrow ones, beside Postfix
 //
-// Parts a to d and g need a folder of tools (-tools):
+// Parts a to d, g and i need a folder of tools (-tools):
 //
 //	mailload/                      the load generator, a Go program: smtp, pop3 -mode poll|drain; ends with one JSON line
 //	sink/                          the server that appends mail to a log, a Go program

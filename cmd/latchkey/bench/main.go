@@ -64,16 +64,16 @@ type run struct {
 	curve  string // of part e, for the documents
 }
 
-const allParts = "abcdefgh"
+const allParts = "abcdefghi"
 
 // parse reads the command line.
 func parse(args []string) (*run, error) {
 	r := &run{parts: make(map[byte]bool), sheet: newSheet()}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	f.StringVar(&r.tools, "tools", "", "folder of the side-by-side tools; parts a to d and g need it")
-	parts := f.String("parts", "a b c d g h", "what to measure: letters of "+allParts)
-	f.IntVar(&r.rounds, "rounds", 3, "rounds of parts a to d, g and h")
-	f.Float64Var(&r.scale, "scale", 1, "share of the messages of parts a to d, f and g, to try things out")
+	f.StringVar(&r.tools, "tools", "", "folder of the side-by-side tools; parts a to d, g and i need it")
+	parts := f.String("parts", "a b c d g h i", "what to measure: letters of "+allParts)
+	f.IntVar(&r.rounds, "rounds", 3, "rounds of parts a to d and g to i")
+	f.Float64Var(&r.scale, "scale", 1, "share of the messages of parts a to d, f, g and i, to try things out")
 	f.IntVar(&r.most, "growth", defaultGrowth(), "messages at the end of part e (LATCHKEY_GROWTH)")
 	f.StringVar(&r.docs, "docs", "", "folder whose performance.md and growth.svg are written anew")
 	if err := f.Parse(args); err != nil {
@@ -97,9 +97,9 @@ func parse(args []string) (*run, error) {
 	case r.most < leastGrowth || r.most > 10_000_000:
 		return nil, fmt.Errorf("-growth is %d to 10000000", leastGrowth)
 	case r.tools == "" && r.needsTools():
-		return nil, errors.New("parts a to d and g need -tools")
-	case (r.besides() || r.parts['g']) && os.Getuid() != 0:
-		return nil, errors.New("parts a, b, d and g start Postfix and Dovecot: only root may")
+		return nil, errors.New("parts a to d, g and i need -tools")
+	case (r.besides() || r.parts['g'] || r.parts['i']) && os.Getuid() != 0:
+		return nil, errors.New("parts a, b, d, g and i start Postfix and Dovecot: only root may")
 	}
 	var err error
 	if r.tools != "" {
@@ -122,7 +122,7 @@ func defaultGrowth() int {
 }
 
 func (r *run) besides() bool    { return r.parts['a'] || r.parts['b'] || r.parts['d'] }
-func (r *run) needsTools() bool { return r.besides() || r.parts['c'] || r.parts['g'] }
+func (r *run) needsTools() bool { return r.besides() || r.parts['c'] || r.parts['g'] || r.parts['i'] }
 
 // loadGC is how far the heap of this program may grow, in per cent of what is alive: it shares the processors with the servers, and its
 // collections are not what is measured.
@@ -178,8 +178,10 @@ func (r *run) all(ctx context.Context) error {
 		{r.parts['g'], r.measureSessions},
 		{r.parts['c'], r.measureEngine},
 		{r.parts['e'], r.measureGrowth},
+		{r.parts['e'], r.measureQueue},
 		{r.parts['f'], r.measureDisk},
 		{r.parts['h'], r.measureFlood},
+		{r.parts['i'], r.measureRate},
 	} {
 		if !step.wanted {
 			continue

@@ -53,6 +53,7 @@ type latchkey struct {
 	connections int
 	// sniff leaves it on where it is by default: then the first greeting waits, to see whether the client begins with TLS.
 	sniff   bool
+	extra   []string // arguments
 	process *process
 }
 
@@ -113,6 +114,7 @@ func (l *latchkey) start(ctx context.Context) (time.Duration, error) {
 	if l.connections > 0 {
 		args = append(args, "--limits-connections", strconv.Itoa(l.connections))
 	}
+	args = append(args, l.extra...)
 	begin := time.Now()
 	p, err := startProcess(l.log, l.binary, args...)
 	if err != nil {
