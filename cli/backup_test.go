@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"latchkey/config"
 	"latchkey/internal/archive"
 	"latchkey/store"
 	"latchkey/store/boltstore"
@@ -26,8 +27,8 @@ func newRealWorld(t *testing.T) *world {
 		env.Init = func(ctx context.Context, dir, domain string) error {
 			return boltstore.Init(ctx, dir, store.DefaultSettings(domain), options)
 		}
-		env.Open = func(ctx context.Context, dir string) (*webmanager.API, io.Closer, error) {
-			s, err := boltstore.Open(ctx, dir, options)
+		env.Open = func(ctx context.Context, c config.Config) (*webmanager.API, io.Closer, error) {
+			s, err := boltstore.Open(ctx, c.Data, options)
 			if err != nil {
 				return nil, nil, locked(err)
 			}

@@ -47,8 +47,8 @@ type Env struct {
 	Demo func(ctx context.Context, d Demo) error
 	// Init makes a data directory for a domain in canonical form; store.ErrExists if it holds one.
 	Init func(ctx context.Context, dir, domain string) error
-	// Open opens the store of a data directory, with the API over it. ErrLocked, store.ErrNotInitialised.
-	Open func(ctx context.Context, dir string) (*webmanager.API, io.Closer, error)
+	// Open opens the store of the data directory that a configuration names, with the API over it. ErrLocked, store.ErrNotInitialised.
+	Open func(ctx context.Context, c config.Config) (*webmanager.API, io.Closer, error)
 	// Restore makes a data directory of a backup; store.ErrExists if it holds something. hold puts the queue on hold.
 	Restore func(ctx context.Context, dir string, from archive.Source, hold bool) (Restored, error)
 	// Diagnose says what keeps a data directory, which nobody has open, from being opened, if anything does.
@@ -121,7 +121,7 @@ func newRoot(env *Env) *cobra.Command {
 	root.AddCommand(
 		newServe(env), newInit(env), newDemo(env),
 		newAccount(env), newDevice(env), newAlias(env), newSuppression(env), newSettings(env), newGrant(env), newBan(env), newQueue(env), newTrail(env),
-		newReputation(env), newRelayProof(env), newExplain(env),
+		newReputation(env), newDKIM(env), newDNS(env), newRelayProof(env), newExplain(env),
 		newBackup(env), newVerify(env), newRestore(env), newCheck(env), newCompact(env),
 		newMetrics(env), newAudit(env), newVersion(env),
 	)
@@ -198,10 +198,11 @@ func (env *Env) connect(cmd *cobra.Command) (client *webmanager.Client, done fun
 	if err != nil {
 		return nil, nil, err
 	}
-	return env.connectTo(cmd.Context(), c.Data)
+	return env.connectTo(cmd.Context(), c)
 }
 
-func (env *Env) connectTo(ctx context.Context, dir string) (client *webmanager.Client, done func(), err error) {
+func (env *Env) connectTo(ctx context.Context, c config.Config) (client *webmanager.Client, done func(), err error) {
+	dir := c.Data
 	client, err = webmanager.DialControl(ctx, dir)
 	if err == nil {
 		return client, client.Close, nil
@@ -209,7 +210,7 @@ func (env *Env) connectTo(ctx context.Context, dir string) (client *webmanager.C
 	if !errors.Is(err, webmanager.ErrNotServed) {
 		return nil, nil, err
 	}
-	api, closer, err := env.Open(ctx, dir)
+	api, closer, err := env.Open(ctx, c)
 	if err != nil {
 		return nil, nil, OpenError(dir, err)
 	}

@@ -19,9 +19,12 @@ import (
 
 	"go.uber.org/goleak"
 
+	"latchkey/auth"
 	"latchkey/config"
 	"latchkey/guard"
 	"latchkey/internal/mailaddr"
+	"latchkey/internal/zone"
+	"latchkey/relay/signing"
 	"latchkey/store"
 	"latchkey/store/memstore"
 	"latchkey/webmanager"
@@ -33,6 +36,13 @@ var noon = time.Date(2026, 4, 1, 12, 0, 0, 0, time.UTC)
 
 // received is when messages come: so late that the trail, which forgets by the real clock, keeps them.
 var received = time.Date(2099, 4, 1, 12, 0, 0, 0, time.UTC)
+
+// published is a DNS: records by name, a space and type.
+type published map[string][]string
+
+func (p published) Records(_ context.Context, name, rrtype string) ([]string, error) {
+	return p[strings.TrimSuffix(name, ".")+" "+rrtype], nil
+}
 
 // lastPassword is a Hasher that remembers.
 type lastPassword struct{ text string }
@@ -52,6 +62,7 @@ type world struct {
 	prompts []string // what is typed at the terminal; nil for no terminal
 	vars    map[string]string
 	served  []config.Config
+	dns     published
 	demos   []Demo
 	// adapt changes what a command sees; nil changes nothing.
 	adapt func(*Env)
@@ -60,7 +71,10 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	return &world{t: t, dir: filepath.Join(t.TempDir(), "data"), stores: map[string]*memstore.Store{}, hasher: &lastPassword{}, vars: map[string]string{}}
+	return &world{
+		t: t, dir: filepath.Join(t.TempDir(), "data"), stores: map[string]*memstore.Store{}, hasher: &lastPassword{}, vars: map[string]string{},
+		dns: published{},
+	}
 }
 
 func (w *world) api(s *memstore.Store) *webmanager.API {
@@ -70,7 +84,16 @@ func (w *world) api(s *memstore.Store) *webmanager.API {
 		w.t.Fatal(err)
 	}
 	bans := &guard.BanDesk{Logins: logins, Keeper: keeper}
-	return webmanager.New(webmanager.Options{Bans: bans, Store: s, Hasher: w.hasher, Now: func() time.Time { return noon }, Version: "v1.2.3", Go: "go1.26"})
+	now := func() time.Time { return noon }
+	return webmanager.New(webmanager.Options{
+		Bans: bans, Store: s, Hasher: w.hasher, Now: now, Version: "v1.2.3", Go: "go1.26",
+		Keys: signing.NewRing(s, auth.NewVault(s, "tests"), now), DNS: w.dns, Place: func() zone.Place {
+			return zone.Place{
+				Hostname: "mail.example.com", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.7")},
+				Ports: zone.Ports{POP3: 110, POP3S: 995, Submission: 587, Submissions: 465},
+			}
+		},
+	})
 }
 
 func (w *world) init(_ context.Context, dir, domain string) error {
@@ -81,8 +104,8 @@ func (w *world) init(_ context.Context, dir, domain string) error {
 	return os.MkdirAll(dir, 0o700)
 }
 
-func (w *world) open(_ context.Context, dir string) (*webmanager.API, io.Closer, error) {
-	switch s := w.stores[dir]; {
+func (w *world) open(_ context.Context, c config.Config) (*webmanager.API, io.Closer, error) {
+	switch s := w.stores[c.Data]; {
 	case w.locked:
 		return nil, nil, fmt.Errorf("open: %w", ErrLocked)
 	case s == nil:

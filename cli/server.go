@@ -122,7 +122,7 @@ func InitDomain(ctx context.Context, env *Env, dir, domain, postmaster, password
 	} else if err != nil {
 		return fmt.Errorf("%s cannot be made: %w", dir, err)
 	}
-	client, done, err := env.connectTo(ctx, dir)
+	client, done, err := env.connectTo(ctx, config.Config{Data: dir})
 	if err != nil {
 		return err
 	}

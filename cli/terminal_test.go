@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"latchkey/config"
 	"latchkey/store"
 	"latchkey/store/memstore"
 	"latchkey/webmanager"
@@ -109,7 +110,7 @@ func TestLongQueue(t *testing.T) {
 		out, errs := &firstWrite{store: s}, &bytes.Buffer{}
 		status := Run(t.Context(), Env{
 			Stdin: strings.NewReader(""), Stdout: out, Stderr: errs, LookupEnv: func(string) (string, bool) { return "", false },
-			Open: func(context.Context, string) (*webmanager.API, io.Closer, error) {
+			Open: func(context.Context, config.Config) (*webmanager.API, io.Closer, error) {
 				return webmanager.New(webmanager.Options{Store: s, Hasher: &lastPassword{}}), io.NopCloser(nil), nil
 			},
 		}, append(args, "--data", t.TempDir()))
@@ -179,7 +180,7 @@ func TestSelectionIsCounted(t *testing.T) {
 				fillQueue(t, s, 5)
 				return fmt.Sprint(jobs), nil
 			},
-			Open: func(context.Context, string) (*webmanager.API, io.Closer, error) {
+			Open: func(context.Context, config.Config) (*webmanager.API, io.Closer, error) {
 				return webmanager.New(webmanager.Options{Store: s, Hasher: &lastPassword{}}), io.NopCloser(nil), nil
 			},
 		}, append(args, "--data", t.TempDir()))

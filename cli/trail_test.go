@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"latchkey/config"
 	"latchkey/store"
 	"latchkey/store/memstore"
 	"latchkey/webmanager"
@@ -24,7 +25,7 @@ func (s holedStore) SearchTrail(ctx context.Context, q store.TrailQuery, limit i
 func TestTrailWithGaps(t *testing.T) {
 	w := newWorld(t)
 	w.adapt = func(env *Env) {
-		env.Open = func(context.Context, string) (*webmanager.API, io.Closer, error) {
+		env.Open = func(context.Context, config.Config) (*webmanager.API, io.Closer, error) {
 			s := holedStore{memstore.New("example.com")}
 			return webmanager.New(webmanager.Options{Store: s, Hasher: w.hasher}), io.NopCloser(nil), nil
 		}

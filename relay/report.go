@@ -125,7 +125,7 @@ func (r *Runner) commitForm(ctx context.Context, b *message.Bounce, f form, rout
 		return err
 	}
 	e := store.Envelope{
-		Received: r.opts.Now(), HeaderLen: headerLen, HeaderID: b.MessageID(), EightBit: w.seen, UTF8: b.UTF8,
+		Received: r.opts.Now(), HeaderLen: headerLen, HeaderID: b.MessageID(), EightBit: w.seen, UTF8: b.UTF8, Ours: true,
 		Origin: store.Origin{Door: "local"}, Settles: outcomesOf(group),
 	}
 	for _, id := range route.Local {

@@ -175,6 +175,7 @@ type post struct {
 	envid    string
 	eightBit bool
 	utf8     bool
+	stranger bool // from somebody who proved nothing
 	received time.Time
 	by       store.AccountID // alice unless it is another
 }
@@ -189,7 +190,7 @@ func (r *rig) queue(p post, to ...string) store.Receipt {
 	}
 	e := store.Envelope{
 		Submitter: r.alice, Received: p.received, HeaderLen: int64(strings.Index(p.body, "\r\n\r\n") + 4), Return: p.ret, EnvelopeID: p.envid,
-		EightBit: p.eightBit, UTF8: p.utf8, Origin: store.Origin{Door: "submission"},
+		EightBit: p.eightBit, UTF8: p.utf8, Ours: !p.stranger, Origin: store.Origin{Door: "submission"},
 	}
 	if p.by != 0 {
 		e.Submitter = p.by

@@ -66,6 +66,8 @@ type Options struct {
 	TLS *tls.Config
 	// Failed is told of each delivery that was given up, once that is kept, with the mailbox that sent it, 0 for none. nil: nobody is.
 	Failed func(ctx context.Context, submitter store.AccountID)
+	// Signer signs mail that is the domain's own; nil signs nothing.
+	Signer Signer
 	// Dial makes TCP connections from an address, or any if that is not valid; a net.Dialer's unless a test says otherwise.
 	Dial   func(ctx context.Context, from netip.Addr, address string) (net.Conn, error)
 	Logger *slog.Logger
@@ -86,8 +88,9 @@ type Runner struct {
 	rules   []rule
 	smarts  []smart
 	// backoff knows the routes that are out of reach.
-	backoff *memory
-	hosts   *hosts
+	backoff    *memory
+	hosts      *hosts
+	signatures *signatures
 	// connecting and transferring have a place for each worker in that phase.
 	connecting, transferring *places
 	// poke asks for another look at the destinations.
@@ -133,6 +136,7 @@ func New(o Options) (*Runner, error) {
 		opts: o, log: o.Logger.With("service", "relay"), limits: o.Limits.withDefaults(),
 		targets: newTargets(o.AllowNetworks, o.Own, o.Port),
 		backoff: newMemory(maxRemembered), poke: make(chan struct{}, 1), active: map[route]*activity{}, agenda: newAgenda(),
+		signatures: newSignatures(),
 	}
 	r.hosts = newHosts(r.limits.PerDestination)
 	r.opener = &opener{

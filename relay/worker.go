@@ -380,7 +380,11 @@ func (w *worker) transact(group []store.Job) []verdict {
 	release := w.link.guard(w.abort)
 	defer release()
 	logAttempt(w.abort, w.r.log, w.to, w.link.peer, group)
-	return w.link.transact(group, w.r.letter(w.abort, &group[0]))
+	jobs, open, v := w.r.signed(w.abort, group, w.r.letter(w.abort, &group[0]))
+	if v != nil {
+		return slices.Repeat([]verdict{*v}, len(group))
+	}
+	return w.link.transact(jobs, open)
 }
 
 // heed draws conclusions from how a transaction went: for the connection, and for the destination.

@@ -360,6 +360,7 @@ func (s *session) envelope(tx *transaction, h *message.Header, headerLen int64) 
 		Origin:      store.Origin{Door: string(s.srv.opts.Door), Remote: s.remote, Hello: tx.hello, With: tx.with},
 		EightBit:    tx.eightBit,
 		UTF8:        tx.utf8,
+		Ours:        submits(tx.who),
 		Return:      tx.ret,
 		EnvelopeID:  tx.envelopeID,
 	}
@@ -395,6 +396,7 @@ func (s *session) fixUp(tx *transaction, h *message.Header) error {
 	if err != nil {
 		return err
 	}
+	h.Tidy()
 	// RFC 5322 §3.6.3: nobody may learn of blind copies. RFC 5321 §4.4: an author's program sets no Return-Path.
 	for _, name := range []string{"Bcc", "Resent-Bcc", "Return-Path"} {
 		h.Remove(name)

@@ -125,7 +125,7 @@ func (s *session) report(
 		return err
 	}
 	e := store.Envelope{
-		Received: s.srv.opts.Now(), HeaderLen: headerLen, HeaderID: b.MessageID(), UTF8: b.UTF8,
+		Received: s.srv.opts.Now(), HeaderLen: headerLen, HeaderID: b.MessageID(), UTF8: b.UTF8, Ours: true,
 		// What is returned is as it came, whatever was declared of it, and so are the words.
 		EightBit: true, Origin: store.Origin{Door: "local"},
 	}

@@ -302,6 +302,10 @@ func TestFixUps(t *testing.T) {
 			"Bcc: secret@example.com,\r\n\tother@example.com\r\nFrom: alice@example.com\r\nbCC : third@example.com\r\nResent-Bcc: x@y.example\r\nDate: x\r\nMessage-ID: <a@b>\r\n\r\nBcc: in the body\r\n",
 			"From: alice@example.com\r\nDate: x\r\nMessage-ID: <a@b>\r\n\r\nBcc: in the body\r\n",
 		},
+		{
+			"blanks before a colon", "alice@example.com", "From : alice@example.com\r\nDate: x\r\nMessage-ID: <a@b>\r\nSubject \t: a : b\r\n\r\n",
+			"From:  alice@example.com\r\nDate: x\r\nMessage-ID: <a@b>\r\nSubject: \t a : b\r\n\r\n",
+		},
 		{"Return-Path", "alice@example.com", "Return-Path: <x@y.example>\r\nFrom: alice@example.com\r\nDate: x\r\nMessage-ID: <a@b>\r\n\r\n", "From: alice@example.com\r\nDate: x\r\nMessage-ID: <a@b>\r\n\r\n"},
 		{"Sender for a lent address", "alice@example.com", "From: press@partner.example\r\nDate: x\r\nMessage-ID: <a@b>\r\n\r\n", "From: press@partner.example\r\nDate: x\r\nMessage-ID: <a@b>\r\nSender: alice@example.com\r\n\r\n"},
 		{"Sender that is somebody else", "alice@example.com", "Sender: bob@example.com\r\nFrom: alice@example.com\r\nDate: x\r\nMessage-ID: <a@b>\r\n\r\n", "From: alice@example.com\r\nDate: x\r\nMessage-ID: <a@b>\r\nSender: alice@example.com\r\n\r\n"},

@@ -25,6 +25,8 @@ type Job struct {
 	HeaderID  string `json:"header_id,omitempty"`
 	EightBit  bool   `json:"eight_bit,omitempty"`
 	UTF8      bool   `json:"utf8,omitempty"`
+	// Ours is the envelope's.
+	Ours bool `json:"ours,omitempty"`
 	// Return, EnvelopeID, Notify and Original are the DSN parameters (RFC 3461).
 	Return     Return `json:"return,omitempty"`
 	EnvelopeID string `json:"envelope_id,omitempty"`

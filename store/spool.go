@@ -68,6 +68,9 @@ type Envelope struct {
 	Origin Origin
 	// EightBit is set for BODY=8BITMIME (RFC 6152), UTF8 for SMTPUTF8 (RFC 6531 §3.4).
 	EightBit, UTF8 bool
+	// Ours is set when the domain answers for the message: its sender has proved to be one of ours, or this server wrote it. Only such mail
+	// is signed as the domain's when it leaves; what is merely forwarded is not.
+	Ours bool
 	// Return and EnvelopeID are MAIL's RET and ENVID (RFC 3461 §4.3, §4.4).
 	Return     Return
 	EnvelopeID string

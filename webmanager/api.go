@@ -16,6 +16,8 @@ import (
 	"latchkey/guard"
 	"latchkey/internal/refusal"
 	"latchkey/internal/relayprobe"
+	"latchkey/internal/zone"
+	"latchkey/relay/signing"
 	"latchkey/store"
 )
 
@@ -81,6 +83,12 @@ type Options struct {
 	RelayProof func(context.Context) (relayprobe.Report, error)
 	// Refusals are those that were made lately; nil: nobody remembers them.
 	Refusals *refusal.Recent
+	// Keys are the domain's DKIM keys.
+	Keys *signing.Ring
+	// DNS is asked for what is published; nil: nobody can be asked.
+	DNS zone.DNS
+	// Place is where the server stands, as the configuration has it; the domain and the keys are not looked at. nil: nothing is known.
+	Place func() zone.Place
 	// Version and Go are told to whoever asks.
 	Version, Go string
 }
@@ -99,9 +107,13 @@ type API struct {
 	refusals *refusal.Recent
 	// relayProof is Options.RelayProof.
 	relayProof func(context.Context) (relayprobe.Report, error)
-	version    Version
-	mux        *http.ServeMux
-	proving    sync.Mutex // lets one request at a time make the key of proofs
+	// keys, dns and where are Options.Keys, Options.DNS and Options.Place.
+	keys    *signing.Ring
+	dns     zone.DNS
+	where   func() zone.Place
+	version Version
+	mux     *http.ServeMux
+	proving sync.Mutex // lets one request at a time make the key of proofs
 	// Bounds of backups, smaller in tests.
 	maxManifest int64
 	backupStall time.Duration
@@ -112,7 +124,7 @@ func New(o Options) *API {
 	a := &API{
 		store: o.Store, hasher: o.Hasher, bans: o.Bans, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux(),
 		maxManifest: MaxManifestSize, backupStall: backupStall, conduct: newConduct(o), reputation: o.Reputation,
-		relayProof: o.RelayProof, refusals: o.Refusals,
+		relayProof: o.RelayProof, refusals: o.Refusals, keys: o.Keys, dns: o.DNS, where: o.Place,
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -177,6 +189,14 @@ func (a *API) routes() map[string]func(*http.Request) (any, error) {
 		"POST /v1/accounts/{name}/complaints":         a.noteComplaint,
 		"GET /v1/refusals/{code}":                     a.explainRefusal,
 		"POST /v1/relay-proof":                        a.proveRelay,
+		"GET /v1/dkim":                                a.listDKIM,
+		"POST /v1/dkim":                               a.addDKIM,
+		"POST /v1/dkim/check":                         a.checkDKIM,
+		"POST /v1/dkim/{selector}/activate":           a.dkimStep("activate", (*signing.Ring).Activate),
+		"POST /v1/dkim/{selector}/retire":             a.dkimStep("retire", (*signing.Ring).Retire),
+		"POST /v1/dkim/{selector}/remove":             a.dkimStep("remove", (*signing.Ring).Remove),
+		"GET /v1/dns":                                 a.showDNS,
+		"GET /v1/dns/check":                           a.checkDNS,
 		"/": func(*http.Request) (any, error) {
 			return nil, &Error{Code: CodeNotFound, Message: "there is no such path, or not with this method"}
 		},

@@ -58,7 +58,7 @@ func demo(stop, abort context.Context, env cli.Env, d cli.Demo) (err error) {
 	if err := putFactsAside(dir); err != nil {
 		return err
 	}
-	api := offlineAPI(stop, st, domain, log)
+	api := offlineAPI(stop, config.Config{Data: dir}, st, domain, log)
 	for _, u := range users {
 		if err := u.ensure(stop, api); err != nil {
 			return err

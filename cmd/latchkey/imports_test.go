@@ -27,6 +27,7 @@ var levels = []struct {
 	{"pop3/maildrop", 3},
 	{"smtp", 3},
 	{"relay", 3},
+	{"relay/signing", 2},
 	{"auth", 2},
 	{"guard", 2},
 	{"store/boltstore", 2},

@@ -21,6 +21,7 @@ import (
 	"latchkey/config"
 	"latchkey/guard"
 	"latchkey/internal/archive"
+	"latchkey/internal/resolver"
 	"latchkey/store"
 	"latchkey/store/boltstore"
 	"latchkey/webmanager"
@@ -167,8 +168,8 @@ func repair(ctx context.Context, dir string) (store.Repaired, error) {
 }
 
 // openOffline is for commands while no server runs.
-func openOffline(ctx context.Context, dir string) (*webmanager.API, io.Closer, error) {
-	st, err := openStore(ctx, dir)
+func openOffline(ctx context.Context, c config.Config) (*webmanager.API, io.Closer, error) {
+	st, err := openStore(ctx, c.Data)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -177,14 +178,17 @@ func openOffline(ctx context.Context, dir string) (*webmanager.API, io.Closer, e
 		return nil, nil, errors.Join(err, st.Close())
 	}
 	log := slog.New(slog.DiscardHandler) // the command reports; the audit log remembers
-	return offlineAPI(ctx, st, hostname(config.Config{}, settings.Domain), log), st, nil
+	return offlineAPI(ctx, c, st, hostname(c, settings.Domain), log), st, nil
 }
 
 // offlineAPI serves commands on a store that no server has open. name is what a server here would be called.
-func offlineAPI(ctx context.Context, st store.Store, name string, log *slog.Logger) *webmanager.API {
+func offlineAPI(ctx context.Context, c config.Config, st store.Store, name string, log *slog.Logger) *webmanager.API {
 	logins := guard.NewLogins(guard.LoginLimits{})
 	keeper := guard.NewBanKeeper(logins, st, time.Now, log)
-	o := webmanager.Options{RelayProof: newProver(st, name, log, time.Now).Report}
+	o := webmanager.Options{RelayProof: newProver(st, name, log, time.Now).Report, Keys: newRing(st, time.Now), Place: placeOf(c, name)}
+	if names, err := resolver.New(resolver.Options{Servers: c.Relay.Nameservers, Logger: log}); err == nil { // else the DNS cannot be asked
+		o.DNS = names
+	}
 	if keeper.Load(ctx) == nil { // else they cannot be asked for, and all the rest can
 		o.Bans = &guard.BanDesk{Logins: logins, Keeper: keeper}
 	}

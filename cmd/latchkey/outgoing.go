@@ -15,6 +15,7 @@ import (
 	"latchkey/guard"
 	"latchkey/internal/resolver"
 	"latchkey/relay"
+	"latchkey/relay/signing"
 	"latchkey/store"
 )
 
@@ -27,7 +28,7 @@ func newRunner(
 ) (*relay.Runner, error) {
 	o := relay.Options{
 		Store: st, Resolver: names, Hostname: p.hostname, AllowNetworks: c.Relay.AllowNetworks, Own: p.listensAt, Port: uint16(c.Relay.Port),
-		Failed: p.conduct.Failed, Logger: log, Now: now,
+		Failed: p.conduct.Failed, Signer: &signing.Signer{Ring: p.keys}, Logger: log, Now: now,
 	}
 	o.Limits.Transferring, o.Limits.PerDestination = c.Relay.Connections, c.Relay.ConnectionsPerHost
 	o.Smarthost = smarthost(c.Relay.Smarthost, c.Relay.SmarthostUser, c.Relay.SmarthostPasswordFile, c.Relay.SmarthostTLS)

@@ -122,6 +122,7 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 	running.Go(func() { p.bans.Run(ending) })
 	running.Go(func() { p.conduct.Run(ending) })
 	running.Go(func() { p.reputation.Run(ending) })
+	running.Go(func() { p.keyWatcher.Run(ending) })
 	err := ready()
 	if err == nil {
 		select {

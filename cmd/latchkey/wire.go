@@ -19,6 +19,7 @@ import (
 	"latchkey/internal/resolver"
 	"latchkey/pop3/maildrop"
 	"latchkey/relay"
+	"latchkey/relay/signing"
 	"latchkey/store"
 	"latchkey/webmanager"
 )
@@ -38,6 +39,8 @@ type process struct {
 	bans        *guard.BanKeeper
 	conduct     *guard.Conduct
 	reputation  *guard.Reputation
+	keys        *signing.Ring
+	keyWatcher  *signing.Watcher
 	api         *webmanager.API
 	control     *webmanager.Control
 	prover      *prover
@@ -115,6 +118,7 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	}
 	names, err := resolver.New(resolver.Options{Servers: c.Relay.Nameservers, Now: now, Logger: log})
 	if err == nil {
+		p.keys = newRing(st, now)
 		p.runner, err = newRunner(c, st, names, p, log, now)
 	} else {
 		err = fmt.Errorf("relay.nameservers: %w", err)
@@ -127,8 +131,9 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	p.expirer = &maildrop.Expirer{Store: st, Now: now, Logger: log}
 	p.api = newAPI(webmanager.Options{
 		Bans: &guard.BanDesk{Logins: logins, Keeper: p.bans, Strangers: strangers}, Conduct: p.conduct, Reputation: p.reputation,
-		RelayProof: p.prover.Report, Refusals: o.refusals,
+		RelayProof: p.prover.Report, Refusals: o.refusals, Keys: p.keys, DNS: names, Place: placeOf(c, p.hostname),
 	}, st, authenticator, log, now)
+	p.keyWatcher = &signing.Watcher{Ring: p.keys, Settings: st, TXT: p.api.TXT, Logger: log}
 	if p.control, err = webmanager.ListenControl(c.Data, p.api, log); err != nil {
 		p.release()
 		return nil, fmt.Errorf("management socket: %w", err)

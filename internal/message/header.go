@@ -165,6 +165,23 @@ func (h *Header) Values(name string) []string {
 	return values
 }
 
+// Tidy moves blanks that stand before a colon behind it, in all fields, and returns in how many. They are obsolete syntax that nobody may
+// write any more (RFC 5322 §4.5), and programs that verify signatures do not know it.
+func (h *Header) Tidy() int {
+	n := 0
+	for _, f := range h.fields {
+		raw := h.raw[f.start:f.end]
+		colon := bytes.IndexByte(raw, ':')
+		if colon == f.name {
+			continue
+		}
+		copy(raw[f.name+1:], raw[f.name:colon])
+		raw[f.name] = ':'
+		n++
+	}
+	return n
+}
+
 // Remove drops all fields of that name but prepended ones, and returns how many there were.
 func (h *Header) Remove(name string) int {
 	kept := h.fields[:0]

@@ -236,3 +236,26 @@ func TestPrependOrder(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// TestTidy: blanks before a colon go behind it, and nothing else moves.
+func TestTidy(t *testing.T) {
+	for _, tt := range []struct {
+		header, want string
+		n            int
+	}{
+		{"Subject: a\r\n", "Subject: a\r\n", 0},
+		{"Subject : a\r\n", "Subject:  a\r\n", 1},
+		{"Subject \t :\r\n a : b\r\nTo: c : d\r\nX\t:\r\n", "Subject: \t \r\n a : b\r\nTo: c : d\r\nX:\t\r\n", 2},
+	} {
+		var h Header
+		if _, err := h.Read(strings.NewReader(tt.header + "\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		if n := h.Tidy(); n != tt.n || string(h.Octets()) != tt.want {
+			t.Errorf("%q: %d, %q; want %d, %q", tt.header, n, h.Octets(), tt.n, tt.want)
+		}
+		if h.Tidy() != 0 || len(h.Values("Subject")) != 1 {
+			t.Errorf("%q: not tidy", tt.header)
+		}
+	}
+}

@@ -91,6 +91,7 @@ type messageEntry struct {
 	origin    store.Origin
 	eightBit  bool
 	utf8      bool
+	ours      bool
 	ret       store.Return
 	envelope  string
 	hold      string // why the jobs are held from the beginning; empty if they are not
@@ -109,6 +110,7 @@ const (
 	flagUTF8
 	flagLarge
 	flagHeld
+	flagOurs
 )
 
 func (m *messageEntry) encode(e *encoder) {
@@ -135,7 +137,7 @@ func (m *messageEntry) encode(e *encoder) {
 	for _, f := range []struct {
 		set bool
 		bit uint8
-	}{{m.eightBit, flagEightBit}, {m.utf8, flagUTF8}, {m.body.large, flagLarge}, {m.hold != "", flagHeld}} {
+	}{{m.eightBit, flagEightBit}, {m.utf8, flagUTF8}, {m.body.large, flagLarge}, {m.hold != "", flagHeld}, {m.ours, flagOurs}} {
 		if f.set {
 			flags |= f.bit
 		}
@@ -227,6 +229,7 @@ func decodeMessage(d *decoder, metaLen int64, place journal.Place) *messageEntry
 	}
 	flags := d.uint8()
 	m.eightBit, m.utf8, m.body.large = flags&flagEightBit != 0, flags&flagUTF8 != 0, flags&flagLarge != 0
+	m.ours = flags&flagOurs != 0
 	m.ret = store.Return(d.string())
 	m.envelope = d.string()
 	if flags&flagHeld != 0 {

@@ -1,0 +1,182 @@
+package zone
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"latchkey/internal/dkim"
+)
+
+// Place is where a server stands, as far as the DNS must know.
+type Place struct {
+	// Domain is the mail domain in canonical form, Hostname the name that the server says in EHLO.
+	Domain, Hostname string
+	// Addresses are those from which mail leaves; empty if they are not known, as behind NAT.
+	Addresses []netip.Addr
+	// Smarthost is host:port of the server that sends the mail in the end; "" for none.
+	Smarthost string
+	Ports     Ports
+	Keys      []Key
+	// KeyDigest is the SHA-256 of the public key of the server's certificate, in hex; "" without a certificate.
+	KeyDigest string
+}
+
+// Ports are those of the open doors; 0 is a closed one.
+type Ports struct {
+	POP3, POP3S, Submission, Submissions int
+}
+
+// Key is a DKIM key whose record is to be published.
+type Key struct {
+	Selector, Record string
+	// Signs is set for a key that is in use; others wait for their record.
+	Signs bool
+	// Over is set for a retired key whose record may go, Retired for one whose record may not go yet too.
+	Retired, Over bool
+}
+
+// Record is one record that the domain should have.
+type Record struct {
+	// Name is the owner, absolute, without the trailing dot.
+	Name string `json:"name"`
+	Type string `json:"type"`
+	// Data is as in a zone file, but of a TXT record the text itself.
+	Data string `json:"data"`
+	// Purpose is what it is for, in one sentence.
+	Purpose string `json:"purpose"`
+	// Optional records are good to have where what they speak of is there; mail arrives without them.
+	Optional bool `json:"optional,omitempty"`
+}
+
+// TTL is how long others may keep the records, in seconds: short enough for a change within the hour.
+const TTL = 3600
+
+// Wanted returns the records that a domain should have, in the order in which they are best understood.
+func Wanted(p Place) []Record {
+	list := []Record{{Name: p.Domain, Type: "MX", Data: "10 " + p.Hostname + ".", Purpose: "mail for the domain comes to this server"}}
+	for _, a := range p.Addresses {
+		list = append(list, Record{Name: p.Hostname, Type: addressType(a), Data: a.String(), Purpose: "where the server is", Optional: !p.ownsHost()})
+	}
+	list = append(list, Record{Name: p.Domain, Type: "TXT", Data: p.spf(), Purpose: "SPF: who sends mail of the domain", Optional: p.Smarthost != ""})
+	if p.Hostname != p.Domain {
+		list = append(list, Record{
+			Name: p.Hostname, Type: "TXT", Data: "v=spf1 a -all", Optional: !p.ownsHost(),
+			Purpose: "SPF for bounces, which have no other sender than the server",
+		})
+	}
+	for _, k := range p.Keys {
+		if !k.Over {
+			list = append(list, Record{Name: dkim.Name(k.Selector, p.Domain), Type: "TXT", Data: k.Record, Purpose: "DKIM: " + k.purpose()})
+		}
+	}
+	list = append(list, Record{
+		Name: "_dmarc." + p.Domain, Type: "TXT", Data: "v=DMARC1; p=quarantine; rua=mailto:postmaster@" + p.Domain,
+		Purpose: "DMARC: what others do with mail that only claims to be the domain's",
+	})
+	list = append(list, p.services()...)
+	return append(list, p.extras()...)
+}
+
+func (k *Key) purpose() string {
+	switch {
+	case k.Retired:
+		return "an old key, for mail that is still on its way"
+	case k.Signs:
+		return "the key that mail is signed with"
+	}
+	return "a new key, which signs once it is seen here"
+}
+
+// ownsHost reports whether the server's name is in the domain's own zone.
+func (p *Place) ownsHost() bool {
+	return p.Hostname == p.Domain || strings.HasSuffix(p.Hostname, "."+p.Domain)
+}
+
+func addressType(a netip.Addr) string {
+	if a.Unmap().Is4() {
+		return "A"
+	}
+	return "AAAA"
+}
+
+// spf is the record for the domain: its mail exchanger, and addresses that are not the exchanger's own.
+func (p *Place) spf() string {
+	terms := []string{"v=spf1", "mx"}
+	for _, a := range p.Addresses {
+		terms = append(terms, mechanism(a))
+	}
+	if p.Smarthost != "" {
+		// RFC 7208 §2.5: neutral, as what the other server sends from is known to its operator only.
+		return strings.Join(append(terms, "?all"), " ")
+	}
+	return strings.Join(append(terms, "-all"), " ")
+}
+
+func mechanism(a netip.Addr) string {
+	if a.Unmap().Is4() {
+		return "ip4:" + a.Unmap().String()
+	}
+	return "ip6:" + a.String()
+}
+
+// services are the SRV records by which mail clients find the doors (RFC 6186, RFC 8314 §5.1). One that is closed, and IMAP, which there is
+// none of, is said to be so (RFC 6186 §3.4).
+func (p *Place) services() []Record {
+	var list []Record
+	for _, s := range []struct {
+		name string
+		port int
+		what string
+	}{
+		{"_pop3s._tcp", p.Ports.POP3S, "POP3 with TLS"}, {"_pop3._tcp", p.Ports.POP3, "POP3 with STLS"},
+		{"_submissions._tcp", p.Ports.Submissions, "submission with TLS"}, {"_submission._tcp", p.Ports.Submission, "submission with STARTTLS"},
+		{"_imaps._tcp", 0, "IMAP"}, {"_imap._tcp", 0, "IMAP"},
+	} {
+		r := Record{Name: s.name + "." + p.Domain, Type: "SRV", Data: "0 0 0 .", Purpose: "for mail clients: there is no " + s.what, Optional: true}
+		if s.port != 0 {
+			r.Data, r.Purpose = "0 1 "+strconv.Itoa(s.port)+" "+p.Hostname+".", "for mail clients: "+s.what
+			r.Optional = false
+		}
+		list = append(list, r)
+	}
+	return list
+}
+
+// extras are records that are of use only beside something else.
+func (p *Place) extras() []Record {
+	list := []Record{
+		{
+			Name: "_smtp._tls." + p.Domain, Type: "TXT", Data: "v=TLSRPTv1; rua=mailto:postmaster@" + p.Domain,
+			Purpose: "TLSRPT: where others report that TLS with this server failed", Optional: true,
+		},
+		{
+			Name: "_mta-sts." + p.Domain, Type: "TXT", Data: "v=STSv1; id=1",
+			Purpose:  "MTA-STS: only once a web server has the policy at https://mta-sts." + p.Domain + "/.well-known/mta-sts.txt; a new id for each change",
+			Optional: true,
+		},
+		{Name: "mta-sts." + p.Domain, Type: "CNAME", Data: p.Hostname + ".", Purpose: "MTA-STS: the web server of the policy", Optional: true},
+		{
+			Name: "autoconfig." + p.Domain, Type: "CNAME", Data: p.Hostname + ".", Optional: true,
+			Purpose: "Thunderbird and others: a web server with autoconfig",
+		},
+		{Name: "autodiscover." + p.Domain, Type: "CNAME", Data: p.Hostname + ".", Purpose: "Outlook: a web server with autodiscover", Optional: true},
+	}
+	if p.KeyDigest != "" {
+		list = append(list, Record{
+			Name: "_25._tcp." + p.Hostname, Type: "TLSA", Data: "3 1 1 " + p.KeyDigest,
+			Purpose: "DANE: only in a zone signed by DNSSEC, and to be changed before the certificate's key", Optional: true,
+		})
+	}
+	return list
+}
+
+// smarthostName is the host of Smarthost.
+func (p *Place) smarthostName() string {
+	host, _, err := net.SplitHostPort(p.Smarthost)
+	if err != nil {
+		return p.Smarthost
+	}
+	return host
+}

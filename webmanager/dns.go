@@ -1,0 +1,81 @@
+package webmanager
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"latchkey/internal/zone"
+	"latchkey/relay/signing"
+)
+
+// dnsTime bounds a comparison with the DNS: some thirty questions, each of which a silent name server may hold up.
+const dnsTime = time.Minute
+
+// DNSRecords is what the domain should publish.
+type DNSRecords struct {
+	Records []zone.Record `json:"records"`
+	// Zone is the same as lines of a zone file, with comments.
+	Zone string `json:"zone"`
+}
+
+// DNSFindings compare what is published with what should be.
+type DNSFindings struct {
+	Findings []zone.Finding `json:"findings"`
+}
+
+// errNoDNS is given where nobody can ask the DNS.
+var errNoDNS = &Error{Code: CodeUnavailable, Message: "the DNS cannot be asked from here: the name servers in relay.nameservers are not usable"}
+
+// place is where the server stands: what the configuration says, and the domain and keys of the store.
+func (a *API) place(ctx context.Context) (zone.Place, error) {
+	var p zone.Place
+	if a.where != nil {
+		p = a.where()
+	}
+	settings, err := a.store.Settings(ctx)
+	if err != nil {
+		return p, err
+	}
+	p.Domain = settings.Domain
+	if p.Hostname == "" {
+		p.Hostname = p.Domain
+	}
+	if a.keys == nil {
+		return p, nil
+	}
+	keys, err := a.keys.Keys(ctx)
+	for _, k := range keys {
+		retired := k.State == signing.Retired
+		p.Keys = append(p.Keys, zone.Key{
+			Selector: k.Selector, Record: k.Record, Signs: k.State == signing.Signing, Retired: retired, Over: retired && !a.now().Before(k.Until()),
+		})
+	}
+	return p, err
+}
+
+func (a *API) showDNS(r *http.Request) (any, error) {
+	p, err := a.place(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	records := zone.Wanted(p)
+	return &DNSRecords{Records: records, Zone: zone.Text(p, records)}, nil
+}
+
+func (a *API) checkDNS(r *http.Request) (any, error) {
+	if a.dns == nil {
+		return nil, errNoDNS
+	}
+	p, err := a.place(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), dnsTime)
+	defer cancel()
+	findings := zone.Check(ctx, p, a.dns)
+	if err := r.Context().Err(); err != nil {
+		return nil, err
+	}
+	return &DNSFindings{Findings: findings}, nil
+}
