@@ -51,7 +51,7 @@ type LoginLimits struct {
 	// they are looked at, a few at a time: see [Logins.WaitSlow].
 	Mailbox store.Limit
 	Slow    time.Duration
-	// Delays are how long the answer to a first, second, ... wrong password waits; the last one is for all that follow.
+	// Delays are how long the answer to a first, second, ... wrong password waits; the last one is for all that follow, and is Long if that is zero.
 	Delays []time.Duration
 }
 
@@ -85,7 +85,9 @@ func (l LoginLimits) withDefaults() LoginLimits {
 		l.Slow = def.Slow
 	}
 	if l.Long == 0 {
-		l.Long = def.Long
+		if l.Long = def.Long; len(l.Delays) > 0 {
+			l.Long = l.Delays[len(l.Delays)-1]
+		}
 	}
 	if len(l.Delays) == 0 {
 		l.Delays = def.Delays
