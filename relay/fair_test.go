@@ -80,7 +80,7 @@ func TestNewsletter(t *testing.T) {
 		if other.arrived("invoice") != 1 {
 			t.Error("the message to a host of its own is not there")
 		}
-		time.Sleep(2800 * time.Millisecond) // the message before it, a place perhaps, and its own second
+		time.Sleep(3800 * time.Millisecond) // the message before it, a place, its own second, and one to spare
 		synctest.Wait()
 		for name, s := range map[string]*server{"a host that the newsletter goes to": busy[0], "a shared host": shared} {
 			if s.arrived("invoice") != 1 {
