@@ -226,7 +226,7 @@ func (g *Logins) forget(network netip.Prefix, mailbox string, meant func(netip.P
 	g.pairs.removeFunc(func(key pairKey, _ *misses) bool { return meant(key.prefix, key.mailbox) })
 	for e := g.known.order.Front(); e != nil; e = e.Next() {
 		if entry := e.Value.(*tableEntry[pairKey, misses]); meant(entry.key.prefix, entry.key.mailbox) {
-			entry.value.bucket = store.Bucket{}
+			entry.value.bucket, entry.value.own = store.Bucket{}, store.Bucket{}
 		}
 	}
 	if network.IsValid() {

@@ -40,9 +40,13 @@ type LoginLimits struct {
 	// Pair counts one mailbox tried by one client; beyond it that client is banned from that mailbox (see [Ban]), unless the mailbox's owner is
 	// known there: then it is three times as many, beyond which the client waits and is not banned.
 	Pair store.Limit
-	// Burst and Prefix count all mailboxes tried by one client, in the short and the long run. The networks around it may do three and nine times
-	// as much.
+	// Burst and Prefix count all mailboxes tried by one client whose owners are not known there, in the short and the long run. The networks around
+	// it may do three and nine times as much.
 	Burst, Prefix store.Limit
+	// Shared counts all mailboxes tried by one client whose owners are known there: of an office, say, in which somebody guesses. Where half of it
+	// is used an answer waits for Long; beyond it each such mailbox has Own for itself, whatever its neighbours do.
+	Shared, Own store.Limit
+	Long        time.Duration
 	// Mailbox counts one mailbox tried from everywhere. Beyond it the passwords of clients where its owner is not known wait for Slow before
 	// they are looked at, a few at a time: see [Logins.WaitSlow].
 	Mailbox store.Limit
@@ -57,6 +61,9 @@ func DefaultLoginLimits() LoginLimits {
 		Pair:    store.Limit{N: 10, Window: 10 * time.Minute},
 		Burst:   store.Limit{N: 10, Window: time.Minute},
 		Prefix:  store.Limit{N: 50, Window: 24 * time.Hour},
+		Shared:  store.Limit{N: 80, Window: 10 * time.Minute}, // as many as MaxWaitsPerClient that wait for Long
+		Own:     store.Limit{N: 10, Window: 24 * time.Hour},
+		Long:    time.Minute,
 		Mailbox: store.Limit{N: 100, Window: time.Hour},
 		Slow:    15 * time.Second,
 		Delays:  []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second, 15 * time.Second},
@@ -68,6 +75,7 @@ func (l LoginLimits) withDefaults() LoginLimits {
 	def := DefaultLoginLimits()
 	for _, f := range []struct{ set, def *store.Limit }{
 		{&l.Pair, &def.Pair}, {&l.Burst, &def.Burst}, {&l.Prefix, &def.Prefix}, {&l.Mailbox, &def.Mailbox},
+		{&l.Shared, &def.Shared}, {&l.Own, &def.Own},
 	} {
 		if f.set.N == 0 {
 			*f.set = *f.def
@@ -75,6 +83,9 @@ func (l LoginLimits) withDefaults() LoginLimits {
 	}
 	if l.Slow == 0 {
 		l.Slow = def.Slow
+	}
+	if l.Long == 0 {
+		l.Long = def.Long
 	}
 	if len(l.Delays) == 0 {
 		l.Delays = def.Delays
@@ -106,7 +117,8 @@ type pairKey struct {
 
 // misses is what is known of one pair.
 type misses struct {
-	bucket store.Bucket
+	// own is what is left where the owner's neighbours have used up what they share.
+	bucket, own store.Bucket
 	// stale are the marks of wrong passwords, the latest last.
 	stale []mark
 	// success is when the last login was.
@@ -114,7 +126,7 @@ type misses struct {
 }
 
 // clientMisses is what is known of a client, or of a network around it.
-type clientMisses struct{ burst, day, streak store.Bucket }
+type clientMisses struct{ burst, day, shared, streak store.Bucket }
 
 // mailboxMisses is what is known of a mailbox.
 type mailboxMisses struct{ bucket, streak store.Bucket }
@@ -187,7 +199,7 @@ func (g *Logins) verdict(now time.Time, remote netip.Addr, scopes []scope, mailb
 	case p != nil && !has(p.bucket, now, g.limits.pair(known)):
 		return Throttled
 	case known:
-		return Proceed
+		return g.amongNeighbours(now, scopes[0].prefix, p)
 	}
 	for _, s := range scopes {
 		m := g.prefixes.peek(s.prefix)
@@ -199,6 +211,15 @@ func (g *Logins) verdict(now time.Time, remote netip.Addr, scopes []scope, mailb
 		return Slow
 	}
 	return Proceed
+}
+
+// amongNeighbours is the verdict for a mailbox whose owner is known at a client. g.mu is held.
+func (g *Logins) amongNeighbours(now time.Time, client netip.Prefix, p *misses) Verdict {
+	m := g.prefixes.peek(client)
+	if m == nil || has(m.shared, now, g.limits.Shared) || has(p.own, now, g.limits.Own) {
+		return Proceed
+	}
+	return Throttled
 }
 
 // pair returns what is known of a pair, or nil; known is set where the mailbox's owner logged in lately. g.mu is held.
@@ -257,11 +278,16 @@ func (g *Logins) count(now time.Time, scopes []scope, mailbox string) {
 	if left := p.bucket.Take(now, 1, g.limits.pair(known)).Left; left == 0 && !known {
 		g.bans.guessed(now, key)
 	}
-	for _, s := range scopes {
+	for i, s := range scopes {
 		m := g.prefixes.use(s.prefix)
-		m.burst.Take(now, 1, s.limit(g.limits.Burst))
-		m.day.Take(now, 1, s.limit(g.limits.Prefix))
 		m.streak.Take(now, 1, g.limits.streak())
+		switch {
+		case !known:
+			m.burst.Take(now, 1, s.limit(g.limits.Burst))
+			m.day.Take(now, 1, s.limit(g.limits.Prefix))
+		case i == 0 && !m.shared.Take(now, 1, g.limits.Shared).OK:
+			p.own.Take(now, 1, g.limits.Own)
+		}
 	}
 	m := g.mailboxes.use(mailbox)
 	m.bucket.Take(now, 1, g.limits.Mailbox)
@@ -269,16 +295,21 @@ func (g *Logins) count(now time.Time, scopes []scope, mailbox string) {
 }
 
 // Delay returns how long the answer to a miss that was just counted waits: by the misses of this client, and by those at this mailbox unless its
-// owner is known there, whichever is longer.
+// owner is known there, whichever is longer. Where somebody guesses at the mailboxes of an office it is Long: who waits for answers guesses no
+// faster then than Shared comes back, and those who know their password do not wait.
 func (g *Logins) Delay(now time.Time, remote netip.Addr, mailbox string) time.Duration {
 	prefix := Prefix(remote)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	_, known := g.pair(now, pairKey{prefix, mailbox})
 	var n int64
 	if m := g.prefixes.peek(prefix); m != nil {
+		if known && 2*used(m.shared, now, g.limits.Shared) >= g.limits.Shared.N {
+			return g.limits.Long
+		}
 		n = used(m.streak, now, g.limits.streak())
 	}
-	if _, known := g.pair(now, pairKey{prefix, mailbox}); !known {
+	if !known {
 		if m := g.mailboxes.peek(mailbox); m != nil {
 			n = max(n, used(m.streak, now, g.limits.streak()))
 		}
@@ -289,7 +320,7 @@ func (g *Logins) Delay(now time.Time, remote netip.Addr, mailbox string) time.Du
 	return g.limits.Delays[n-1]
 }
 
-// Succeeded takes the misses of this mailbox from there out of every count, and remembers that its owner is to be found there.
+// Succeeded takes the misses of this mailbox from there out of every count but that of neighbours, and remembers that its owner is to be found there.
 func (g *Logins) Succeeded(now time.Time, remote netip.Addr, mailbox string) {
 	scopes := prefixes(remote)
 	key := pairKey{scopes[0].prefix, mailbox}
@@ -304,14 +335,16 @@ func (g *Logins) Succeeded(now time.Time, remote netip.Addr, mailbox string) {
 	spent := used(before.bucket, now, g.limits.pair(known))
 	g.pairs.remove(key)
 	g.bans.guesses.remove(key) // its password was being looked at when the ban came
-	*g.known.use(key) = misses{stale: before.stale, success: now}
+	*g.known.use(key) = misses{own: before.own, stale: before.stale, success: now}
 	if spent == 0 {
 		return
 	}
 	for _, s := range scopes {
 		m := g.prefixes.use(s.prefix)
-		m.burst.Give(now, spent, s.limit(g.limits.Burst))
-		m.day.Give(now, spent, s.limit(g.limits.Prefix))
+		if !known {
+			m.burst.Give(now, spent, s.limit(g.limits.Burst))
+			m.day.Give(now, spent, s.limit(g.limits.Prefix))
+		}
 		m.streak.Give(now, spent, g.limits.streak())
 	}
 	m := g.mailboxes.use(mailbox)

@@ -15,6 +15,8 @@ const (
 	MaxStrangers = 10_000
 	// RelayBlock is how long a client that tries to relay again and again is kept from port 25.
 	RelayBlock = 30 * time.Minute
+	// MaxBombed bounds the mailboxes whose mail from strangers is counted.
+	MaxBombed = 10_000
 	// maxAskBack bounds what one accepted message gives back of the unknown recipients that were counted.
 	maxAskBack = 10
 )
@@ -26,6 +28,8 @@ type StrangerLimits struct {
 	// AsksAtOnce are recipients that do not exist and are answered at once, Asks those after which the connection ends. The networks around the
 	// client may have three and nine times as many.
 	AsksAtOnce, Asks store.Limit
+	// Mail is what one mailbox gets from all strangers together. What comes beyond it is put off, so the mailbox is full of nothing by the morning.
+	Mail store.Limit
 }
 
 // DefaultStrangerLimits returns the limits that fit one domain. A mail server that sends many letters to a list that has grown old meets none of
@@ -36,6 +40,7 @@ func DefaultStrangerLimits() StrangerLimits {
 		Relays:     store.Limit{N: 3, Window: 30 * time.Minute},
 		AsksAtOnce: store.Limit{N: 10, Window: time.Hour},
 		Asks:       store.Limit{N: 50, Window: time.Hour},
+		Mail:       store.Limit{N: 600, Window: time.Hour},
 	}
 }
 
@@ -55,8 +60,9 @@ type Strangers struct {
 	limits StrangerLimits
 	known  func(netip.Addr) bool
 
-	mu      sync.Mutex // protects clients
+	mu      sync.Mutex // protects the tables
 	clients *table[netip.Prefix, stranger]
+	bombed  *table[store.AccountID, store.Bucket]
 }
 
 // stranger is what is known of a client, or of a network around it.
@@ -71,7 +77,7 @@ type stranger struct {
 func NewStrangers(limits StrangerLimits, known func(netip.Addr) bool) *Strangers {
 	def := DefaultStrangerLimits()
 	for _, f := range []struct{ set, def *store.Limit }{
-		{&limits.Relays, &def.Relays}, {&limits.AsksAtOnce, &def.AsksAtOnce}, {&limits.Asks, &def.Asks},
+		{&limits.Relays, &def.Relays}, {&limits.AsksAtOnce, &def.AsksAtOnce}, {&limits.Asks, &def.Asks}, {&limits.Mail, &def.Mail},
 	} {
 		if f.set.N == 0 {
 			*f.set = *f.def
@@ -80,7 +86,9 @@ func NewStrangers(limits StrangerLimits, known func(netip.Addr) bool) *Strangers
 	if known == nil {
 		known = func(netip.Addr) bool { return false }
 	}
-	return &Strangers{limits: limits, known: known, clients: newTable[netip.Prefix, stranger](MaxStrangers)}
+	return &Strangers{
+		limits: limits, known: known, clients: newTable[netip.Prefix, stranger](MaxStrangers), bombed: newTable[store.AccountID, store.Bucket](MaxBombed),
+	}
 }
 
 // Relayed counts a try to relay that was refused, and reports whether the client's connection is to end. From then on it is blocked for a while.
@@ -115,11 +123,23 @@ func (s *Strangers) Asked(now time.Time, remote netip.Addr) Ask {
 	return answer
 }
 
-// Accepted tells of a message for n recipients that a stranger brought: who has mail for people here may have some for people who left.
-func (s *Strangers) Accepted(now time.Time, remote netip.Addr, n int) {
+// Receives reports whether a mailbox takes more mail from strangers now.
+func (s *Strangers) Receives(now time.Time, mailbox store.AccountID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.bombed.peek(mailbox)
+	return b == nil || has(*b, now, s.limits.Mail)
+}
+
+// Accepted tells of a message for n recipients, in those mailboxes, that a stranger brought: who has mail for people here may have some for people
+// who left. Only what was taken counts for the mailboxes: who names one and brings nothing keeps nobody's mail from it.
+func (s *Strangers) Accepted(now time.Time, remote netip.Addr, n int, mailboxes ...store.AccountID) {
 	back := int64(min(n, maxAskBack))
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, mailbox := range mailboxes {
+		s.bombed.use(mailbox).Take(now, 1, s.limits.Mail)
+	}
 	for _, one := range prefixes(remote) {
 		if c := s.clients.peek(one.prefix); c != nil {
 			c.slow.Give(now, back, one.limit(s.limits.AsksAtOnce))

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -126,7 +127,8 @@ func (s *session) commitSealed(tx *transaction, draft store.Draft, e *store.Enve
 // count adds a message that leaves the domain to the daily figures, and tells of one that a stranger brought. It was accepted, so a failure is for the log only.
 func (s *session) count(tx *transaction) {
 	if s.srv.opts.Strangers != nil && !submits(tx.who) {
-		s.srv.opts.Strangers.Accepted(s.srv.opts.Now(), s.remote, len(tx.addresses))
+		mailboxes := slices.Collect(maps.Keys(tx.accounts))
+		s.srv.opts.Strangers.Accepted(s.srv.opts.Now(), s.remote, len(tx.addresses), mailboxes...)
 	}
 	if len(tx.remotes) == 0 {
 		return

@@ -31,7 +31,7 @@ type Limits struct {
 func defaultLimits() Limits {
 	return Limits{
 		Idle: 5 * time.Minute, LoginIdle: time.Minute,
-		Handshake: 30 * time.Second, Write: time.Minute, Envelope: 15 * time.Minute, Session: 6 * time.Hour,
+		Handshake: 10 * time.Second, Write: time.Minute, Envelope: 15 * time.Minute, Session: 6 * time.Hour,
 		MinRate: 100, RateWindow: 2 * time.Minute,
 		Flood:       64 << 20,
 		IdleReplies: 1000, IdleReplyRate: 1,

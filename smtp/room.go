@@ -50,6 +50,10 @@ func (s *session) room(tx *transaction, route store.Route, taken *places) error 
 			served = true
 			continue
 		}
+		if !s.receives(tx, account) {
+			refused = errors.Join(refused, refuse(refusal.RecipientBombed))
+			continue
+		}
 		// No message is empty: a mailbox that is full to the octet is refused whatever was declared.
 		id, err := s.srv.opts.Store.Reserve(s.ctx, account, max(tx.size, 1))
 		if err != nil {
@@ -63,6 +67,12 @@ func (s *session) room(tx *transaction, route store.Route, taken *places) error 
 		return nil
 	}
 	return refused
+}
+
+// receives reports whether a mailbox takes more mail of this sender's kind: of strangers it takes so much an hour.
+func (s *session) receives(tx *transaction, account store.AccountID) bool {
+	strangers := s.srv.opts.Strangers
+	return strangers == nil || submits(tx.who) || strangers.Receives(s.srv.opts.Now(), account)
 }
 
 func (s *session) giveBack(taken places) {

@@ -75,7 +75,8 @@ type Sending interface {
 type Strangers interface {
 	Relayed(now time.Time, remote netip.Addr) (end bool)
 	Asked(now time.Time, remote netip.Addr) guard.Ask
-	Accepted(now time.Time, remote netip.Addr, n int)
+	Accepted(now time.Time, remote netip.Addr, n int, mailboxes ...store.AccountID)
+	Receives(now time.Time, mailbox store.AccountID) bool
 	Blocked(now time.Time, remote netip.Addr) (until time.Time, blocked bool)
 }
 

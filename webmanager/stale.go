@@ -3,7 +3,6 @@ package webmanager
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"fmt"
 	"strings"
 	"time"
@@ -14,8 +13,7 @@ import (
 )
 
 // TellStale puts a notice into the maildrop of a mailbox's owner: a device comes again and again with a password that is wrong. An error says that
-// it is
-// not there: the maildrop is full, or the mailbox suspended or gone.
+// it is not there: the maildrop is full, or the mailbox suspended or gone.
 func TellStale(ctx context.Context, s Store, d guard.StaleDevice, now time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, noticeTime)
 	defer cancel()
@@ -39,23 +37,10 @@ func TellStale(ctx context.Context, s Store, d guard.StaleDevice, now time.Time)
 	if err != nil {
 		return err
 	}
-	id := "<stale." + rand.Text() + "@" + settings.Domain + ">"
-	header, body := staleNotice(from, to, id, d, programAt(clients, d), settings.HelpURL, now)
-	draft, err := s.NewDraft(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = draft.Abort() }() // nothing to do after Commit
-	if _, err := draft.Write(append(header, body...)); err != nil {
-		return err
-	}
-	// RFC 5321 §4.4: final delivery adds the Return-Path; a notice has the null one.
-	prefix := []byte("Return-Path: <>\r\nDelivered-To: " + to.String() + "\r\n")
-	_, err = draft.Commit(ctx, store.Envelope{
-		Received: now, HeaderLen: int64(len(header)), HeaderID: id, EightBit: true, Origin: store.Origin{Door: "local"},
-		Recipients: []store.Recipient{{Address: to, Account: account.ID, Prefix: prefix}},
+	return deliverLetter(ctx, s, letter{
+		from: from, to: to, recipients: []store.Recipient{localCopy(to, account.ID)}, subject: "A device with an old password", kind: "stale", now: now,
+		body: staleNotice(to, d, programAt(clients, d), settings.HelpURL),
 	})
-	return err
 }
 
 // programAt is the program that was last seen to use the mailbox from there; "" if none was.
@@ -68,16 +53,9 @@ func programAt(clients []store.Client, d guard.StaleDevice) string {
 	return ""
 }
 
-// staleNotice writes the message; both parts end with CRLF.
-func staleNotice(from, to mailaddr.Address, id string, d guard.StaleDevice, program, help string, now time.Time) (header, body []byte) {
-	var h, b bytes.Buffer
-	for _, line := range []string{
-		fmt.Sprintf("From: Latchkey <%s>", from), fmt.Sprintf("To: <%s>", to), "Subject: A device with an old password",
-		"Date: " + now.Format(time.RFC1123Z), "Message-ID: " + id, "Auto-Submitted: auto-generated", // RFC 3834 §5
-		"MIME-Version: 1.0", "Content-Type: text/plain; charset=utf-8", "Content-Transfer-Encoding: 8bit", "",
-	} {
-		h.WriteString(line + "\r\n")
-	}
+// staleNotice writes the text, whose lines end with CRLF.
+func staleNotice(to mailaddr.Address, d guard.StaleDevice, program, help string) []byte {
+	var b bytes.Buffer
 	paragraph := func(text string) {
 		for _, l := range broken(text, noticeWidth) {
 			b.WriteString(l + "\r\n")
@@ -107,5 +85,5 @@ func staleNotice(from, to mailaddr.Address, id string, d guard.StaleDevice, prog
 		b.WriteString("Help: " + plainText(help) + "\r\n\r\n")
 	}
 	paragraph("There is one such message a day for each device at most.")
-	return h.Bytes(), bytes.TrimSuffix(b.Bytes(), []byte("\r\n"))
+	return bytes.TrimSuffix(b.Bytes(), []byte("\r\n"))
 }

@@ -72,7 +72,7 @@ func TestAbuse14Slowloris(t *testing.T) {
 				return c, nil
 			}},
 			{"submission, silent", 61 * time.Second, func() (*talk, func() error) { return s.dial("submission", attacker), nil }},
-			{"submission, TLS not ended", 31 * time.Second, func() (*talk, func() error) {
+			{"submission, TLS not ended", 11 * time.Second, func() (*talk, func() error) {
 				c := s.ehlo("submission", attacker)
 				c.want("220", "STARTTLS")
 				return c, nil
@@ -328,6 +328,52 @@ func TestAbuse20Bombs(t *testing.T) {
 	s.do("PATCH", "/v1/accounts/anna", map[string]any{"quota": map[string]any{"octets": 1000}}, nil)
 	wantCode(t, "a full mailbox", s.tryDeliver("x@other.example", []string{"anna@example.com"}, message("no room")), 452)
 	s.deliver("x@other.example", []string{"postmaster@example.com"}, message("others have theirs"))
+}
+
+// TestAbuse20MailBomb: one mailbox takes six hundred messages an hour from strangers, whoever they are, and then puts them off. Its owner's colleagues
+// and other mailboxes are not held up, and who only names it fills nothing.
+func TestAbuse20MailBomb(t *testing.T) {
+	onStreet(t, func(s *street) {
+		const most = 600
+		rcpt := func(remote, to string) string {
+			c := s.ehlo("mx", remote)
+			defer c.end()
+			c.want("250", "MAIL FROM:<x@other.example>")
+			return c.ask("RCPT TO:<%s@example.com>", to)
+		}
+		c := s.ehlo("mx", "198.51.100.65")
+		for range most + 10 { // brings nothing
+			c.want("250", "MAIL FROM:<x@other.example>")
+			c.want("250", "RCPT TO:<anna@example.com>")
+			c.want("250", "RSET")
+		}
+		for n := range most / 10 {
+			if got := rcpt("198.51.100.65", "anna"); !strings.HasPrefix(got, "250") {
+				t.Fatalf("after %d: %s", 10*n, got)
+			}
+			c := s.ehlo("mx", fmt.Sprintf("198.51.%d.1", 101+n))
+			for range 10 {
+				if got := c.message("x@other.example", "anna@example.com", "Subject: x\r\n\r\nx\r\n"); !strings.HasPrefix(got, "250") {
+					t.Fatalf("after %d: %s", 10*n, got)
+				}
+			}
+			c.end()
+		}
+		if got := rcpt("198.51.100.65", "anna"); !strings.HasPrefix(got, "450 4.2.1 ") || !strings.Contains(got, "try again later") {
+			t.Errorf("one more: %s", got)
+		}
+		if got := rcpt("198.51.100.65", "bert"); !strings.HasPrefix(got, "250") {
+			t.Errorf("to somebody else: %s", got)
+		}
+		colleague, got := s.smtpLogin("203.0.113.5", "bert", "password of bert")
+		if got = colleague.message("bert@example.com", "anna@example.com", "From: bert@example.com\r\n\r\nx\r\n"); !strings.HasPrefix(got, "250") {
+			t.Errorf("from a colleague: %s", got)
+		}
+		time.Sleep(time.Minute) // ten come back
+		if got := rcpt("198.51.100.65", "anna"); !strings.HasPrefix(got, "250") {
+			t.Errorf("a minute later: %s", got)
+		}
+	})
 }
 
 // nested is a message of so many parts, each within the one before.

@@ -101,7 +101,7 @@ func (d *yearDevice) act(y *year) time.Duration {
 	if d.kind != mobile { // a telephone fetches by other ways, and sends
 		visit = y.fetch
 	}
-	y.judge(visit(d.home, d.box.name, d.password) == isIn, refusal.AuthThrottled)
+	d.judge(y, visit(d.home, d.box.name, d.password) == isIn, refusal.AuthThrottled)
 	if y.dice.IntN(4) == 0 {
 		d.send(y)
 	}
@@ -128,7 +128,7 @@ func (d *yearDevice) keepUp(y *year) {
 
 // send logs in to send a letter or two.
 func (d *yearDevice) send(y *year) {
-	if !y.judge(y.login(d.home, d.box.name, d.password) == isIn, refusal.AuthThrottled) {
+	if !d.judge(y, y.login(d.home, d.box.name, d.password) == isIn, refusal.AuthThrottled) {
 		return
 	}
 	n := 1 + y.dice.IntN(3)
@@ -140,21 +140,21 @@ func (d *yearDevice) judgeSent(y *year, n int, became yearFate) {
 	switch became {
 	case wentOut:
 		y.sent += n
-		y.judge(true, "")
+		d.judge(y, true, "")
 	case onHold:
-		y.judge(false, heldName)
+		d.judge(y, false, heldName)
 	case overBudget:
-		y.judge(false, refusal.RelayMailboxLimit)
+		d.judge(y, false, refusal.RelayMailboxLimit)
 	case noGrant:
-		y.judge(false, refusal.RelayNoGrant)
+		d.judge(y, false, refusal.RelayNoGrant)
 	case grantSpent:
-		y.judge(false, refusal.RelayGrantSpent)
+		d.judge(y, false, refusal.RelayGrantSpent)
 	}
 }
 
 // scan fetches mail and sends at once.
 func (d *yearDevice) scan(y *year) {
-	if !y.judge(y.fetch(d.home, d.box.name, d.password) == isIn, refusal.AuthThrottled) {
+	if !d.judge(y, y.fetch(d.home, d.box.name, d.password) == isIn, refusal.AuthThrottled) {
 		return
 	}
 	y.now = y.now.Add(time.Second)
@@ -162,9 +162,13 @@ func (d *yearDevice) scan(y *year) {
 }
 
 // judge counts what an owner did who was in the right.
-func (y *year) judge(ok bool, why refusal.Name) bool {
-	if y.tried++; !ok {
-		y.refused[why]++
+func (d *yearDevice) judge(y *year, ok bool, why refusal.Name) bool {
+	s := &y.met
+	if y.siege.at == d.home && !y.now.Before(y.siege.from) && y.now.Before(y.siege.to) {
+		s = &y.siege.met
+	}
+	if s.tried++; !ok {
+		s.refused[why]++
 	}
 	return ok
 }

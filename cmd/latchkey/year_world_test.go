@@ -38,11 +38,33 @@ type year struct {
 	boxes  []*yearBox
 	byName map[string]*yearBox
 	agenda agenda
-	// tried and refused are what owners did who were in the right, and what of it was refused, by the refusal.
+	// met is what owners met, but for those in an office under siege: see besieger.
+	met   encounters
+	siege struct {
+		at       netip.Addr
+		from, to time.Time
+		met      encounters
+	}
+	sent  int
+	wrong int // logins of owners with a password that is wrong
+}
+
+// encounters are what owners did who were in the right, and what of it was refused, by the refusal.
+type encounters struct {
 	tried   int
 	refused map[refusal.Name]int
-	sent    int
-	wrong   int // logins of owners with a password that is wrong
+}
+
+// of is how many were refused, and how many put on hold.
+func (e encounters) of() (refused, held int) {
+	for name, n := range e.refused {
+		if name == heldName {
+			held += n
+		} else {
+			refused += n
+		}
+	}
+	return refused, held
 }
 
 // yearBox is a mailbox and its owner.
@@ -92,7 +114,7 @@ func newYear(t testing.TB, seed uint64, mailboxes int) *year {
 	t.Helper()
 	y := &year{
 		t: t, dice: rand.New(rand.NewPCG(seed, 2026)), now: newYearsDay(), //nolint:gosec // it has to come again
-		store: memstore.New("example.com"), logins: guard.NewLogins(guard.LoginLimits{}), byName: map[string]*yearBox{}, refused: map[refusal.Name]int{},
+		store: memstore.New("example.com"), logins: guard.NewLogins(guard.LoginLimits{}), byName: map[string]*yearBox{}, met: encounters{refused: map[refusal.Name]int{}},
 		slow: map[string][]time.Time{},
 	}
 	clock := func() time.Time { return y.now }
@@ -101,6 +123,7 @@ func newYear(t testing.TB, seed uint64, mailboxes int) *year {
 		t.Fatal(err)
 	}
 	y.limits = settings
+	y.siege.met.refused = map[refusal.Name]int{}
 	kept := &yearGrants{of: map[store.AccountID][]store.Grant{}}
 	for i := range mailboxes {
 		b := &yearBox{id: store.AccountID(i + 1), name: fmt.Sprintf("m%d", i), password: fmt.Sprintf("m%d/0", i), version: 1}

@@ -60,6 +60,7 @@ const (
 	RecipientUnknown   Name = "recipient-unknown"
 	RecipientSuspended Name = "recipient-suspended"
 	RecipientFull      Name = "recipient-full"
+	RecipientBombed    Name = "recipient-bombed"
 	DomainFull         Name = "domain-full"
 	RecipientSyntax    Name = "recipient-syntax"
 	RecipientsUnknown  Name = "recipients-unknown"

@@ -342,6 +342,12 @@ var rows = [...]Refusal{
 		Cure:  "Wait until the recipient has deleted mail; the owner of the domain may raise the quota.",
 	},
 	{
+		Name:  RecipientBombed,
+		SMTP:  SMTP{450, [3]int{4, 2, 1}, "Mailbox gets too much mail just now, try again later"},
+		Cause: "The recipient's mailbox got more than 600 messages from outside within an hour, as one does at which somebody points every newsletter there is.",
+		Cure:  "Wait: the sending server tries again by itself, and users of this domain are not held up.",
+	},
+	{
 		// RFC 3463 §3.4: X.3.1, as no single recipient may be able to make room.
 		Name:  DomainFull,
 		SMTP:  SMTP{452, [3]int{4, 3, 1}, "The mailboxes of this domain are full, try again later"},

@@ -2,16 +2,14 @@ package memstore
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"latchkey/store"
 )
 
-// habitKey is what names a habit of an account.
-type habitKey struct {
-	kind store.HabitKind
-	name string
-}
+// habits are those of one account, by kind and name.
+type habits map[store.HabitKind]map[string]store.Habit
 
 // NoteHabits implements store.Habits.
 func (s *Store) NoteHabits(ctx context.Context, seen []store.Habit) error {
@@ -28,34 +26,28 @@ func (s *Store) NoteHabits(ctx context.Context, seen []store.Habit) error {
 			continue
 		}
 		if a.habits == nil {
-			a.habits = map[habitKey]store.Habit{}
+			a.habits = habits{}
 		}
-		key := habitKey{h.Kind, h.Name}
-		if known, ok := a.habits[key]; ok {
+		if a.habits[h.Kind] == nil {
+			a.habits[h.Kind] = map[string]store.Habit{}
+		}
+		if known, ok := a.habits[h.Kind][h.Name]; ok {
 			h = known.With(h)
 		}
-		a.habits[key] = h
+		a.habits[h.Kind][h.Name] = h
 	}
-	done := map[store.Habit]bool{}
 	for _, h := range seen {
-		group := store.Habit{Account: h.Account, Kind: h.Kind}
-		if a := s.d.accounts[h.Account]; a != nil && !done[group] {
-			done[group] = true
+		if a := s.d.accounts[h.Account]; a != nil && len(a.habits[h.Kind]) > store.MaxHabits(h.Kind) {
 			for _, gone := range store.Surplus(a.habitsOf(h.Kind)) {
-				delete(a.habits, habitKey{gone.Kind, gone.Name})
+				delete(a.habits[h.Kind], gone.Name)
 			}
 		}
 	}
 	return nil
 }
 
-func (a *account) habitsOf(kind store.HabitKind) (list []store.Habit) {
-	for key, h := range a.habits {
-		if key.kind == kind {
-			list = append(list, h)
-		}
-	}
-	return list
+func (a *account) habitsOf(kind store.HabitKind) []store.Habit {
+	return slices.AppendSeq(make([]store.Habit, 0, len(a.habits[kind])), maps.Values(a.habits[kind]))
 }
 
 // KnownHabits implements store.Habits.
@@ -67,7 +59,7 @@ func (s *Store) KnownHabits(ctx context.Context, account store.AccountID, kind s
 	var known []store.Habit
 	if a := s.d.accounts[account]; a != nil {
 		for _, name := range names {
-			if h, ok := a.habits[habitKey{kind, name}]; ok {
+			if h, ok := a.habits[kind][name]; ok {
 				known = append(known, h)
 			}
 		}
@@ -102,12 +94,10 @@ func (s *Store) ForgetHabits(ctx context.Context, account store.AccountID, kind 
 		return nil
 	}
 	if len(names) == 0 {
-		for _, h := range a.habitsOf(kind) {
-			names = append(names, h.Name)
-		}
+		names = slices.Collect(maps.Keys(a.habits[kind]))
 	}
 	for _, name := range names {
-		delete(a.habits, habitKey{kind, name})
+		delete(a.habits[kind], name)
 	}
 	return nil
 }

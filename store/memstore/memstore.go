@@ -77,7 +77,7 @@ type account struct {
 	usage   store.Usage
 	clients []store.Client
 	devices []store.Device // in order of id
-	habits  map[habitKey]store.Habit
+	habits  habits
 }
 
 // copied is one local copy. It never changes: when it was fetched, another one takes its place.
