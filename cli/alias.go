@@ -2,8 +2,6 @@ package cli
 
 import (
 	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -41,15 +39,9 @@ func newAliasList(env *Env) *cobra.Command {
 			return err
 		}
 		defer done()
-		all := []webmanager.Alias{}
-		for after, more := "", true; more; more = after != "" {
-			var page webmanager.AliasPage
-			query := url.Values{"limit": {strconv.Itoa(webmanager.MaxListLimit)}, "after": {after}}
-			if err := client.Do(cmd.Context(), http.MethodGet, webmanager.Path("aliases")+"?"+query.Encode(), nil, &page); err != nil {
-				return err
-			}
-			all = append(all, page.Aliases...)
-			after = page.Next
+		all, err := wholeList(cmd, client, "aliases", func(p webmanager.AliasPage) ([]webmanager.Alias, string) { return p.Aliases, p.Next })
+		if err != nil {
+			return err
 		}
 		if *asJSON {
 			return env.printJSON(all)

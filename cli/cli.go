@@ -7,7 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -232,6 +234,23 @@ func OpenError(dir string, err error) error {
 		return fmt.Errorf("%s holds no domain; make one: latchkey init --data %s --domain NAME", dir, dir)
 	default:
 		return fmt.Errorf("%s cannot be opened: %w", dir, err)
+	}
+}
+
+// wholeList asks for all pages of a list of that path. of takes a page apart: its entries, and where the next one begins, empty after the last.
+func wholeList[Page, Entry any](cmd *cobra.Command, client *webmanager.Client, path string, of func(Page) ([]Entry, string)) ([]Entry, error) {
+	all := []Entry{}
+	for after := ""; ; {
+		var page Page
+		query := url.Values{"limit": {strconv.Itoa(webmanager.MaxListLimit)}, "after": {after}}
+		if err := client.Do(cmd.Context(), http.MethodGet, webmanager.Path(path)+"?"+query.Encode(), nil, &page); err != nil {
+			return nil, err
+		}
+		var entries []Entry
+		entries, after = of(page)
+		if all = append(all, entries...); after == "" {
+			return all, nil
+		}
 	}
 }
 

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"net/http"
-	"net/url"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -24,15 +23,9 @@ func newSuppressionList(env *Env) *cobra.Command {
 			return err
 		}
 		defer done()
-		all := []webmanager.Suppression{}
-		for after, more := "", true; more; more = after != "" {
-			var page webmanager.SuppressionPage
-			query := url.Values{"limit": {strconv.Itoa(webmanager.MaxListLimit)}, "after": {after}}
-			if err := client.Do(cmd.Context(), http.MethodGet, webmanager.Path("suppressions")+"?"+query.Encode(), nil, &page); err != nil {
-				return err
-			}
-			all = append(all, page.Suppressions...)
-			after = page.Next
+		all, err := wholeList(cmd, client, "suppressions", func(p webmanager.SuppressionPage) ([]webmanager.Suppression, string) { return p.Suppressions, p.Next })
+		if err != nil {
+			return err
 		}
 		if *asJSON {
 			return env.printJSON(all)

@@ -206,3 +206,33 @@ func TestSelectionIsCounted(t *testing.T) {
 		t.Errorf("%d deliveries are left (%v), want the 5 that came meanwhile", len(left), err)
 	}
 }
+
+// TestWholeLists: of a list with more than one answer may hold, all is shown.
+func TestWholeLists(t *testing.T) {
+	s := memstore.New("example.com")
+	account, err := s.AddAccount(t.Context(), store.Account{Name: "anna"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{webmanager.MaxListLimit - 1, webmanager.MaxListLimit, webmanager.MaxListLimit + 1} {
+		have, err := s.ListAliases(t.Context(), "", n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := len(have); i < n; i++ {
+			if err := s.PutAlias(t.Context(), store.Alias{Name: fmt.Sprintf("alias%05d", i), Targets: []store.AccountID{account.ID}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var out, errs bytes.Buffer
+		status := Run(t.Context(), Env{
+			Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, LookupEnv: func(string) (string, bool) { return "", false },
+			Open: func(context.Context, config.Config) (*webmanager.API, io.Closer, error) {
+				return webmanager.New(webmanager.Options{Store: s, Hasher: &lastPassword{}}), io.NopCloser(nil), nil
+			},
+		}, []string{"alias", "list", "--data", t.TempDir()})
+		if lines := strings.Count(out.String(), "\n"); status != ExitDone || lines != n+1 {
+			t.Errorf("of %d aliases: got %d lines, status %d %s, want a heading and all", n, lines, status, &errs)
+		}
+	}
+}

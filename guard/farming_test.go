@@ -101,6 +101,23 @@ func TestGrantNotice(t *testing.T) {
 	}
 }
 
+// TestFirstPlaceIsNoNews: a mailbox that is old and was never used has no place yet from which another one would differ; the second place is news.
+func TestFirstPlaceIsNoNews(t *testing.T) {
+	d := newDomain(t)
+	notices := d.known("192.0.2.20")
+	if err := d.store.ForgetHabits(t.Context(), d.alice.ID, store.HabitNetwork, HabitNetwork(netip.MustParseAddr("192.0.2.20")).String()); err != nil {
+		t.Fatal(err)
+	}
+	for i, from := range []string{"203.0.113.1", "198.51.100.1"} {
+		d.at(time.Duration(i) * time.Minute)
+		d.login(place(from), d.alice)
+		d.g.o.Conduct.Flush(t.Context())
+		if n := notices.count("fetched from a new place"); n != i {
+			t.Errorf("from %s: told %d times, want %d", from, n, i)
+		}
+	}
+}
+
 // TestAbuse08GrantIsShared: whoever shares the address of a victim gets no more than the victim's own grant gives: as that mailbox, 50
 // recipients; nothing at all from a carrier's translator, or where many mailboxes log in.
 func TestAbuse08GrantIsShared(t *testing.T) {

@@ -376,6 +376,17 @@ func TestAbuse20MailBomb(t *testing.T) {
 	})
 }
 
+// TestMessagesPerMailbox: the operator says how many that is.
+func TestMessagesPerMailbox(t *testing.T) {
+	s := newTestServer(t, "example.com")
+	s.config.Limits.MessagesPerMailbox = 2
+	s.start()
+	for range 2 {
+		s.deliver("x@other.example", []string{"postmaster@example.com"}, message("within"))
+	}
+	wantCode(t, "beyond", s.tryDeliver("x@other.example", []string{"postmaster@example.com"}, message("beyond")), 450)
+}
+
 // nested is a message of so many parts, each within the one before.
 func nested(depth int) string {
 	var b strings.Builder

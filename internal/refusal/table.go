@@ -362,8 +362,8 @@ var rows = [...]Refusal{
 	{
 		Name:  RecipientBombed,
 		SMTP:  SMTP{450, [3]int{4, 2, 1}, "Mailbox gets too much mail just now, try again later"},
-		Cause: "The recipient's mailbox got more than 600 messages from outside within an hour, as one does at which somebody points every newsletter there is.",
-		Cure:  "Wait: the sending server tries again by itself, and users of this domain are not held up.",
+		Cause: "The recipient's mailbox got more messages from outside within an hour than one takes, as it does when somebody points every newsletter there is at it.",
+		Cure:  "Wait: the sending server tries again by itself, and users of this domain are not held up. limits.messages_per_mailbox is how many it takes.",
 	},
 	{
 		// RFC 3463 §3.4: X.3.1, as no single recipient may be able to make room.
