@@ -98,6 +98,10 @@ func TestKeysSignOncePublished(t *testing.T) {
 	}
 	s.send("anna", "password of anna", []string{"otto@sink.example"}, message("of anna"))
 	s.send("anna", "password of anna", []string{"later@sink.example"}, message("later"))
+	eventually(t, "one delivery is put off, the other done", func() bool {
+		jobs := s.queue()
+		return len(jobs) == 1 && jobs[0].Attempts == 1
+	})
 	s.stop()
 	open.Store(true)
 	s.start() // whose mail it is survives
