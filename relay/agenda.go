@@ -135,6 +135,8 @@ type activity struct {
 	owners map[store.AccountID]int
 	// served are the mailboxes that have mail for the route, each with the one destination that is being worked on. They take turns.
 	served []store.Destination
+	// news counts what was offered, so that a worker whose lease found nothing knows whether something came meanwhile.
+	news uint64
 }
 
 // serves returns the place of a mailbox among those that are served, or -1.
@@ -149,6 +151,7 @@ func (a *activity) startable(owner store.AccountID) bool {
 
 // join lets a destination be served. False means that the mailbox has another one here, or that there are too many.
 func (a *activity) join(d store.Destination) bool {
+	a.news++
 	switch i := a.serves(d.Submitter); {
 	case i >= 0:
 		return a.served[i].Domain == d.Domain

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -416,4 +417,40 @@ func TestMemoryBound(t *testing.T) {
 	if len(m.entries) != 10 {
 		t.Errorf("%d remembered, want 10", len(m.entries))
 	}
+}
+
+// lateStore is a store to which something is added right after a lease has looked at it.
+type lateStore struct {
+	Store
+	late func()
+}
+
+func (s *lateStore) Lease(
+	ctx context.Context, now time.Time, submitter store.AccountID, domain string, limit int, d time.Duration,
+) ([]store.Job, error) {
+	jobs, err := s.Store.Lease(ctx, now, submitter, domain, limit, d)
+	s.late()
+	return jobs, err
+}
+
+// TestArrivesBehindLease: what is queued between the look of a lease and the conclusion that there is nothing more does not wait for the next
+// event.
+func TestArrivesBehindLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const late = 4
+		r := newRig(t)
+		s := r.site("b.example", "192.0.2.1", &server{})
+		leases := 0
+		r.through = &lateStore{Store: r.store, late: func() {
+			if leases++; leases <= late {
+				r.queue(post{}, "late@b.example")
+				time.Sleep(time.Second) // the runner has heard of it
+			}
+		}}
+		r.queue(post{}, "first@b.example")
+		r.runFor(10 * time.Second)
+		if s.arrived("first") != 1 || s.arrived("late") != late {
+			t.Errorf("%d of the first message and %d late ones arrived, want 1 and %d", s.arrived("first"), s.arrived("late"), late)
+		}
+	})
 }

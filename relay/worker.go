@@ -139,9 +139,10 @@ func (w *worker) more() error {
 
 // lease leases due jobs of a destination.
 func (w *worker) lease(d store.Destination, limit int) error {
+	news := w.r.news(w.to)
 	jobs, err := w.r.opts.Store.Lease(w.stop, w.r.opts.Now(), d.Submitter, d.Domain, limit, w.r.limits.lease())
 	if err == nil && len(jobs) < limit {
-		w.r.exhausted(w.to, d)
+		w.r.exhausted(w.to, d, news)
 	}
 	tried, err := w.endGivenUp(jobs, err) // also what comes with an error is leased
 	w.jobs = append(w.jobs, tried...)

@@ -174,10 +174,12 @@ func (s *sink) all() []taken {
 	return append([]taken(nil), s.taken...)
 }
 
-// wait waits until n messages were taken, and returns them.
+// wait waits until n messages were taken, for each no longer than patience, and returns them.
 func (s *sink) wait(n int) []taken {
 	s.t.Helper()
-	eventually(s.t, fmt.Sprintf("%d messages at the sink", n), func() bool { return len(s.all()) >= n })
+	for have := len(s.all()); have < n; have = len(s.all()) {
+		eventually(s.t, fmt.Sprintf("message %d of %d at the sink", have+1, n), func() bool { return len(s.all()) > have })
+	}
 	return s.all()
 }
 
