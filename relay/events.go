@@ -13,7 +13,7 @@ import (
 func logAttempt(ctx context.Context, log *slog.Logger, to route, p peer, group []store.Job) {
 	log.LogAttrs(ctx, slog.LevelInfo, "delivery attempt", slog.String("id", group[0].Message.String()), slog.String("route", to.key()),
 		slog.String("host", p.String()), slog.Int("recipients", len(group)), slog.Int64("size", group[0].Size),
-		slog.Int("attempt", group[0].Attempts+1))
+		slog.Int("attempt", group[0].Attempts+1), slog.String("tls", p.facts.String()))
 }
 
 // logEnding notes an outcome that is kept. What is put off because its destination is out of reach is not worth a line for each.

@@ -19,6 +19,10 @@ type Resolver interface {
 	MX(ctx context.Context, domain string) ([]resolver.MX, error)
 	// Addrs returns the addresses of a host, in the order in which to try them.
 	Addrs(ctx context.Context, host string) ([]netip.Addr, error)
+	// TLSA returns what the TLS of a host's port is to be judged by; an error means that the host must not be used.
+	TLSA(ctx context.Context, host string, port uint16) (resolver.TLSASet, error)
+	// TXT returns the TXT records of a name.
+	TXT(ctx context.Context, name string) ([]string, error)
 }
 
 // Smarthost is a server that takes all mail out of the domain.
@@ -49,9 +53,14 @@ func (t route) key() string {
 
 // reach connects to the first host of a route that can be had. A verdict, which is about the destination, says why there is none.
 func (r *Runner) reach(ctx context.Context, to route) (*link, *verdict) {
+	return r.reachFor(ctx, to, usual)
+}
+
+// reachFor is reach for messages whose sender demands something of their way.
+func (r *Runner) reachFor(ctx context.Context, to route, d demand) (*link, *verdict) {
 	ctx, cancel := context.WithTimeout(ctx, r.limits.Connect)
 	defer cancel()
-	s := &search{runner: r, left: r.limits.Addresses}
+	s := &search{runner: r, left: r.limits.Addresses, demand: d, door: door{mode: TLSOpportunistic}}
 	switch {
 	case to.domain == "":
 		s.smarthost(ctx)
@@ -77,6 +86,9 @@ type search struct {
 	left     int // addresses that may still be tried
 	link     *link
 	verdicts []verdict
+	// demand is what the messages' sender wants; door is how the host at hand is to be entered.
+	demand demand
+	door   door
 }
 
 func (s *search) note(v verdict) { s.verdicts = append(s.verdicts, v) }
@@ -118,6 +130,7 @@ func (s *search) domain(ctx context.Context, domain string) {
 		s.note(ours(store.Failed, aboutDestination, "5.4.6", loopWords(domain)))
 		return
 	}
+	plan := s.runner.planFor(ctx, domain, s.demand)
 	for i, mx := range usable[:min(len(usable), s.runner.limits.Hosts)] {
 		addrs, err := s.runner.opts.Resolver.Addrs(ctx, mx.Host)
 		if err != nil {
@@ -134,6 +147,12 @@ func (s *search) domain(ctx context.Context, domain string) {
 				s.note(ours(store.Failed, aboutDestination, "5.4.6", loopWords(domain)))
 			}
 			return
+		}
+		var closed *verdict
+		if s.door, closed = s.runner.doorTo(ctx, plan, mx); closed != nil {
+			logHost(ctx, s.runner.log, *closed)
+			s.note(*closed)
+			continue
 		}
 		if s.try(ctx, mx.Host, addrs, false) {
 			return
@@ -208,7 +227,7 @@ func (s *search) literal(ctx context.Context, domain string) {
 // try goes through the addresses of a host, and reports whether the search is over.
 func (s *search) try(ctx context.Context, host string, addrs []netip.Addr, named bool) bool {
 	r := s.runner
-	port, d := r.opts.Port, door{mode: TLSOpportunistic}
+	port, d := r.opts.Port, s.door
 	if named {
 		port, d = r.smartPort, r.smartDoor
 	}

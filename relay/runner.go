@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"latchkey/internal/mailaddr"
+	"latchkey/internal/mtasts"
 	"latchkey/store"
 )
 
@@ -35,6 +36,7 @@ type Store interface {
 	NewDraft(ctx context.Context) (store.Draft, error)
 	Resolve(ctx context.Context, addr mailaddr.Address) (store.Route, error)
 	Settings(ctx context.Context) (store.Settings, error)
+	Secrets
 }
 
 // Options make a Runner.
@@ -76,6 +78,10 @@ type Runner struct {
 	smartHost string
 	smartPort uint16
 	smartDoor door
+	// sts knows the policies of domains.
+	sts *stsKeeper
+	// counter counts what became of TLS.
+	counter *tlsCounter
 	// backoff knows the routes that are out of reach.
 	backoff *memory
 	// connecting and transferring hold a token for each worker in that phase.
@@ -121,8 +127,11 @@ func New(o Options) (*Runner, error) {
 		backoff: newMemory(maxRemembered), poke: make(chan struct{}, 1), active: map[route]*activity{},
 	}
 	r.opener = &opener{
-		hostname: o.Hostname, limits: r.limits, dial: o.Dial, tls: o.TLS, hurry: newHurry(), plain: newMemory(maxRemembered),
+		hostname: o.Hostname, limits: r.limits, dial: o.Dial, tls: o.TLS, hurry: newHurry(), plain: newMemory(maxRemembered), note: r.tlsResult,
 	}
+	policies := &mtasts.Fetcher{Dial: r.dialPolicyHost, TLS: o.TLS}
+	r.counter = newTLSCounter(o.Store, o.Now, r.log)
+	r.sts = newSTSKeeper(o.Store, o.Resolver, policies.Fetch, o.Now, r.log)
 	r.connecting = make(chan struct{}, r.limits.Connecting)
 	r.transferring = make(chan struct{}, r.limits.Transferring)
 	if o.Smarthost != nil {
