@@ -18,7 +18,7 @@ const (
 
 // capabilities are what a host announced (RFC 5321 §4.1.1.1) of what we can use.
 type capabilities struct {
-	startTLS, eightBit, utf8, dsn bool
+	startTLS, eightBit, utf8, dsn, requireTLS bool
 	// sized is set for SIZE (RFC 1870); size is the limit, 0 for none.
 	sized bool
 	size  int64
@@ -48,6 +48,8 @@ func parseCapabilities(text string) capabilities {
 			c.eightBit = true
 		case "SMTPUTF8":
 			c.utf8 = true
+		case "REQUIRETLS":
+			c.requireTLS = true
 		case "DSN":
 			c.dsn = true
 		case "SIZE":
@@ -81,7 +83,7 @@ func (c capabilities) reply() []byte {
 	for _, k := range []struct {
 		on      bool
 		keyword string
-	}{{c.eightBit, "8BITMIME"}, {c.utf8, "SMTPUTF8"}, {c.dsn, "DSN"}, {c.sized, "SIZE"}} {
+	}{{c.eightBit, "8BITMIME"}, {c.utf8, "SMTPUTF8"}, {c.dsn, "DSN"}, {c.requireTLS, "REQUIRETLS"}, {c.sized, "SIZE"}} {
 		if k.on {
 			b.WriteString("250-" + k.keyword + "\r\n")
 		}

@@ -47,6 +47,8 @@ type door struct {
 	sts      *mtasts.Policy
 	observed bool
 	rua      []string
+	// promise is set where the host has to understand REQUIRETLS (RFC 8689).
+	promise bool
 	// user and password log in, unless user is "". clearLogin allows that without TLS.
 	user       string
 	password   func() (string, error)
@@ -211,7 +213,10 @@ func (o *opener) enter(ctx context.Context, l *link, d door, secure bool) (stage
 			return atTLS, err
 		}
 	}
-	l.wire = t.w
+	if l.wire = t.w; d.promise && !l.understands() {
+		v := ours(store.Failed, aboutHost, "5.7.30", "the host does not promise to use TLS all the way (REQUIRETLS), which the sender requires")
+		return atHello, &refusal{v}
+	}
 	if stage, err := l.begin(); err != nil {
 		return stage, err
 	}

@@ -15,22 +15,10 @@ import (
 	"latchkey/store"
 )
 
-// demand is what the sender of a message wants of its way, beside what the destination wants (RFC 8689).
-type demand int
-
-const (
-	// usual: what the destination's policy says, and TLS where it is offered.
-	usual demand = iota
-	// strict: only to hosts that prove who they are, and that promise the same of their way on (REQUIRETLS).
-	strict
-	// relaxed: in the clear if need be, whatever the destination's policy says (TLS-Required: No).
-	relaxed
-)
-
 // plan is what was found out about a domain before its hosts are tried.
 type plan struct {
 	domain string
-	demand demand
+	demand store.TLSDemand
 	// sts is the domain's MTA-STS policy, nil for none. trouble is why there is none or an old one only, for the report.
 	sts     *mtasts.Policy
 	trouble error
@@ -39,7 +27,7 @@ type plan struct {
 }
 
 // planFor looks for the policy of a domain, and for where it wants to hear of it.
-func (r *Runner) planFor(ctx context.Context, domain string, d demand) plan {
+func (r *Runner) planFor(ctx context.Context, domain string, d store.TLSDemand) plan {
 	p := plan{domain: domain, demand: d}
 	var both sync.WaitGroup
 	both.Go(func() {
@@ -74,8 +62,8 @@ func (p *daneProof) verify(state tls.ConnectionState) error {
 // doorTo says how a mail exchanger of the planned domain is to be entered. A verdict says why it must not be. DANE goes before MTA-STS,
 // and what fails by DANE is not saved by MTA-STS (RFC 8461 §2).
 func (r *Runner) doorTo(ctx context.Context, p plan, mx resolver.MX) (door, *verdict) {
-	d := door{mode: TLSOpportunistic, policy: p.domain, sts: p.sts, rua: p.rua}
-	if p.demand == relaxed {
+	d := door{mode: TLSOpportunistic, policy: p.domain, sts: p.sts, rua: p.rua, promise: p.demand == store.TLSRequired}
+	if p.demand == store.TLSOptional {
 		return d, nil
 	}
 	if mx.Secure {
@@ -83,6 +71,7 @@ func (r *Runner) doorTo(ctx context.Context, p plan, mx resolver.MX) (door, *ver
 		if err != nil {
 			// RFC 7672 §2.1.2, §2.2.3: whether there is something to keep to cannot be said, and somebody may want it so.
 			v := lookupVerdict(err, "5.4.4")
+			v.status = "4.7.5"
 			v.peer.host = mx.Host
 			r.tlsResult(d, v.peer, errTLSALookup)
 			return d, &v
@@ -103,7 +92,7 @@ func (r *Runner) doorTo(ctx context.Context, p plan, mx resolver.MX) (door, *ver
 func (r *Runner) doorBySTS(p plan, mx resolver.MX, d door) (door, *verdict) {
 	if p.sts != nil && p.sts.Mode != mtasts.None {
 		named := p.sts.Matches(mx.Host)
-		enforced := p.sts.Mode == mtasts.Enforce || p.demand == strict
+		enforced := p.sts.Mode == mtasts.Enforce || p.demand == store.TLSRequired
 		switch {
 		case !named && enforced:
 			v := ours(store.Deferred, aboutHost, "4.7.5", "the policy of "+p.domain+" (MTA-STS) does not name this mail exchanger, so nothing is sent to it")
@@ -119,7 +108,7 @@ func (r *Runner) doorBySTS(p plan, mx resolver.MX, d door) (door, *verdict) {
 			d.observed = true
 		}
 	}
-	if p.demand == strict {
+	if p.demand == store.TLSRequired {
 		if !mx.Secure {
 			// RFC 8689 §4.2.1: neither DNSSEC nor MTA-STS says that this host is the right one.
 			v := ours(store.Failed, aboutHost, "5.7.10", "nothing proves that this host takes mail for "+p.domain+

@@ -57,7 +57,7 @@ const (
 // returnedForms are what to try, best first. RFC 3461 §4.3 gives the sender the choice where the message failed, and headers alone
 // where it did not; unset is ours, and a header is enough to know a message by.
 func returnedForms(j *store.Job, report message.Report) []form {
-	if j.Return == store.ReturnFull && report == message.ReportFailed {
+	if j.Return == store.ReturnFull && report == message.ReportFailed && j.TLS != store.TLSRequired { // RFC 8689 §5
 		return []form{withMessage, withHeader, withNothing}
 	}
 	return []form{withHeader, withNothing}
@@ -97,7 +97,7 @@ func (r *Runner) commitForm(ctx context.Context, b *message.Bounce, f form, rout
 		return err
 	}
 	e := store.Envelope{
-		Received: r.opts.Now(), HeaderLen: headerLen, HeaderID: b.MessageID(), EightBit: w.seen, UTF8: b.UTF8,
+		Received: r.opts.Now(), HeaderLen: headerLen, HeaderID: b.MessageID(), EightBit: w.seen, UTF8: b.UTF8, TLS: reportDemand(&group[0].job),
 		Origin: store.Origin{Door: "local"}, Settles: outcomesOf(group),
 	}
 	for _, id := range route.Local {

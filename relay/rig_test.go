@@ -175,6 +175,7 @@ type post struct {
 	envid    string
 	eightBit bool
 	utf8     bool
+	tls      store.TLSDemand
 	received time.Time
 }
 
@@ -188,7 +189,7 @@ func (r *rig) queue(p post, to ...string) store.Receipt {
 	}
 	e := store.Envelope{
 		Submitter: r.alice, Received: p.received, HeaderLen: int64(strings.Index(p.body, "\r\n\r\n") + 4), Return: p.ret, EnvelopeID: p.envid,
-		EightBit: p.eightBit, UTF8: p.utf8, Origin: store.Origin{Door: "submission"},
+		EightBit: p.eightBit, UTF8: p.utf8, TLS: p.tls, Origin: store.Origin{Door: "submission"},
 	}
 	if e.Received.IsZero() {
 		e.Received = time.Now()

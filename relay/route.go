@@ -53,14 +53,14 @@ func (t route) key() string {
 
 // reach connects to the first host of a route that can be had. A verdict, which is about the destination, says why there is none.
 func (r *Runner) reach(ctx context.Context, to route) (*link, *verdict) {
-	return r.reachFor(ctx, to, usual)
+	return r.reachFor(ctx, to, store.TLSUnset)
 }
 
 // reachFor is reach for messages whose sender demands something of their way.
-func (r *Runner) reachFor(ctx context.Context, to route, d demand) (*link, *verdict) {
+func (r *Runner) reachFor(ctx context.Context, to route, d store.TLSDemand) (*link, *verdict) {
 	ctx, cancel := context.WithTimeout(ctx, r.limits.Connect)
 	defer cancel()
-	s := &search{runner: r, left: r.limits.Addresses, demand: d, door: door{mode: TLSOpportunistic}}
+	s := &search{runner: r, left: r.limits.Addresses, demand: d, door: door{mode: TLSOpportunistic}.doorFor(d)}
 	switch {
 	case to.domain == "":
 		s.smarthost(ctx)
@@ -73,7 +73,7 @@ func (r *Runner) reachFor(ctx context.Context, to route, d demand) (*link, *verd
 		return s.link, nil
 	}
 	v := conclude(s.verdicts)
-	if to.domain == "" && v.kind == store.Failed {
+	if to.domain == "" && v.kind == store.Failed && d != store.TLSRequired {
 		// The operator chose the smarthost; no sender can cure that it is closed to us.
 		v.kind, v.status, v.alarm = store.Deferred, "4.4.1", true
 	}
@@ -87,7 +87,7 @@ type search struct {
 	link     *link
 	verdicts []verdict
 	// demand is what the messages' sender wants; door is how the host at hand is to be entered.
-	demand demand
+	demand store.TLSDemand
 	door   door
 }
 
@@ -229,7 +229,7 @@ func (s *search) try(ctx context.Context, host string, addrs []netip.Addr, named
 	r := s.runner
 	port, d := r.opts.Port, s.door
 	if named {
-		port, d = r.smartPort, r.smartDoor
+		port, d = r.smartPort, r.smartDoor.doorFor(s.demand)
 	}
 	for _, a := range addrs {
 		if ctx.Err() != nil {

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -149,10 +150,12 @@ func (w *worker) heedBackoff() error {
 	}
 	var wanted []store.Job
 	w.jobs = slices.DeleteFunc(w.jobs, func(j store.Job) bool {
-		if j.Released {
+		// What may go in the clear is not kept back by a policy (RFC 8689 §4.2.2).
+		now := j.Released || demanded(&j) == store.TLSOptional && isPolicy(known.verdict)
+		if now {
 			wanted = append(wanted, j)
 		}
-		return j.Released
+		return now
 	})
 	err := w.putOffAll(known.verdict, known.until)
 	w.jobs = append(w.jobs, wanted...)
@@ -172,7 +175,7 @@ func (w *worker) connect() (ready bool, err error) {
 		return false, nil
 	}
 	if v != nil {
-		return false, w.outOfReach(*v)
+		return false, errors.Join(w.sendRelaxed(*v), w.outOfReach(*v))
 	}
 	w.link = link
 	w.r.backoff.forget(w.to.key())
@@ -264,10 +267,17 @@ func (w *worker) sendAll() error {
 
 // transact sends one message over the link. Until abort ends it may finish, whatever stops.
 func (w *worker) transact(group []store.Job) []verdict {
-	release := w.link.guard(w.abort)
+	link, v := w.linkFor(&group[0])
+	if v != nil {
+		return w.withoutLink(*v, len(group))
+	}
+	if link != w.link {
+		defer link.close()
+	}
+	release := link.guard(w.abort)
 	defer release()
-	logAttempt(w.abort, w.r.log, w.to, w.link.peer, group)
-	return w.link.transact(group, w.r.body(w.abort, group[0].ID))
+	logAttempt(w.abort, w.r.log, w.to, link.peer, group)
+	return link.transact(group, w.r.body(w.abort, group[0].ID))
 }
 
 // heed draws conclusions from how a transaction went: for the connection, and for the destination.

@@ -124,6 +124,9 @@ func (s *session) report(
 		Received: s.srv.opts.Now(), HeaderLen: headerLen, HeaderID: b.MessageID(), UTF8: b.UTF8,
 		Origin: store.Origin{Door: "local"},
 	}
+	if tx.tls == store.TLSRequired {
+		e.TLS = store.TLSRequired // RFC 8689 §5: a report is protected as what it is about
+	}
 	for _, id := range route.Local {
 		e.Recipients = append(e.Recipients, store.Recipient{
 			Address: tx.reversePath, Account: id, Prefix: prefix(mailaddr.Address{}, tx.reversePath),

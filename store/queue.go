@@ -19,11 +19,12 @@ type Job struct {
 	ReversePath mailaddr.Address `json:"reverse_path"`
 	Recipient   mailaddr.Address `json:"recipient"`
 	// Size and HeaderLen are those of the body that OpenJob yields.
-	Size      int64  `json:"size"`
-	HeaderLen int64  `json:"header_len"`
-	HeaderID  string `json:"header_id,omitempty"`
-	EightBit  bool   `json:"eight_bit,omitempty"`
-	UTF8      bool   `json:"utf8,omitempty"`
+	Size      int64     `json:"size"`
+	HeaderLen int64     `json:"header_len"`
+	HeaderID  string    `json:"header_id,omitempty"`
+	EightBit  bool      `json:"eight_bit,omitempty"`
+	UTF8      bool      `json:"utf8,omitempty"`
+	TLS       TLSDemand `json:"tls,omitempty"`
 	// Return, EnvelopeID, Notify and Original are the DSN parameters (RFC 3461).
 	Return     Return    `json:"return,omitempty"`
 	EnvelopeID string    `json:"envelope_id,omitempty"`

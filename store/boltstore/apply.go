@@ -102,7 +102,7 @@ func (t *txn) putCopy(account store.AccountID, l *listing) {
 func (m *messageEntry) job(id store.JobID, h *holder) jobRecord {
 	return jobRecord{where: whereOf(m.place, m.metaLen), flags: m.flags(), Job: store.Job{
 		ID: id, Message: m.id, Submitter: m.submitter, ReversePath: m.sender, Recipient: h.address,
-		Size: m.body.size, HeaderLen: m.headerLen, HeaderID: m.headerID, EightBit: m.eightBit, UTF8: m.utf8,
+		Size: m.body.size, HeaderLen: m.headerLen, HeaderID: m.headerID, EightBit: m.eightBit, UTF8: m.utf8, TLS: m.tls,
 		Return: m.ret, EnvelopeID: m.envelope, Notify: h.notify, Original: h.original,
 		Received: m.received, NextAttempt: m.received, Held: m.hold != "", HoldReason: m.hold,
 	}}

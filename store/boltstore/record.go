@@ -89,6 +89,7 @@ type messageEntry struct {
 	origin    store.Origin
 	eightBit  bool
 	utf8      bool
+	tls       store.TLSDemand
 	ret       store.Return
 	envelope  string
 	hold      string // why the jobs are held from the beginning; empty if they are not
@@ -107,6 +108,8 @@ const (
 	flagUTF8
 	flagLarge
 	flagHeld
+	flagTLSRequired
+	flagTLSOptional
 )
 
 func (m *messageEntry) encode(e *encoder) {
@@ -127,7 +130,8 @@ func (m *messageEntry) encode(e *encoder) {
 	for _, f := range []struct {
 		set bool
 		bit uint8
-	}{{m.eightBit, flagEightBit}, {m.utf8, flagUTF8}, {m.body.large, flagLarge}, {m.hold != "", flagHeld}} {
+	}{{m.eightBit, flagEightBit}, {m.utf8, flagUTF8}, {m.body.large, flagLarge}, {m.hold != "", flagHeld},
+		{m.tls == store.TLSRequired, flagTLSRequired}, {m.tls == store.TLSOptional, flagTLSOptional}} {
 		if f.set {
 			flags |= f.bit
 		}
@@ -209,6 +213,12 @@ func decodeMessage(d *decoder, metaLen int64, place journal.Place) *messageEntry
 	m.origin = store.Origin{Door: d.string(), Remote: d.addr(), Hello: d.string(), With: d.string()}
 	flags := d.uint8()
 	m.eightBit, m.utf8, m.body.large = flags&flagEightBit != 0, flags&flagUTF8 != 0, flags&flagLarge != 0
+	switch {
+	case flags&flagTLSRequired != 0:
+		m.tls = store.TLSRequired
+	case flags&flagTLSOptional != 0:
+		m.tls = store.TLSOptional
+	}
 	m.ret = store.Return(d.string())
 	m.envelope = d.string()
 	if flags&flagHeld != 0 {

@@ -184,7 +184,7 @@ func (d *data) addJob(e store.Envelope, r store.Recipient, id store.MessageID, s
 	d.lastJob++
 	d.jobs[d.lastJob] = &job{Job: store.Job{
 		ID: d.lastJob, Message: id, Submitter: e.Submitter, ReversePath: e.ReversePath, Recipient: r.Address,
-		Size: size, HeaderLen: e.HeaderLen, HeaderID: e.HeaderID, EightBit: e.EightBit, UTF8: e.UTF8,
+		Size: size, HeaderLen: e.HeaderLen, HeaderID: e.HeaderID, EightBit: e.EightBit, UTF8: e.UTF8, TLS: e.TLS,
 		Return: e.Return, EnvelopeID: e.EnvelopeID, Notify: r.Notify, Original: r.Original,
 		Received: e.Received, NextAttempt: e.Received, Held: e.Hold != "", HoldReason: store.CleanText(e.Hold),
 	}}

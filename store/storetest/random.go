@@ -308,6 +308,7 @@ func (p *player) commit(rt *rapid.T) {
 	e := p.envelope(body, p.recipients(rt)...)
 	e.Received = p.m.now
 	e.HeaderID, e.UTF8 = fmt.Sprintf("<%d@elsewhere.example>", p.serial), number(rt, "utf8", 0, 2) == 0
+	e.TLS = store.TLSDemand(number(rt, "tls", 0, 2))
 	if number(rt, "settles", 0, 4) == 0 {
 		e.Settles = p.outcomes(rt, 2, false)
 	}
@@ -430,7 +431,7 @@ func (p *player) newJob(rt *rapid.T, e store.Envelope, rcpt store.Recipient, id 
 	}
 	return &modelJob{text: body, Job: store.Job{
 		ID: p.m.lastJob, Message: id, ReversePath: e.ReversePath, Recipient: rcpt.Address, Size: int64(len(body)), HeaderLen: e.HeaderLen,
-		HeaderID: e.HeaderID, UTF8: e.UTF8, Received: p.m.now, NextAttempt: stored.NextAttempt, Held: e.Hold != "", HoldReason: e.Hold,
+		HeaderID: e.HeaderID, UTF8: e.UTF8, TLS: e.TLS, Received: p.m.now, NextAttempt: stored.NextAttempt, Held: e.Hold != "", HoldReason: e.Hold,
 	}}
 }
 

@@ -220,7 +220,7 @@ func TestCommit(t *testing.T, f Factory) {
 		store.Recipient{Address: address("out@elsewhere.example"), Prefix: []byte("Ignored: yes\r\n"), Notify: store.NotifySuccess | store.NotifyDelay, Original: "rfc822;x@y"},
 		to(bob),
 		away("Other@[192.0.2.9]"))
-	e.Submitter, e.HeaderID, e.EightBit, e.UTF8, e.Return, e.EnvelopeID = bob.ID, "<one@elsewhere.example>", true, true, store.ReturnHeader, "env-1"
+	e.Submitter, e.HeaderID, e.EightBit, e.UTF8, e.TLS, e.Return, e.EnvelopeID = bob.ID, "<one@elsewhere.example>", true, true, store.TLSRequired, store.ReturnHeader, "env-1"
 	r, err := h.draft(body).Commit(h.ctx, e)
 	h.must(err)
 	if r.Message == 0 || len(r.Copies) != 2 || len(r.Jobs) != 2 || len(r.Failed) != 0 {
@@ -245,7 +245,7 @@ func TestCommit(t *testing.T, f Factory) {
 		h.must(err)
 		want := store.Job{
 			ID: r.Jobs[i], Message: r.Message, Submitter: bob.ID, ReversePath: e.ReversePath, Recipient: recipient.Address,
-			Size: int64(len(body)), HeaderLen: headerLen(body), HeaderID: e.HeaderID, EightBit: true, UTF8: true,
+			Size: int64(len(body)), HeaderLen: headerLen(body), HeaderID: e.HeaderID, EightBit: true, UTF8: true, TLS: e.TLS,
 			Return: e.Return, EnvelopeID: e.EnvelopeID, Notify: recipient.Notify, Original: recipient.Original,
 			Received: e.Received, NextAttempt: got.NextAttempt,
 		}
