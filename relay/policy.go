@@ -31,6 +31,9 @@ func (r *Runner) planFor(ctx context.Context, domain string, d store.TLSDemand) 
 	p := plan{domain: domain, demand: d}
 	var both sync.WaitGroup
 	both.Go(func() {
+		if r.opts.NoTLSReports {
+			return
+		}
 		if records, err := r.opts.Resolver.TXT(ctx, "_smtp._tls."+domain); err == nil {
 			p.rua = tlsrpt.ParseRecord(records)
 		}

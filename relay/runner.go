@@ -56,6 +56,8 @@ type Options struct {
 	// TLS is the base of the configuration for connections; nil is fine. The server name, the least version (1.2) and whether the
 	// certificate counts are set for each.
 	TLS *tls.Config
+	// NoTLSReports sends no reports of TLS (RFC 8460), and counts nothing for them.
+	NoTLSReports bool
 	// Failed is told of each delivery that was given up, once that is kept, with the mailbox that sent it, 0 for none. nil: nobody is.
 	Failed func(ctx context.Context, submitter store.AccountID)
 	// Dial makes connections; a net.Dialer's unless a test says otherwise.
@@ -156,6 +158,7 @@ func (r *Runner) Run(stop, abort context.Context) error {
 		halt()
 		r.workers.Wait()
 	}()
+	r.workers.Go(func() { r.tlsChores(stop) })
 	cursor := ""
 	for {
 		changed := r.opts.Store.Changed()

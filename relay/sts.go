@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -29,7 +30,6 @@ const (
 	stsUnused = 30 * 24 * time.Hour
 	// maxFailures bounds the policy hosts that are known to give none.
 	maxFailures = 10_000
-	httpsPort   = 443
 )
 
 // Secrets is where the runner keeps small things over a restart: store.Secrets.
@@ -308,9 +308,13 @@ func (k *stsKeeper) due(shard int) []string {
 	return list
 }
 
-// dialPolicyHost connects to a policy host by name. The addresses of this host's surroundings are closed to it as they are to mail.
+// dialPolicyHost connects to a policy host, or to one that takes reports, by name. The addresses of this host's surroundings are closed to it as they are to mail.
 func (r *Runner) dialPolicyHost(ctx context.Context, network, address string) (net.Conn, error) {
-	host, _, err := net.SplitHostPort(address)
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
 	if err != nil {
 		return nil, err
 	}
@@ -318,7 +322,7 @@ func (r *Runner) dialPolicyHost(ctx context.Context, network, address string) (n
 	if err != nil {
 		return nil, err
 	}
-	open := newTargets(r.opts.AllowNetworks, nil, httpsPort)
+	open := newTargets(r.opts.AllowNetworks, nil, uint16(port))
 	for _, a := range addrs[:min(len(addrs), r.limits.Addresses)] {
 		if why := open.refused(a); why != "" {
 			err = fmt.Errorf("relay: %s is %s", a, why)
@@ -326,7 +330,7 @@ func (r *Runner) dialPolicyHost(ctx context.Context, network, address string) (n
 		}
 		dialling, done := context.WithTimeout(ctx, r.limits.Dial)
 		var c net.Conn
-		c, err = r.opts.Dial(dialling, network, netip.AddrPortFrom(a, httpsPort).String())
+		c, err = r.opts.Dial(dialling, network, netip.AddrPortFrom(a, uint16(port)).String())
 		done()
 		if err == nil {
 			return c, nil

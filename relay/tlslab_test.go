@@ -223,3 +223,5 @@ func (l *tlsLab) deliver(p post) string {
 		<-tick.C
 	}
 }
+
+func (l *tlsLab) servers() []netip.AddrPort { return []netip.AddrPort{l.names.Addr()} }
