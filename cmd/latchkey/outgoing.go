@@ -27,7 +27,7 @@ func newRunner(
 ) (*relay.Runner, error) {
 	o := relay.Options{
 		Store: st, Resolver: names, Hostname: p.hostname, AllowNetworks: c.Relay.AllowNetworks, Own: p.listensAt, Port: uint16(c.Relay.Port),
-		Failed: p.conduct.Failed, Logger: log, Now: now,
+		NoTLSReports: !c.Relay.TLSReports, Failed: p.conduct.Failed, Logger: log, Now: now,
 	}
 	if c.Relay.Smarthost != "" {
 		o.Smarthost = &relay.Smarthost{Addr: c.Relay.Smarthost, User: c.Relay.SmarthostUser, TLS: relay.TLSMode(c.Relay.SmarthostTLS)}
@@ -40,6 +40,17 @@ func newRunner(
 		return nil, fmt.Errorf("relay.smarthost: %w", err)
 	}
 	return runner, nil
+}
+
+// trustOf says whose word on DNSSEC counts.
+func trustOf(d config.DNSSEC) resolver.Trust {
+	switch d {
+	case config.DNSSECTrust:
+		return resolver.TrustServers
+	case config.DNSSECOff:
+		return resolver.TrustNobody
+	}
+	return resolver.TrustLoopback
 }
 
 // listensAt reports whether one of our doors answers at an address: a door on the unspecified address does at every address of this host.
