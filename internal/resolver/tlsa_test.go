@@ -76,6 +76,11 @@ func TestTLSA(t *testing.T) {
 			s.Sign("mx.remote.example", false)
 			s.Sign("_25._tcp.mx.remote.example", true)
 		}), TrustLoopback, "none"},
+		{"an unsigned alias in pieces to a signed host", zones(aliased, func(s *resolvertest.Server) {
+			s.Sign("mx.remote.example", false)
+			s.Sign("_25._tcp.mx.remote.example", true)
+			s.Behave("mx.remote.example", "A", resolvertest.OneAlias)
+		}), TrustLoopback, "none"},
 		{"an alias that cannot be asked for", zones(aliased, func(s *resolvertest.Server) {
 			s.Sign("hoster.example", false)
 			s.Behave("mx.remote.example", "CNAME", resolvertest.ServFail)
@@ -110,6 +115,21 @@ func TestTLSA(t *testing.T) {
 }
 
 func zones(list ...func(*resolvertest.Server)) []func(*resolvertest.Server) { return list }
+
+// TestTrusts: the AD bit of a server on loopback counts, that of another one only if the operator says so (RFC 7672 §2.1.3).
+func TestTrusts(t *testing.T) {
+	for _, tt := range []struct {
+		server   string
+		loopback bool
+	}{{"127.0.0.1", true}, {"127.0.0.53", true}, {"::1", true}, {"::ffff:127.0.0.1", true}, {"192.0.2.53", false}, {"2001:db8::53", false}, {"10.0.0.1", false}} {
+		a := netip.MustParseAddr(tt.server)
+		for trust, want := range map[Trust]bool{TrustLoopback: tt.loopback, TrustServers: true, TrustNobody: false} {
+			if got := (&Resolver{trust: trust}).trusts(a); got != want {
+				t.Errorf("%s by %d: %t", tt.server, trust, got)
+			}
+		}
+	}
+}
 
 // TestSecureMX: mail exchangers are secure if the answer that names them is, also the answer that there are none.
 func TestSecureMX(t *testing.T) {
