@@ -70,7 +70,10 @@ func tlsReportRows(reports []*tlsrpt.Report) [][]string {
 				if f.Reason != "" {
 					what += " (" + f.Reason + ")"
 				}
-				rows = append(rows, []string{day, r.Organization, p.Policy.Domain, p.Policy.Type, "", strconv.FormatInt(f.Sessions, 10), what, cmp.Or(f.ReceivingMX, f.ReceivingIP)})
+				rows = append(rows, []string{
+					day, r.Organization, p.Policy.Domain, p.Policy.Type, "", strconv.FormatInt(f.Sessions, 10), what,
+					cmp.Or(f.ReceivingMX, f.ReceivingIP),
+				})
 			}
 		}
 	}

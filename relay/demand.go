@@ -76,7 +76,7 @@ func (w *worker) sendRelaxed(v verdict) error {
 	}
 	l, worse := w.r.reachFor(w.stop, w.to, store.TLSOptional)
 	if worse != nil {
-		return nil //nolint:nilerr // a verdict, not an error: they share the first one
+		return nil // they share the first verdict
 	}
 	defer l.close()
 	release := l.guard(w.abort)

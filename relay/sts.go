@@ -301,7 +301,8 @@ func (k *stsKeeper) due(shard int) []string {
 	var list []string
 	for domain, e := range k.loaded[shard] {
 		age := now.Sub(e.Fetched)
-		if !now.After(e.expires()) && now.Sub(e.Used) < stsUnused && e.Policy.Mode != mtasts.None && age >= min(stsRefresh, e.Policy.MaxAge/2) {
+		wanted := now.Sub(e.Used) < stsUnused && e.Policy.Mode != mtasts.None
+		if wanted && !now.After(e.expires()) && age >= min(stsRefresh, e.Policy.MaxAge/2) {
 			list = append(list, domain)
 		}
 	}

@@ -48,7 +48,7 @@ func Read(r io.Reader) (*Report, error) {
 func find(header textproto.MIMEHeader, body io.Reader, depth int, left *int) (*Report, error) {
 	kind, params, err := mime.ParseMediaType(header.Get("Content-Type"))
 	if err != nil || *left == 0 {
-		return nil, nil //nolint:nilerr // a part of no kind is not the report
+		return nil, nil // a part of no kind is not the report
 	}
 	*left--
 	switch {
@@ -67,7 +67,7 @@ func find(header textproto.MIMEHeader, body io.Reader, depth int, left *int) (*R
 	for {
 		part, err := parts.NextRawPart()
 		if err != nil {
-			return nil, nil //nolint:nilerr // the end, or what nobody can read
+			return nil, nil // the end, or what nobody can read
 		}
 		if report, err := find(part.Header, part, depth-1, left); report != nil || err != nil {
 			return report, err
