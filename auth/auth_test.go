@@ -154,7 +154,7 @@ func (b *broken) Settings(ctx context.Context) (store.Settings, error) {
 // TestEmptyPassword: no login has one, not even if a verifier of the empty password came from elsewhere.
 func TestEmptyPassword(t *testing.T) {
 	f := newFixture(t)
-	f.update(func(a *store.Account) { a.Verifier = newVerifier("").encode() })
+	f.update(func(a *store.Account) { a.Verifier = newVerifier(Cost{Memory: 8, Time: 1}, "").encode() })
 	f.ran()
 	f.try(over(office), "alice", "", ErrCredentials)
 	if n := f.ran(); n != 1 {
@@ -195,10 +195,10 @@ func TestPasswordsStayOutOfTheLog(t *testing.T) {
 		t.Errorf("cancelled: got %v", err)
 	}
 	f.hasher.waiting = maxWaiting // a full line in which nobody has two places
-	f.hasher.known.PushBack(&line{waiters: make([]*waiter, 1)})
+	f.hasher.known.lines.PushBack(&line{waiters: make([]*waiter, 1)})
 	f.try(over(office), "bob", "busy-password", ErrBusy)
 	f.hasher.waiting = 0
-	f.hasher.known.Init()
+	f.hasher.known.lines.Init()
 	close(block)
 
 	for _, secret := range []string{"sesame", "-password", "broken-verifier", "argon2"} {
@@ -224,19 +224,21 @@ func TestPasswordsStayOutOfTheLog(t *testing.T) {
 	}
 }
 
-// block takes the place in which hashes run, until the channel is closed.
+// block takes the places in which hashes run, until the channel is closed.
 func (f *fixture) block() chan struct{} {
-	release, running := make(chan struct{}), make(chan struct{})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = f.hasher.run(f.t.Context(), client(1), func() {
-			close(running)
-			<-release
+	release := make(chan struct{})
+	var running, done sync.WaitGroup
+	for _, from := range []asker{client(1), friend(1)} {
+		running.Add(1)
+		done.Go(func() {
+			_ = f.hasher.run(f.t.Context(), from, func() {
+				running.Done()
+				<-release
+			})
 		})
-	}()
-	<-running
-	f.t.Cleanup(func() { <-done })
+	}
+	running.Wait()
+	f.t.Cleanup(done.Wait)
 	return release
 }
 

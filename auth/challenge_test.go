@@ -309,13 +309,13 @@ func TestChallengesTakeTurns(t *testing.T) {
 	if late.Stop() {
 		close(release)
 	}
-	f.turns.running = maxHashes
+	f.turns.known.running, f.turns.strangers.running = true, true
 	f.turns.waiting = maxWaiting
-	f.turns.known.PushBack(&line{waiters: make([]*waiter, 1)})
+	f.turns.known.lines.PushBack(&line{waiters: make([]*waiter, 1)})
 	f.answer("alice", "open sesame", ErrBusy)
 	f.answer("nobody", "open sesame", ErrBusy)
-	f.turns.known.Init()
-	f.turns.running, f.turns.waiting = 0, 0
+	f.turns.known.lines.Init()
+	f.turns.known.running, f.turns.strangers.running, f.turns.waiting = false, false, 0
 	f.answer("alice", "open sesame", nil)
 }
 

@@ -10,33 +10,35 @@ import (
 
 // Bounds of hashing: each run takes 19 MiB and some 35 ms of a core.
 const (
-	// maxHashes is how many run at once, maxWaiting how many may wait for their turn, and maxWaitingPerPrefix how many of these may come
-	// from one client.
-	maxHashes           = 1
+	// maxHashes is how many run at once, one of each kind of client; maxWaiting is how many may wait for their turn, and maxWaitingPerPrefix how
+	// many of these may come from one client.
+	maxHashes           = 2
 	maxWaiting          = 64
 	maxWaitingPerPrefix = 16
-	// strangersTurn is how many turns known clients have while a stranger waits: after them it is the stranger's.
-	strangersTurn = 8
 	// idleBeforeFree is how long after the last run the memory is given back to the system.
 	idleBeforeFree = 2 * time.Second
 )
 
-// hasher lets password hashes, or in another instance the proofs of challenge logins, run a few at a time. Clients from where somebody logged in
-// lately go before strangers. Among each of the two kinds turns go round the clients that wait, so that one who asks a hundred times is not
-// served a hundred times before the next. When all places are taken, a known client gets one from a stranger, and otherwise a newcomer gets
-// one from the client of its kind that has most.
+// hasher lets password hashes, or in another instance the proofs of challenge logins, run one at a time for clients from where somebody logged in
+// lately, and one at a time for strangers: neither waits for the other. Among each of the two kinds turns go round the clients that wait, so that
+// one who asks a hundred times is not served a hundred times before the next. When all places to wait are taken, a known client gets one from a
+// stranger, and otherwise a newcomer gets one from the client of its kind that has most.
 type hasher struct {
 	free func() // nil: the runs leave nothing worth giving back
 
 	mu      sync.Mutex // protects the fields below
-	running int
 	waiting int
-	// known and strangers are the clients that wait, whose turn is next first; values are *line. byAsker finds them.
-	known, strangers *list.List
+	// known and strangers are the two kinds. byAsker finds the lines in them.
+	known, strangers kind
 	byAsker          map[asker]*list.Element
-	// passed is how many known clients in a row had a turn while a stranger waited.
-	passed int
-	timer  *time.Timer
+	timer            *time.Timer
+}
+
+// kind is one kind of client.
+type kind struct {
+	running bool
+	// lines are the clients that wait, whose turn is next first; values are *line.
+	lines list.List
 }
 
 // asker is a client (see [guard.Prefix]) as one that is known, or as a stranger.
@@ -58,7 +60,7 @@ type waiter struct {
 }
 
 func newHasher(free func()) *hasher {
-	return &hasher{free: free, known: list.New(), strangers: list.New(), byAsker: map[asker]*list.Element{}}
+	return &hasher{free: free, byAsker: map[asker]*list.Element{}}
 }
 
 // run calls work when it is the client's turn. ErrBusy if too many wait; the context's error if it ends first.
@@ -74,21 +76,21 @@ func (h *hasher) run(ctx context.Context, from asker, work func()) error {
 		}
 	case <-ctx.Done():
 		if !h.leave(w) && <-w.turn == nil {
-			h.done() // its turn came at the same moment
+			h.done(from) // its turn came at the same moment
 		}
 		return ctx.Err()
 	}
-	defer h.done()
+	defer h.done(from)
 	work()
 	return nil
 }
 
-// linesOf are the clients of one kind.
-func (h *hasher) linesOf(a asker) *list.List {
+// kindOf is the kind that a client is of.
+func (h *hasher) kindOf(a asker) *kind {
 	if a.known {
-		return h.known
+		return &h.known
 	}
-	return h.strangers
+	return &h.strangers
 }
 
 // enter begins to wait.
@@ -99,8 +101,9 @@ func (h *hasher) enter(from asker) (*waiter, error) {
 		h.timer.Stop()
 	}
 	w := &waiter{asker: from, turn: make(chan error, 1)}
-	if h.running < maxHashes {
-		h.running++
+	k := h.kindOf(from)
+	if !k.running {
+		k.running = true
 		w.turn <- nil
 		return w, nil
 	}
@@ -113,7 +116,7 @@ func (h *hasher) enter(from asker) (*waiter, error) {
 		return nil, ErrBusy
 	}
 	if !waits {
-		e = h.linesOf(from).PushBack(&line{asker: from})
+		e = k.lines.PushBack(&line{asker: from})
 		h.byAsker[from] = e
 	}
 	l := e.Value.(*line)
@@ -125,12 +128,12 @@ func (h *hasher) enter(from asker) (*waiter, error) {
 // makeRoom sends somebody away for a newcomer that has own places: for a known client any stranger, and otherwise only one of a line that is longer
 // than the newcomer's will be.
 func (h *hasher) makeRoom(from asker, own int) bool {
-	victims, least := h.strangers, own+1
+	victims, least := &h.strangers.lines, own+1
 	switch {
-	case from.known && h.strangers.Len() > 0:
+	case from.known && victims.Len() > 0:
 		least = 0
 	case from.known:
-		victims = h.known
+		victims = &h.known.lines
 	}
 	var longest *line
 	for e := victims.Front(); e != nil; e = e.Next() {
@@ -168,7 +171,7 @@ func (h *hasher) remove(w *waiter) bool {
 		l.waiters = append(l.waiters[:i], l.waiters[i+1:]...)
 		h.waiting--
 		if len(l.waiters) == 0 {
-			h.linesOf(w.asker).Remove(e)
+			h.kindOf(w.asker).lines.Remove(e)
 			delete(h.byAsker, w.asker)
 		}
 		return true
@@ -176,36 +179,21 @@ func (h *hasher) remove(w *waiter) bool {
 	return false
 }
 
-// next is the line whose turn it is, nil if nobody waits. h.mu is held.
-func (h *hasher) next() *list.Element {
-	known, stranger := h.known.Front(), h.strangers.Front()
-	switch {
-	case stranger == nil:
-		h.passed = 0
-		return known
-	case known == nil || h.passed >= strangersTurn:
-		h.passed = 0
-		return stranger
-	}
-	h.passed++
-	return known
-}
-
-// done ends a run and gives the turn to the next client. After the last run of a burst it starts the clock after which the burst's
+// done ends a run and gives the turn to the next client of the kind. After the last run of a burst it starts the clock after which the burst's
 // memory is given back: without that a process of 2 MiB stays one of 40 MiB for minutes after a single login.
-func (h *hasher) done() {
+func (h *hasher) done(from asker) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if e := h.next(); e != nil {
-		l := e.Value.(*line)
-		h.linesOf(l.asker).MoveToBack(e)
-		first := l.waiters[0]
+	k := h.kindOf(from)
+	if e := k.lines.Front(); e != nil {
+		k.lines.MoveToBack(e)
+		first := e.Value.(*line).waiters[0]
 		h.remove(first)
 		first.turn <- nil
 		return
 	}
-	h.running--
-	if h.running > 0 || h.free == nil {
+	k.running = false
+	if h.known.running || h.strangers.running || h.free == nil {
 		return
 	}
 	if h.timer == nil {

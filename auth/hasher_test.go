@@ -31,7 +31,7 @@ func client(i int) asker {
 // friend is the i-th client as one that is known.
 func friend(i int) asker { return asker{client(i).prefix, true} }
 
-// rush is a hasher whose one place is taken until release, and what came of those who wait for it.
+// rush is a hasher whose places are taken until release, and what came of those who wait for it.
 type rush struct {
 	*hasher
 	release chan struct{}
@@ -44,7 +44,9 @@ type rush struct {
 
 func newRush(t *testing.T) *rush {
 	r := &rush{hasher: newHasher(func() {}), release: make(chan struct{}), errs: map[string][]error{}}
-	r.wg.Go(func() { _ = r.run(t.Context(), asker{}, func() { <-r.release }) })
+	for _, known := range []bool{false, true} {
+		r.wg.Go(func() { _ = r.run(t.Context(), asker{known: known}, func() { <-r.release }) })
+	}
 	synctest.Wait()
 	return r
 }
@@ -70,8 +72,10 @@ func (r *rush) finish(t *testing.T) {
 	close(r.release)
 	r.wg.Wait()
 	r.stop()
-	if r.waiting != 0 || r.running != 0 || r.known.Len() != 0 || r.strangers.Len() != 0 || len(r.byAsker) != 0 {
-		t.Errorf("at the end %d wait, %d run, %d and %d lines", r.waiting, r.running, r.known.Len(), r.strangers.Len())
+	for _, k := range []*kind{&r.known, &r.strangers} {
+		if r.waiting != 0 || k.running || k.lines.Len() != 0 || len(r.byAsker) != 0 {
+			t.Errorf("at the end %d wait, one runs: %t, %d lines", r.waiting, k.running, k.lines.Len())
+		}
 	}
 }
 
@@ -153,27 +157,37 @@ func TestCrowdMakesRoom(t *testing.T) {
 	})
 }
 
-// TestKnownClientsGoFirst: those from where somebody logged in go before strangers who came before them, in turns; a stranger who waits has every
-// ninth turn all the same.
-func TestKnownClientsGoFirst(t *testing.T) {
+// TestKnownClientsHaveTheirOwnTurns: those from where somebody logged in do not wait for strangers, nor strangers for them; each have turns among
+// their kind.
+func TestKnownClientsHaveTheirOwnTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRush(t)
-		for i, name := range []string{"s1", "s2", "s3"} {
-			r.wait(t.Context(), name, client(i))
-		}
-		for i := range 2 * strangersTurn {
-			r.wait(t.Context(), fmt.Sprint("k", i%2, i/2), friend(100+i%2))
-		}
-		r.finish(t)
-		var want []string
-		for i := range 2 * strangersTurn {
-			if i > 0 && i%strangersTurn == 0 {
-				want = append(want, fmt.Sprint("s", i/strangersTurn))
+		h := newHasher(func() {})
+		const hash, each = time.Second, 8
+		ended := map[string]time.Duration{}
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		begun := time.Now()
+		for i := range each {
+			for name, from := range map[string]asker{fmt.Sprint("stranger", i): client(i % 3), fmt.Sprint("known", i): friend(100 + i%3)} {
+				wg.Go(func() {
+					if err := h.run(t.Context(), from, func() { time.Sleep(hash) }); err != nil {
+						t.Error(err)
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					ended[name] = time.Since(begun)
+				})
+				synctest.Wait()
 			}
-			want = append(want, fmt.Sprint("k", i%2, i/2))
 		}
-		if want = append(want, "s2", "s3"); !slices.Equal(r.order, want) {
-			t.Errorf("got %v, want %v", r.order, want)
+		wg.Wait()
+		h.stop()
+		for i := range each {
+			for _, name := range []string{fmt.Sprint("stranger", i), fmt.Sprint("known", i)} {
+				if want := time.Duration(i+1) * hash; ended[name] != want {
+					t.Errorf("%s was done after %v, want %v", name, ended[name], want)
+				}
+			}
 		}
 	})
 }
@@ -200,7 +214,7 @@ func TestKnownClientHasRoom(t *testing.T) {
 }
 
 // TestGuessesLeaveKnownClientsInFront: with 500 guesses a second from as many networks and hashes of 35 ms, a login from a known network is looked at
-// after the hash that runs, at most one stranger's, and those of other known clients.
+// at once.
 func TestGuessesLeaveKnownClientsInFront(t *testing.T) {
 	const (
 		hash, seconds = 35 * time.Millisecond, 20
@@ -231,7 +245,7 @@ func TestGuessesLeaveKnownClientsInFront(t *testing.T) {
 		})
 		wg.Wait()
 		h.stop()
-		if longest > 3*hash {
+		if longest > hash {
 			t.Errorf("a known client waited for %v, a hash takes %v", longest, hash)
 		}
 		if n := looked.Load(); n < seconds*20 || refused.Load() == 0 {
@@ -278,23 +292,26 @@ func TestTurnOfOneWhoIsGone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if h.running != 0 {
-		t.Fatalf("%d places are lost", h.running)
+	if h.strangers.running {
+		t.Fatal("a place is lost")
 	}
 }
 
 // TestHashesAtOnce: never more than maxHashes.
-func TestHashesAtOnce(t *testing.T) {
+func TestHashesAtOnce(t *testing.T) { synctest.Test(t, testHashesAtOnce) }
+
+func testHashesAtOnce(t *testing.T) {
 	h := newHasher(func() {})
 	defer h.stop()
 	var now, most atomic.Int64
 	var wg sync.WaitGroup
 	for i := range maxWaiting {
 		wg.Go(func() {
-			_ = h.run(t.Context(), client(i), func() {
+			_ = h.run(t.Context(), asker{client(i).prefix, i%2 == 0}, func() {
 				if n := now.Add(1); n > most.Load() {
 					most.Store(n)
 				}
+				time.Sleep(time.Millisecond)
 				now.Add(-1)
 			})
 		})

@@ -212,10 +212,8 @@ func TestChallengesWait(t *testing.T) {
 	})
 }
 
-// TestKnownClientLogsInFirst: of those who wait for the hash that runs, one from where somebody logged in before is looked at before strangers who
-// came
-// before it; so with proofs.
-func TestKnownClientLogsInFirst(t *testing.T) {
+// TestKnownClientDoesNotWait: while a stranger's password is hashed, and others wait for that, one from where somebody logged in before is looked at.
+func TestKnownClientDoesNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := realTime(t)
 		home := netip.MustParseAddr("192.0.2.1")
@@ -240,7 +238,7 @@ func TestKnownClientLogsInFirst(t *testing.T) {
 		login(home, "known")
 		close(release)
 		wg.Wait()
-		if want := []string{"the first", "known", "stranger", "another"}; !slices.Equal(order, want) {
+		if want := []string{"known", "the first", "stranger", "another"}; !slices.Equal(order, want) {
 			t.Errorf("looked at in the order %q, want %q", order, want)
 		}
 	})

@@ -48,8 +48,14 @@ type verifier struct {
 	salt, key    []byte
 }
 
-func newVerifier(password string) verifier {
-	v := verifier{memory: argonMemory, time: argonTime, threads: argonThreads, salt: make([]byte, saltLen)}
+// Cost is what it costs to make a verifier, and to check a password against it (RFC 9106 §4).
+type Cost struct {
+	// Memory is in KiB, at least 8; Time is how often it is gone over, at least once.
+	Memory, Time uint32
+}
+
+func newVerifier(cost Cost, password string) verifier {
+	v := verifier{memory: cost.Memory, time: cost.Time, threads: argonThreads, salt: make([]byte, saltLen)}
 	_, _ = rand.Read(v.salt) // never fails: crypto/rand ends the process instead
 	v.key = v.derive(password, keyLen)
 	return v

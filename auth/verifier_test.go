@@ -214,3 +214,24 @@ func FuzzSASL(f *testing.F) {
 		}
 	})
 }
+
+// TestCost: new verifiers cost what they are to cost, and a look at nobody's password as much as one at somebody's. Nothing but a test asks for less.
+func TestCost(t *testing.T) {
+	for _, tt := range []struct {
+		cost Cost
+		want string
+	}{{Cost{}, "$argon2id$v=19$m=19456,t=2,p=1$"}, {Cost{Memory: 8, Time: 1}, "$argon2id$v=19$m=8,t=1,p=1$"}} {
+		a := New(Options{Cost: tt.cost})
+		v, err := a.Hash(t.Context(), "sesame")
+		if err != nil || !strings.HasPrefix(string(v), tt.want) {
+			t.Errorf("%+v: got %q, %v; want %s", tt.cost, string(v), err, tt.want)
+		}
+		if got := string(a.decoy.encode()); !strings.HasPrefix(got, tt.want) {
+			t.Errorf("%+v: nobody's is %q, want %s", tt.cost, got, tt.want)
+		}
+		parsed, err := parseVerifier(v)
+		if err != nil || !parsed.matches("sesame") || parsed.matches("sesam") {
+			t.Errorf("%+v: %v, or the wrong password", tt.cost, err)
+		}
+	}
+}

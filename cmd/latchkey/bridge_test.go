@@ -63,7 +63,8 @@ func TestInteropContainerBridge(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	server := exec.CommandContext(ctx, "ip", "netns", "exec", container, self, "serve", "--data", s.dir, "--hostname", "mail.example.com",
-		"--tls-cert", s.config.TLS.Cert, "--tls-key", s.config.TLS.Key, "--proxies", labProxy, "--relay-nameservers", "127.0.0.1")
+		"--tls-cert", s.config.TLS.Cert, "--tls-key", s.config.TLS.Key, "--proxies", labProxy, "--relay-nameservers", "127.0.0.1",
+		"--reputation-lists", "")
 	server.Env = append(os.Environ(), runMainVariable+"=1")
 	log, err := server.StderrPipe()
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -18,6 +19,15 @@ import (
 // root, or its last element), and the plain names of tests, benchmarks and fuzz targets.
 func declarations(t *testing.T) map[string]bool {
 	t.Helper()
+	names, err := allDeclarations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// allDeclarations reads the whole source, once.
+var allDeclarations = sync.OnceValues(func() (map[string]bool, error) {
 	root := filepath.Join("..", "..")
 	names := map[string]bool{}
 	err := filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
@@ -53,11 +63,8 @@ func declarations(t *testing.T) map[string]bool {
 		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return names
-}
+	return names, err
+})
 
 func declared(decl ast.Decl) []string {
 	switch d := decl.(type) {

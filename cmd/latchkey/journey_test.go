@@ -217,6 +217,7 @@ func TestInteropAuthenticationOff(t *testing.T) {
 
 // A name server that does not answer costs time and nothing else: the next one is asked.
 func TestInteropSilentNameServer(t *testing.T) {
+	t.Parallel()
 	world := newSink(t)
 	s := newTestServer(t, "example.com")
 	s.sendsTo(world.port(), "other.example")

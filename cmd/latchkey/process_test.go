@@ -33,7 +33,8 @@ func serveProcess(t testing.TB, s *testServer) (cmd *exec.Cmd, mx string) {
 	t.Helper()
 	const loopback = "127.0.0.1:0"
 	cmd = latchkeyProcess(t, "serve", "--data", s.dir, "--tls-cert", s.config.TLS.Cert, "--tls-key", s.config.TLS.Key,
-		"--listen-pop3", loopback, "--listen-pop3s", loopback, "--listen-mx", loopback, "--listen-submission", loopback, "--listen-smtps", loopback)
+		"--listen-pop3", loopback, "--listen-pop3s", loopback, "--listen-mx", loopback, "--listen-submission", loopback, "--listen-smtps", loopback,
+		"--relay-nameservers", labDNS(t).Addr().String(), "--reputation-lists", "")
 	log, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -39,7 +39,7 @@ func (h holed) Resolve(ctx context.Context, addr mailaddr.Address) (store.Route,
 func holedServer(t *testing.T) (*testServer, *atomic.Bool) {
 	t.Helper()
 	s, open := newTestServer(t, "example.com"), new(atomic.Bool)
-	s.wrap = func(st store.Store) store.Store { return holed{st, open} }
+	s.proves, s.wrap = true, func(st store.Store) store.Store { return holed{st, open} }
 	return s, open
 }
 
@@ -48,6 +48,7 @@ func (s *testServer) proofs() int { return strings.Count(s.log.String(), "relay 
 // TestRelayProofAtStart: it is made once for the settings as they are, and again when they are others.
 func TestRelayProofAtStart(t *testing.T) {
 	s := newTestServer(t, "example.com")
+	s.proves = true
 	for i, want := range []int{1, 1} {
 		s.start()
 		s.stop()
@@ -126,6 +127,7 @@ func TestRelayProofShutsDoors(t *testing.T) {
 // TestRelayProofOverTheWire: the command tries a server as anybody would, and says what it saw. A stranger is kept from port 25 after the third try,
 // which is no pass; from an address where somebody logged in all is tried.
 func TestRelayProofOverTheWire(t *testing.T) {
+	t.Parallel() // it waits for greetings
 	s, open := holedServer(t)
 	s.start()
 	s.addAccount("alice", "password of alice")

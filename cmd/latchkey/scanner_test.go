@@ -50,6 +50,7 @@ func nmap(t *testing.T, address string) string {
 // The scanner that administrators use finds no open relay: neither at the doors as they are, which break off after a few tries, nor at one
 // that lets it try to the end.
 func TestInteropNmapOpenRelay(t *testing.T) {
+	t.Parallel()
 	need(t, "nmap")
 	s := interopServer(t)
 	for _, door := range []string{"mx", "submission"} {
@@ -92,6 +93,7 @@ func TestInteropNmapOpenRelay(t *testing.T) {
 // testssl.sh finds nothing of medium severity or above on the modern doors. They share one TLS configuration, so one door of each kind of
 // handshake is scanned to the bottom, and the others for protocols, forward secrecy and certificate.
 func TestInteropTestSSL(t *testing.T) {
+	t.Parallel()
 	need(t, "testssl", "openssl")
 	s := newTestServer(t, "example.com")
 	ca := labCertificate(t, s.config.TLS.Cert, s.config.TLS.Key)

@@ -62,6 +62,9 @@ type server interface {
 // loginLimits are the defaults. A test that compares answers does not wait for them.
 var loginLimits guard.LoginLimits
 
+// passwordCost is the default. The tests of this package are of other things than hashes, and there are thousands of them.
+var passwordCost auth.Cost
+
 // wire builds everything, top to bottom as in docs/architecture.md, and takes the listening addresses. Nothing runs yet. The store
 // stays the caller's; now is the clock of everything that is not a connection.
 func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger, now func() time.Time) (*process, error) {
@@ -138,7 +141,7 @@ func newAuthenticator(
 	st store.Store, logins *guard.Logins, guesses auth.Guesses, stale auth.Stale, log *slog.Logger, now func() time.Time,
 ) *auth.Authenticator {
 	return auth.New(auth.Options{
-		Accounts: st, Settings: st, Devices: st, Sealing: st, Guard: logins, Guesses: guesses, Stale: stale, Logger: log, Now: now,
+		Accounts: st, Settings: st, Devices: st, Sealing: st, Guard: logins, Guesses: guesses, Stale: stale, Cost: passwordCost, Logger: log, Now: now,
 	})
 }
 

@@ -31,13 +31,13 @@ const (
 	quietTurn = "quiet"
 
 	// floodTime is how long owners are measured, once without and once with the flood; floodWarm is before that, and floodRest after it.
-	floodTime = 20 * time.Second
+	floodTime = 30 * time.Second
 	floodWarm = 5 * time.Second
 	floodRest = 10 * time.Second
 	// So many connections guess a password each second, and so many do nothing.
 	floodGuessers, floodHolders = 500, 500
 	// deliveryPace and loginPace are the pauses between two deliveries and two logins of owners.
-	deliveryPace, loginPace = 50 * time.Millisecond, 250 * time.Millisecond
+	deliveryPace, loginPace = 50 * time.Millisecond, 125 * time.Millisecond
 	// ownerHomes is from how many addresses owners come.
 	ownerHomes  = 16
 	floodLetter = 4096

@@ -22,6 +22,7 @@ const (
 	engineHelper = "engine"
 	loopHelper   = "loop"
 	idleHelper   = "idle"
+	bareHelper   = "bare"
 )
 
 func main() {
@@ -36,6 +37,8 @@ func main() {
 				return loopMain(os.Args[2:])
 			case idleHelper:
 				return idleMain(os.Args[2:])
+			case bareHelper:
+				return bareMain(os.Args[2:])
 			}
 		}
 		return measure(ctx, os.Args[1:])

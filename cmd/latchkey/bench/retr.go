@@ -12,9 +12,7 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 )
 
@@ -47,7 +45,7 @@ func (r *run) measureRetr(ctx context.Context) (err error) {
 		return err
 	}
 	file := filepath.Join(r.root, "large")
-	loop, addrs, err := startLoop(file, ours.cert, ours.key)
+	loop, addrs, err := startPair(loopHelper, file, ours.cert, ours.key)
 	if err != nil {
 		return err
 	}
@@ -127,68 +125,12 @@ func fetchFor(ctx context.Context, w *wire, ask, want string, size int, end stri
 	return float64(octets) / 1e6 / time.Since(begin).Seconds(), ctx.Err()
 }
 
-// startLoop starts the process that sends a file, and returns its addresses, in the clear and with TLS.
-func startLoop(file, cert, key string) (stop func() error, addrs []string, err error) {
-	program, err := os.Executable()
-	if err != nil {
-		return nil, nil, err
-	}
-	cmd := exec.Command(program, loopHelper, file, cert, key)
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, nil, err
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, nil, err
-	}
-	stop = func() error { return errors.Join(stdin.Close(), cmd.Wait()) }
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if addrs = strings.Fields(line); err != nil || len(addrs) != 2 {
-		return nil, nil, errors.Join(fmt.Errorf("the loop says %q", line), err, stop())
-	}
-	return stop, addrs, nil
-}
-
 // loopMain sends a file to whoever asks, until standard input ends.
 func loopMain(args []string) error {
 	if len(args) != 3 {
 		return errors.New("loop FILE CERTIFICATE KEY")
 	}
-	certificate, err := tls.LoadX509KeyPair(args[1], args[2])
-	if err != nil {
-		return err
-	}
-	plain, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	secure, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}})
-	if err != nil {
-		return err
-	}
-	for _, l := range []net.Listener{plain, secure} {
-		go func() {
-			for {
-				conn, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					if err := sendFile(conn, args[0]); err != nil {
-						fmt.Fprintln(os.Stderr, "loop:", err)
-					}
-				}()
-			}
-		}()
-	}
-	fmt.Println(plain.Addr(), secure.Addr())
-	_, err = io.Copy(io.Discard, os.Stdin)
-	return err
+	return servePair(args[1], args[2], func(conn net.Conn) error { return sendFile(conn, args[0]) })
 }
 
 // sendFile answers every line with the file: as little as a server can do.

@@ -50,6 +50,7 @@ type sessions struct {
 	*run
 	ours    *latchkey
 	dovecot *dovecotPeer
+	bare    []string // the addresses of a server of constants, in the clear and with TLS
 	letters *letters
 	sent    int // sequence number of the next message
 }
@@ -68,7 +69,12 @@ func (r *run) measureSessions(ctx context.Context) (err error) {
 		return err
 	}
 	s.ours.sniff = true // as it is by default
-	defer func() { err = errors.Join(err, s.ours.stop(), s.dovecot.stop(ctx)) }()
+	bareEnds, addrs, err := startPair(bareHelper, s.ours.cert, s.ours.key)
+	if err != nil {
+		return err
+	}
+	s.bare = addrs
+	defer func() { err = errors.Join(err, s.ours.stop(), s.dovecot.stop(ctx), bareEnds()) }()
 	if err := s.fill(ctx); err != nil {
 		return err
 	}
@@ -104,6 +110,7 @@ func (s *sessions) declare() {
 		}
 		want(fmt.Sprintf(plainVisits, conns), visitUnit, dovecot, b)
 		want(fmt.Sprintf(plainVisits, conns), visitUnit, oneLogin, b)
+		want(fmt.Sprintf(plainVisits, conns), visitUnit, bareName, bound{})
 	}
 	for _, conns := range visitors() {
 		b := bound{}
@@ -112,6 +119,7 @@ func (s *sessions) declare() {
 		}
 		want(fmt.Sprintf(secureVisits, conns), visitUnit, oneLogin, b)
 		want(fmt.Sprintf(secureVisits, conns), visitUnit, dovecot, bound{})
+		want(fmt.Sprintf(secureVisits, conns), visitUnit, bareName, bound{})
 	}
 	want(listTitle, "ms", dovecot, atMost(1./5))
 	want(listedTitle, "ms", dovecot, bound{})
@@ -159,6 +167,15 @@ func (s *sessions) round(ctx context.Context) error {
 			return err
 		}
 	}
+	for _, conns := range visitors() {
+		err := s.visits(ctx, fmt.Sprintf(plainVisits, conns), bareName, conns, false, false)
+		if err == nil {
+			err = s.visits(ctx, fmt.Sprintf(secureVisits, conns), bareName, conns, true, true)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if err := s.listings(ctx); err != nil {
 		return err
 	}
@@ -199,10 +216,14 @@ func resuming() *tls.Config {
 
 // visits measures one number of visitors: we and the other in turns. all is set if the other can resume every session of TLS; we must.
 func (s *sessions) visits(ctx context.Context, title, against string, conns int, secure, all bool) error {
-	ours, theirs := &visitor{addr: s.ours.pop, conns: conns}, &visitor{addr: s.dovecot.pop3(), conns: conns}
+	plain, secured := s.dovecot.pop3(), s.dovecot.pop3s()
+	if against == bareName {
+		plain, secured = s.bare[0], s.bare[1]
+	}
+	ours, theirs := &visitor{addr: s.ours.pop, conns: conns}, &visitor{addr: plain, conns: conns}
 	if secure {
 		ours.addr, ours.tc, ours.resumes = s.ours.pops, resuming(), true
-		theirs.addr, theirs.tc, theirs.resumes = s.dovecot.pop3s(), resuming(), all
+		theirs.addr, theirs.tc, theirs.resumes = secured, resuming(), all
 	}
 	for range visitTurns {
 		for _, side := range []struct {
