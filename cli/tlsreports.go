@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -45,7 +44,7 @@ func newTLSReports(env *Env) *cobra.Command {
 }
 
 func (env *Env) readTLSReport(name string) (*tlsrpt.Report, error) {
-	var in io.Reader = env.Stdin
+	in := env.Stdin
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
