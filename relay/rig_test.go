@@ -176,6 +176,7 @@ type post struct {
 	eightBit bool
 	utf8     bool
 	stranger bool // from somebody who proved nothing
+	tls      store.TLSDemand
 	received time.Time
 	by       store.AccountID // alice unless it is another
 }
@@ -190,7 +191,7 @@ func (r *rig) queue(p post, to ...string) store.Receipt {
 	}
 	e := store.Envelope{
 		Submitter: r.alice, Received: p.received, HeaderLen: int64(strings.Index(p.body, "\r\n\r\n") + 4), Return: p.ret, EnvelopeID: p.envid,
-		EightBit: p.eightBit, UTF8: p.utf8, Ours: !p.stranger, Origin: store.Origin{Door: "submission"},
+		EightBit: p.eightBit, UTF8: p.utf8, TLS: p.tls, Ours: !p.stranger, Origin: store.Origin{Door: "submission"},
 	}
 	if p.by != 0 {
 		e.Submitter = p.by
