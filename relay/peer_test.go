@@ -215,6 +215,7 @@ type server struct {
 
 	mu      sync.Mutex // protects what follows
 	tls     *tls.Config
+	shown   *tls.Certificate // of that
 	letters []letter
 	log     []string
 	sni     []string // the names that were asked for in handshakes
@@ -494,7 +495,8 @@ func (p *speech) secure(verb, line string) bool {
 func (s *server) config() *tls.Config {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.tls == nil {
+	if s.tls == nil || s.shown != s.cert {
+		s.shown = s.cert
 		s.tls = &tls.Config{
 			Certificates: []tls.Certificate{*s.cert},
 			GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -274,6 +275,31 @@ func (r *rig) trail(id store.MessageID) []string {
 		list = append(list, fmt.Sprintf("%s %s: %s", e.Kind, e.Recipient, e.Text))
 	}
 	return list
+}
+
+// became is the last that happened to a message on its way out, once something did. The report on it is not meant.
+func (r *rig) became(id store.MessageID) (event string, ok bool) {
+	r.t.Helper()
+	for _, e := range slices.Backward(r.trail(id)) {
+		if !strings.HasPrefix(e, "reported") {
+			return e, !strings.HasPrefix(e, "queued")
+		}
+	}
+	return "", false
+}
+
+// until waits for something, by the real clock.
+func (r *rig) until(what string, is func() bool) {
+	r.t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !is() {
+		if time.Now().After(deadline) {
+			r.t.Fatalf("%s: not in time\n%s", what, r.logged)
+		}
+		<-tick.C
+	}
 }
 
 // leased reports jobs that cannot be leased although they are due: a lease was not given back.

@@ -209,19 +209,12 @@ func (l *tlsLab) deliver(p post) string {
 	id := l.queue(p, "bob@remote.example").Message
 	l.start()
 	defer l.stop()
-	deadline := time.Now().Add(time.Minute)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for {
-		events := l.trail(id)
-		if last := events[len(events)-1]; !strings.HasPrefix(last, "queued") {
-			return strings.Replace(last, " bob@remote.example", "", 1)
-		}
-		if time.Now().After(deadline) {
-			l.t.Fatalf("nothing became of it\n%s", l.logged)
-		}
-		<-tick.C
-	}
+	var event string
+	l.until("an outcome", func() (ok bool) {
+		event, ok = l.became(id)
+		return ok
+	})
+	return strings.Replace(event, " bob@remote.example", "", 1)
 }
 
 func (l *tlsLab) servers() []netip.AddrPort { return []netip.AddrPort{l.names.Addr()} }

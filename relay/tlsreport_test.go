@@ -142,7 +142,10 @@ func TestTLSReports(t *testing.T) {
 	if len(reports) != 1 || reports[0].Recipient.String() != "tls+mail@remote.example" || reports[0].ReversePath.String() != "postmaster@example.org" {
 		t.Fatalf("queued %+v", reports)
 	}
-	l.deliver(post{}) // with which the report goes, though the policy keeps the rest back
+	l.queue(post{received: l.clock()}, "bob@remote.example") // with which the report goes, though the policy keeps the rest back
+	l.start()
+	l.until("the report", func() bool { return len(s.taken()) > 0 })
+	l.stop()
 	taken := s.taken()
 	if len(taken) != 1 {
 		t.Fatalf("%d letters\n%s", len(taken), l.logged)
