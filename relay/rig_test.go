@@ -39,6 +39,7 @@ type rig struct {
 	logged  *syncBuffer
 	end     func() // stops the run
 	ended   error  // what the last run returned
+	runner  *Runner
 }
 
 // syncBuffer is a log that is read while it is written.
@@ -134,6 +135,7 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	r.runner = runner
 	stop, cancel := context.WithCancel(context.Background())
 	abort, cut := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -195,8 +195,8 @@ func (l *tlsLab) publish(id, text string) {
 	})
 }
 
-// deliver sends one message with a runner of its own, as after a restart, and returns what became of it.
-func (l *tlsLab) deliver(p post) string {
+// resolve gives the next runner a resolver of its own.
+func (l *tlsLab) resolve() {
 	l.t.Helper()
 	var err error
 	l.opts.Resolver, err = resolver.New(resolver.Options{
@@ -205,6 +205,12 @@ func (l *tlsLab) deliver(p post) string {
 	if err != nil {
 		l.t.Fatal(err)
 	}
+}
+
+// deliver sends one message with a runner of its own, as after a restart, and returns what became of it.
+func (l *tlsLab) deliver(p post) string {
+	l.t.Helper()
+	l.resolve()
 	p.received = l.clock()
 	id := l.queue(p, "bob@remote.example").Message
 	l.start()
