@@ -155,6 +155,24 @@ func TestTLSReports(t *testing.T) {
 	}
 }
 
+// TestTLSReportIsSigned: a report by mail is the domain's own, and signed like its other mail (RFC 8460 §3).
+func TestTLSReportIsSigned(t *testing.T) {
+	l := newTLSLab(t)
+	ring := l.signs()
+	s := l.usual(l.root.issue(nil, "mx.remote.example"))
+	l.names.Set("_smtp._tls.remote.example", "TXT", `"v=TLSRPTv1; rua=mailto:tls@remote.example"`)
+	l.deliver(post{})
+	l.pass(24 * time.Hour)
+	l.resolve()
+	l.opts.Store = l.store
+	must(New(l.opts))(t).sendTLSReports(t.Context(), l.clock())
+	l.start()
+	l.until("the report", func() bool { return s.arrived("tls@remote.example") > 0 })
+	l.stop()
+	taken := s.taken()
+	wantSigned(t, ring, taken[len(taken)-1].data)
+}
+
 // readTLSMail takes a report out of its mail (RFC 8460 §5.3).
 func readTLSMail(t *testing.T, text string) *tlsrpt.Report {
 	t.Helper()

@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -42,9 +43,33 @@ func TestRequireTLS(t *testing.T) {
 	}
 }
 
-// TestRequireTLSReport: a report on such a message is protected as it was (RFC 8689 §5).
+// hooked is a store that does something before each commit.
+type hooked struct {
+	Store
+	before func()
+}
+
+type hookedDraft struct {
+	store.Draft
+	before func()
+}
+
+func (h hooked) NewDraft(ctx context.Context) (store.Draft, error) {
+	d, err := h.Store.NewDraft(ctx)
+	return hookedDraft{d, h.before}, err
+}
+
+func (d hookedDraft) Commit(ctx context.Context, e store.Envelope) (store.Receipt, error) {
+	d.before()
+	return d.Draft.Commit(ctx, e)
+}
+
+// TestRequireTLSReport: a report on such a message is protected as it was (RFC 8689 §5). What changes in the last moment is reported to strangers too.
 func TestRequireTLSReport(t *testing.T) {
-	f := newFixture(t, MX).serve()
+	var f *fixture
+	f = newFixture(t, MX, func(o *Options) {
+		o.Store = hooked{o.Store, func() { f.update("bob", func(a *store.Account) { a.Suspended = true }) }}
+	}).serve()
 	c := f.greeted()
 	c.starttls()
 	if lines := strings.Join(c.ehlo(), "\n"); !strings.Contains(lines, "REQUIRETLS") {
@@ -54,7 +79,6 @@ func TestRequireTLSReport(t *testing.T) {
 	c.ask("RCPT TO:<bob@example.com>", "250 ")
 	c.ask("RCPT TO:<alice@example.com>", "250 ")
 	c.ask("DATA", "354 ")
-	f.update("bob", func(a *store.Account) { a.Suspended = true })
 	c.send("From: x@remote.example\r\n\r\nbody\r\n.\r\n")
 	c.expect("250 2.")
 	if jobs := f.jobs(); len(jobs) != 1 || jobs[0].TLS != store.TLSRequired || !jobs[0].ReversePath.IsZero() {
