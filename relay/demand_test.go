@@ -244,8 +244,14 @@ func TestTLSOptionalInBackoff(t *testing.T) {
 		r.queue(post{tls: store.TLSOptional}, "bob@remote.example")
 		time.Sleep(time.Second)
 		synctest.Wait()
+		late := r.queue(post{}, "dave@remote.example").Jobs[0] // the pause goes on for the others
+		time.Sleep(time.Second)
+		synctest.Wait()
 		r.stop()
-		if m := s.taken(); len(m) != 1 || !strings.Contains(m[0].to[0], "bob") || len(r.jobs()) != 1 {
+		if j, err := r.store.Job(t.Context(), late); err != nil || j.Attempts != 0 {
+			t.Errorf("job %+v, %v: want no attempt of its own", j, err)
+		}
+		if m := s.taken(); len(m) != 1 || !strings.Contains(m[0].to[0], "bob") || len(r.jobs()) != 2 {
 			t.Errorf("the host has %+v, %d jobs wait\n%s", m, len(r.jobs()), r.logged)
 		}
 	})
