@@ -27,8 +27,8 @@ type signedWorld struct {
 	port int // Unbound's
 }
 
-// zone is one domain of it, whose mail goes to 127.0.0.1.
-type zone struct {
+// signedZone is one domain of it, whose mail goes to 127.0.0.1.
+type signedZone struct {
 	domain string
 	// tlsa is the data of the record for the mail exchanger.
 	tlsa string
@@ -36,7 +36,7 @@ type zone struct {
 	unsigned, forged bool
 }
 
-func startSignedWorld(t *testing.T, mailPort int, zones ...zone) *signedWorld {
+func startSignedWorld(t *testing.T, mailPort int, zones ...signedZone) *signedWorld {
 	t.Helper()
 	needRoot(t, "unbound", "nsd", "ldns-keygen", "ldns-signzone")
 	w := &signedWorld{t: t, dir: t.TempDir(), nsd: freePort(t), port: freePort(t)}
@@ -115,8 +115,8 @@ func (w *signedWorld) run(args ...string) {
 	})
 }
 
-// keyDigest is the SHA-256 of a certificate's key, as a TLSA record has it.
-func keyDigest(t *testing.T, file string) string {
+// tlsaDigest is the SHA-256 of a certificate's key, as a TLSA record has it.
+func tlsaDigest(t *testing.T, file string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -136,11 +136,11 @@ func keyDigest(t *testing.T, file string) string {
 func TestInteropDANE(t *testing.T) {
 	away := startServer(t, "other.example")
 	away.addAccount("otto", "password of otto")
-	fits := "3 1 1 " + keyDigest(t, away.config.TLS.Cert)
+	fits := "3 1 1 " + tlsaDigest(t, away.config.TLS.Cert)
 	another := "3 1 1 " + strings.Repeat("cd", sha256.Size)
 	w := startSignedWorld(t, away.portOf("mx"),
-		zone{domain: "other.example", tlsa: fits}, zone{domain: "wrong.example", tlsa: another},
-		zone{domain: "forged.example", tlsa: fits, forged: true}, zone{domain: "plain.example", tlsa: another, unsigned: true},
+		signedZone{domain: "other.example", tlsa: fits}, signedZone{domain: "wrong.example", tlsa: another},
+		signedZone{domain: "forged.example", tlsa: fits, forged: true}, signedZone{domain: "plain.example", tlsa: another, unsigned: true},
 	)
 	home := newTestServer(t, "example.com")
 	home.config.Relay.Nameservers = []netip.AddrPort{netip.MustParseAddrPort(fmt.Sprintf("127.0.0.1:%d", w.port))}
