@@ -124,6 +124,7 @@ func newRoot(env *Env) *cobra.Command {
 		newServe(env), newInit(env), newDemo(env),
 		newAccount(env), newDevice(env), newAlias(env), newSuppression(env), newSettings(env), newGrant(env), newBan(env), newQueue(env), newTrail(env),
 		newReputation(env), newDKIM(env), newDNS(env), newRelayProof(env), newExplain(env),
+		newTLSReports(env),
 		newBackup(env), newVerify(env), newRestore(env), newCheck(env), newCompact(env),
 		newMetrics(env), newAudit(env), newVersion(env),
 	)

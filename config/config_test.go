@@ -42,7 +42,7 @@ func TestDefaults(t *testing.T) {
 		},
 		Log:        Log{Level: "info", Format: "text"},
 		Limits:     Limits{Connections: 2000, ConnectionsPerAddress: 50, MessagesPerMailbox: 600},
-		Relay:      Relay{SmarthostTLS: SmarthostVerify, Port: 25, Connections: 200, ConnectionsPerHost: 20},
+		Relay:      Relay{SmarthostTLS: SmarthostVerify, DNSSEC: DNSSECLoopback, TLSReports: true, Port: 25, Connections: 200, ConnectionsPerHost: 20},
 		Reputation: Reputation{Lists: []string{"zen.spamhaus.org", "bl.spamcop.net", "psbl.surriel.com"}},
 	}
 	if !reflect.DeepEqual(c, want) {

@@ -27,6 +27,19 @@ const (
 	SmarthostImplicit      SmarthostTLS = "implicit"
 )
 
+// DNSSEC says whose word counts that an answer of the DNS is validated.
+type DNSSEC string
+
+// The choices. The empty one is DNSSECLoopback.
+const (
+	// DNSSECLoopback: that of name servers on a loopback address.
+	DNSSECLoopback DNSSEC = "loopback"
+	// DNSSECTrust: that of all name servers.
+	DNSSECTrust DNSSEC = "trust"
+	// DNSSECOff: nobody's.
+	DNSSECOff DNSSEC = "off"
+)
+
 // Relay says how mail leaves for other domains.
 type Relay struct {
 	// Smarthost is host:port of the server that takes all of it; "" delivers to each domain's own servers.
@@ -38,6 +51,10 @@ type Relay struct {
 	AllowNetworks []netip.Prefix
 	// Nameservers are asked instead of those of /etc/resolv.conf.
 	Nameservers []netip.AddrPort
+	// DNSSEC says whose word counts that an answer of the DNS is validated, as DANE needs it.
+	DNSSEC DNSSEC
+	// TLSReports sends other domains the reports on TLS that they ask for (RFC 8460).
+	TLSReports bool
 	// Port is where other domains' servers listen: 25, but in a laboratory.
 	Port int
 	// Sources are the addresses from which mail leaves; a family without any is left to the system.
@@ -86,6 +103,17 @@ func outgoingKeys() []Key {
 			Name: "relay.nameservers", kind: addresses,
 			Help: "name servers, address or address:port; empty: those of /etc/resolv.conf",
 			set:  setNameservers,
+		},
+		{
+			Name: "relay.dnssec", Default: string(DNSSECLoopback), kind: text,
+			Help: "whose word counts that a DNS answer is validated (DNSSEC), without which there is no DANE: loopback (name servers on this host), " +
+				"trust (all of them: they validate, and nobody can stand in between) or off",
+			set: setDNSSEC,
+		},
+		{
+			Name: "relay.tls_reports", Default: "on", kind: text,
+			Help: "on: domains that ask for it get a daily report on how well TLS with their servers worked (RFC 8460); off",
+			set:  setSwitch(func(c *Config) *bool { return &c.Relay.TLSReports }),
 		},
 		{
 			Name: "relay.port", Default: "25", kind: number,
@@ -157,6 +185,26 @@ func setSmarthostTLS(c *Config, value string) error {
 	}
 	c.Relay.SmarthostTLS = SmarthostTLS(value)
 	return nil
+}
+
+func setDNSSEC(c *Config, value string) error {
+	ways := []string{string(DNSSECLoopback), string(DNSSECTrust), string(DNSSECOff)}
+	if !slices.Contains(ways, value) {
+		return fmt.Errorf("%q is not one of %s", value, strings.Join(ways, ", "))
+	}
+	c.Relay.DNSSEC = DNSSEC(value)
+	return nil
+}
+
+// setSwitch reads on or off.
+func setSwitch(field func(*Config) *bool) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		if value != "on" && value != "off" {
+			return fmt.Errorf("%q is neither on nor off", value)
+		}
+		*field(c) = value == "on"
+		return nil
+	}
 }
 
 func setPort(field func(*Config) *int) func(*Config, string) error {

@@ -26,7 +26,8 @@ func TestRelayKeys(t *testing.T) {
 	c, mistakes := outgoing(map[string]string{
 		"proxies": "192.0.2.1, 10.0.0.0/8,::ffff:192.0.2.9,fe80::1", "relay.smarthost": "Smart.Example.:587", "relay.smarthost_user": "us",
 		"relay.smarthost_password_file": "/etc/latchkey//password", "relay.smarthost_tls": "implicit", "relay.allow_networks": "127.0.0.0/8,::1",
-		"relay.nameservers": "127.0.0.1,[::1]:5353,127.0.0.2:54", "relay.port": "2525",
+		"relay.nameservers": "127.0.0.1,[::1]:5353,127.0.0.2:54", "relay.port": "2525", "relay.dnssec": "trust",
+		"relay.tls_reports": "off",
 	})
 	want := Relay{
 		Smarthost: "smart.example:587", SmarthostUser: "us", SmarthostPasswordFile: "/etc/latchkey/password", SmarthostTLS: SmarthostImplicit,
@@ -34,7 +35,7 @@ func TestRelayKeys(t *testing.T) {
 		Nameservers: []netip.AddrPort{
 			netip.MustParseAddrPort("127.0.0.1:53"), netip.MustParseAddrPort("[::1]:5353"), netip.MustParseAddrPort("127.0.0.2:54"),
 		},
-		Port: 2525, Connections: 200, ConnectionsPerHost: 20,
+		DNSSEC: DNSSECTrust, Port: 2525, Connections: 200, ConnectionsPerHost: 20,
 	}
 	proxies := []netip.Prefix{
 		netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.9/32"),
@@ -59,6 +60,8 @@ func TestRelayMistakes(t *testing.T) {
 		flags map[string]string
 		want  string // "" for none
 	}{
+		{"unknown word for DNSSEC", map[string]string{"relay.dnssec": "yes"}, "is not one of"},
+		{"reports perhaps", map[string]string{"relay.tls_reports": "true"}, "neither on nor off"},
 		{"address as smarthost", map[string]string{"relay.smarthost": "[2001:db8::1]:25"}, ""},
 		{"smarthost without a port", map[string]string{"relay.smarthost": "smart.example"}, "is not host:port"},
 		{"smarthost on port 0", map[string]string{"relay.smarthost": "smart.example:0"}, "1 to 65535"},

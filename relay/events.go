@@ -13,11 +13,13 @@ import (
 func logAttempt(ctx context.Context, log *slog.Logger, to route, p peer, group []store.Job) {
 	log.LogAttrs(ctx, slog.LevelInfo, "delivery attempt", slog.String("id", group[0].Message.String()), slog.String("route", to.key()),
 		slog.String("host", p.String()), slog.Int("recipients", len(group)), slog.Int64("size", group[0].Size),
-		slog.Int("attempt", group[0].Attempts+1))
+		slog.Int("attempt", group[0].Attempts+1), slog.String("tls", p.facts.String()))
 }
 
 // forTrail is a host as the store keeps it with an attempt.
-func (p peer) forTrail() store.Peer { return store.Peer{Host: p.host, Addr: p.addr, TLS: p.tls} }
+func (p peer) forTrail() store.Peer {
+	return store.Peer{Host: p.host, Addr: p.addr, TLS: p.facts.Short()}
+}
 
 // logEnding notes an outcome that is kept. What is put off because its destination is out of reach is not worth a line for each.
 func logEnding(ctx context.Context, log *slog.Logger, e ending) {

@@ -310,7 +310,7 @@ func TestTLSSessions(t *testing.T) {
 		if s.resumed != 2 || s.arrived("x@a") != 3 {
 			t.Errorf("%d of 3 messages arrived, %d sessions were resumed, want 2", s.arrived("x@a"), s.resumed)
 		}
-		if s.arrived("x@b") != 0 || !strings.Contains(r.jobs()[0].LastText, "certificate does not hold") {
+		if s.arrived("x@b") != 0 || !strings.Contains(r.jobs()[0].LastText, "signed by nobody who is trusted") {
 			t.Errorf("with a certificate that nobody knows: %+v", r.jobs())
 		}
 	})

@@ -18,7 +18,7 @@ const (
 
 // capabilities are what a host announced (RFC 5321 §4.1.1.1) of what we can use.
 type capabilities struct {
-	startTLS, eightBit, utf8, dsn bool
+	startTLS, eightBit, utf8, dsn, requireTLS bool
 	// pipelining is RFC 2920, chunking RFC 3030.
 	pipelining, chunking bool
 	// sized is set for SIZE (RFC 1870); size is the limit, 0 for none.
@@ -51,6 +51,8 @@ func parseCapabilities(text string) capabilities {
 			c.eightBit = true
 		case "SMTPUTF8":
 			c.utf8 = true
+		case "REQUIRETLS":
+			c.requireTLS = true
 		case "DSN":
 			c.dsn = true
 		case "PIPELINING":
@@ -101,7 +103,7 @@ func (c capabilities) reply() []byte {
 	for _, k := range []struct {
 		on      bool
 		keyword string
-	}{{c.eightBit, "8BITMIME"}, {c.utf8, "SMTPUTF8"}, {c.dsn, "DSN"}, {c.sized, "SIZE"}} {
+	}{{c.eightBit, "8BITMIME"}, {c.utf8, "SMTPUTF8"}, {c.dsn, "DSN"}, {c.requireTLS, "REQUIRETLS"}, {c.sized, "SIZE"}} {
 		if k.on {
 			b.WriteString("250-" + k.keyword + "\r\n")
 		}

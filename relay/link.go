@@ -13,6 +13,8 @@ import (
 	"github.com/emersion/go-sasl"
 	gosmtp "github.com/emersion/go-smtp"
 
+	"latchkey/internal/mtasts"
+	"latchkey/internal/resolver"
 	"latchkey/store"
 )
 
@@ -36,6 +38,18 @@ const (
 // door is how a host is to be entered.
 type door struct {
 	mode TLSMode
+	// policy is the recipients' domain, "" for a smarthost. wantedBy is what makes mode more than opportunistic there.
+	policy   string
+	wantedBy Proof
+	// dane is what the certificate is compared with, nil for no DANE; tlsa are all records that were found.
+	dane *daneProof
+	tlsa []resolver.TLSA
+	// sts is the domain's MTA-STS policy; observed is set where it is only tried out. rua is where the domain wants to hear of all this.
+	sts      *mtasts.Policy
+	observed bool
+	rua      []string
+	// promise is set where the host has to understand REQUIRETLS (RFC 8689).
+	promise bool
 	// user and password log in, unless user is "". clearLogin allows that without TLS.
 	user       string
 	password   func() (string, error)
@@ -55,6 +69,8 @@ type link struct {
 	caps    capabilities
 	limits  Limits
 	host    string // our name
+	// observed is the verdict on a certificate that does not decide.
+	observed error
 	// sent counts the transactions begun; dead is set when the connection is of no more use, closed when the host said so at MAIL.
 	sent   int
 	dead   bool
@@ -76,6 +92,8 @@ type opener struct {
 	plain *memory
 	// sources are the addresses of this host to choose from.
 	sources []Source
+	// note is told what became of the TLS of each connection that came about; nil is its success.
+	note func(door, peer, error)
 }
 
 // errHandshake is wrapped by the error of a TLS handshake.
@@ -85,6 +103,7 @@ var errHandshake = errors.New("relay: TLS handshake failed")
 func (o *opener) open(ctx context.Context, name string, at netip.AddrPort, d door) (*link, *verdict) {
 	secure := d.mode != TLSNone && (d.mode != TLSOpportunistic || !o.speaksPlain(at))
 	l, stage, err := o.try(ctx, name, at, d, secure)
+	o.noteTLS(ctx, name, at, d, secure, l, err)
 	if d.mode == TLSOpportunistic && secure && errors.Is(err, errHandshake) && ctx.Err() == nil {
 		// RFC 3207 §4.1 leaves it to the client; mail that would have gone in the clear anyway need not wait for others to mend theirs.
 		o.plain.put(at.String(), remembered{until: time.Now().Add(plainTime)}, time.Now())
@@ -102,6 +121,9 @@ func (o *opener) open(ctx context.Context, name string, at netip.AddrPort, d doo
 	}
 	if errors.Is(err, errHandshake) {
 		v.status, v.words = "4.7.5", "TLS handshake failed: "+handshakeReason(err)
+		if d.wantedBy != ProofNone {
+			v.words += "; " + d.demandOf() + ", so nothing is sent"
+		}
 	}
 	v.alarm = v.alarm || stage == atAuth
 	v.peer, v.at = who, stage
@@ -122,11 +144,27 @@ func refuse(status, words string, alarm bool) error {
 
 // handshakeReason tells a certificate that does not hold from a handshake that broke.
 func handshakeReason(err error) string {
-	var cert *tls.CertificateVerificationError
-	if errors.As(err, &cert) {
-		return "the certificate does not hold for the host"
+	if isCertificate(err) {
+		return certificateWords(err)
 	}
 	return reason(err)
+}
+
+// noteTLS tells of the TLS of one attempt, if it came as far as that.
+func (o *opener) noteTLS(ctx context.Context, name string, at netip.AddrPort, d door, secure bool, l *link, err error) {
+	p := peer{host: name, addr: at.Addr()}
+	if l != nil {
+		p = l.peer
+	}
+	switch {
+	case d.policy == "" || !secure || ctx.Err() != nil:
+	case err == nil && p.facts.Encrypted():
+		o.note(d, p, l.observed)
+	case err == nil:
+		o.note(d, p, errNoStartTLS)
+	case errors.Is(err, errHandshake) || errors.Is(err, errNoStartTLS):
+		o.note(d, p, err)
+	}
 }
 
 // try makes one connection as far as MAIL.
@@ -162,6 +200,9 @@ func (o *opener) try(ctx context.Context, name string, at netip.AddrPort, d door
 		}
 	}()
 	l := &link{raw: raw, limits: o.limits, host: cmp.Or(source.Hostname, o.hostname), peer: peer{host: name, addr: at.Addr()}, door: d}
+	if own, ok := raw.LocalAddr().(*net.TCPAddr); ok {
+		l.peer.from, _ = netip.AddrFromSlice(own.IP)
+	}
 	stage, err := o.enter(ctx, l, d, secure)
 	return l, stage, err
 }
@@ -189,6 +230,10 @@ func (o *opener) enter(ctx context.Context, l *link, d door, secure bool) (stage
 		}
 	}
 	l.wire, l.replies = t.w, t
+	if d.promise && !l.understands() {
+		v := ours(store.Failed, aboutHost, "5.7.30", "the host does not promise to use TLS all the way (REQUIRETLS), which the sender requires")
+		return atHello, &refusal{v}
+	}
 	if stage, err := l.begin(); err != nil {
 		return stage, err
 	}
@@ -200,7 +245,8 @@ func (o *opener) startTLS(ctx context.Context, l *link, t *talk, d door) (*talk,
 	must := d.mode != TLSOpportunistic
 	if !l.caps.startTLS {
 		if must {
-			return nil, refuse("4.7.5", "the host offers no STARTTLS, which is required", true)
+			// The operator can see to a smarthost, not to other people's servers.
+			return nil, errors.Join(errNoStartTLS, refuse("4.7.5", "the host offers no STARTTLS; "+d.demandOf(), d.wantedBy == ProofNone))
 		}
 		return t, nil
 	}
@@ -222,12 +268,7 @@ func (o *opener) startTLS(ctx context.Context, l *link, t *talk, d door) (*talk,
 
 // handshake makes TLS of the raw connection.
 func (o *opener) handshake(ctx context.Context, l *link, d door) (net.Conn, error) {
-	c := &tls.Config{}
-	if o.tls != nil {
-		c = o.tls.Clone()
-	}
-	c.ServerName, c.MinVersion = l.peer.host, tls.VersionTLS12
-	c.InsecureSkipVerify = d.mode == TLSOpportunistic || d.mode == TLSRequired
+	c, proof := o.tlsConfig(l.peer.host, d, &l.observed)
 	ctx, cancel := context.WithTimeout(ctx, o.limits.Handshake)
 	defer cancel()
 	// The deadlines of the conversation so far end here; the context bounds the handshake.
@@ -238,7 +279,7 @@ func (o *opener) handshake(ctx context.Context, l *link, d door) (net.Conn, erro
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(errHandshake, err)
 	}
-	l.peer.tls = tls.VersionName(conn.ConnectionState().Version)
+	l.peer.facts = factsOf(conn.ConnectionState(), proof)
 	return conn, nil
 }
 
@@ -263,7 +304,7 @@ func (l *link) login(d door) error {
 	if d.user == "" {
 		return nil
 	}
-	if l.peer.tls == "" && !d.clearLogin {
+	if !l.peer.facts.Encrypted() && !d.clearLogin {
 		return refuse("4.7.11", "the password of the smarthost is not sent without TLS", true)
 	}
 	password, err := d.password()
@@ -282,9 +323,12 @@ func (l *link) login(d door) error {
 	return l.client.Auth(mechanism)
 }
 
-// serves reports whether the connection is as good as a new one to a host of that name that is entered so.
+// serves reports whether the connection is as good as a new one to a host of that name that is entered so. What proved the host to be the
+// right one for one domain proves nothing to another one that wants something else, or the same by other records.
 func (l *link) serves(name string, d door) bool {
-	return l.peer.host == name && l.door.mode == d.mode && l.door.user == d.user && l.door.clearLogin == d.clearLogin
+	was := &l.door
+	return l.peer.host == name && was.mode == d.mode && was.user == d.user && was.clearLogin == d.clearLogin &&
+		was.wantedBy == d.wantedBy && was.dane.same(d.dane) && (!d.promise || l.understands())
 }
 
 // guard closes the connection when ctx ends, until the function that it returns is called.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -83,23 +82,14 @@ func TestLoopback(t *testing.T) {
 		messages[domain] = r.queue(post{}, "bob@"+domain).Message
 	}
 	r.start()
-	deadline := time.Now().Add(time.Minute)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
 	for domain, words := range want {
-		for {
-			trail := slices.DeleteFunc(r.trail(messages[domain]), func(event string) bool { return strings.HasPrefix(event, "reported") })
-			if last := trail[len(trail)-1]; !strings.HasPrefix(last, "queued") {
-				if got := strings.Replace(last, " bob@"+domain, "", 1); !strings.HasPrefix(got, words) {
-					t.Errorf("%s: got %q, want %q", domain, got, words)
-				}
-				break
+		r.until(domain, func() bool {
+			event, ok := r.became(messages[domain])
+			if got := strings.Replace(event, " bob@"+domain, "", 1); ok && !strings.HasPrefix(got, words) {
+				t.Errorf("%s: got %q, want %q", domain, got, words)
 			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: nothing became of it\n%s", domain, r.logged)
-			}
-			<-tick.C
-		}
+			return ok
+		})
 	}
 	r.stop()
 	if len(r.jobs()) != 1 || len(r.mail()) != 5 {

@@ -110,11 +110,16 @@ type dns struct {
 	mu    sync.Mutex // protects what follows
 	mx    map[string][]resolver.MX
 	hosts map[string][]netip.Addr
+	tlsa  map[string]resolver.TLSASet // by _PORT._tcp.HOST
+	txt   map[string][]string
 	fails map[string]error
 }
 
 func newDNS() *dns {
-	return &dns{mx: map[string][]resolver.MX{}, hosts: map[string][]netip.Addr{}, fails: map[string]error{}}
+	return &dns{
+		mx: map[string][]resolver.MX{}, hosts: map[string][]netip.Addr{}, tlsa: map[string]resolver.TLSASet{}, txt: map[string][]string{},
+		fails: map[string]error{},
+	}
 }
 
 func (d *dns) MX(_ context.Context, domain string) ([]resolver.MX, error) {
@@ -142,6 +147,32 @@ func (d *dns) Addrs(_ context.Context, host string) ([]netip.Addr, error) {
 		return addrs, nil
 	}
 	return nil, &resolver.Error{Class: resolver.ErrNotFound, Text: host + " has no address"}
+}
+
+func (d *dns) TLSA(_ context.Context, host string, port uint16) (resolver.TLSASet, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	name := fmt.Sprintf("_%d._tcp.%s", port, host)
+	return d.tlsa[name], d.fails[name]
+}
+
+func (d *dns) TXT(_ context.Context, name string) ([]string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.fails[name]; err != nil {
+		return nil, err
+	}
+	if txt, ok := d.txt[name]; ok {
+		return txt, nil
+	}
+	return nil, &resolver.Error{Class: resolver.ErrNotFound, Text: name + " has no TXT record"}
+}
+
+// set changes what the DNS says, as the test wants.
+func (d *dns) set(change func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	change()
 }
 
 func (d *dns) host(name string, addrs ...string) {
@@ -184,8 +215,10 @@ type server struct {
 
 	mu      sync.Mutex // protects what follows
 	tls     *tls.Config
+	shown   *tls.Certificate // of that
 	letters []letter
 	log     []string
+	sni     []string // the names that were asked for in handshakes
 	conns   int
 	// open is how many connections there are, most how many there were at once that it took, refused how many it did not.
 	open, most, refused int
@@ -205,6 +238,13 @@ func (s *server) commands() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]string(nil), s.log...)
+}
+
+// askedFor are the names in handshakes.
+func (s *server) askedFor() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.sni...)
 }
 
 // served counts commands that begin so.
@@ -455,8 +495,17 @@ func (p *speech) secure(verb, line string) bool {
 func (s *server) config() *tls.Config {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.tls == nil {
-		s.tls = &tls.Config{Certificates: []tls.Certificate{*s.cert}}
+	if s.tls == nil || s.shown != s.cert {
+		s.shown = s.cert
+		s.tls = &tls.Config{
+			Certificates: []tls.Certificate{*s.cert},
+			GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.sni = append(s.sni, hello.ServerName)
+				return nil, nil
+			},
+		}
 	}
 	return s.tls
 }

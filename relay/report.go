@@ -59,9 +59,8 @@ const (
 // returnedForms are what to try, best first. RFC 3461 §4.3 gives the sender the choice where the message failed, and headers alone
 // where it did not; unset is ours, and a header is enough to know a message by.
 func returnedForms(j *store.Job, report message.Report) []form {
-	// What was to be sent on and not kept is nowhere else.
-	whole := j.Return == store.ReturnFull
-	if sentOn(j) {
+	whole := j.Return == store.ReturnFull && j.TLS != store.TLSRequired // RFC 8689 §5
+	if sentOn(j) {                                                      // What was to be sent on and not kept is nowhere else; and this report goes nowhere else.
 		whole = !j.Kept
 	}
 	if whole && report == message.ReportFailed {
@@ -126,6 +125,7 @@ func (r *Runner) commitForm(ctx context.Context, b *message.Bounce, f form, rout
 	}
 	e := store.Envelope{
 		Received: r.opts.Now(), HeaderLen: headerLen, HeaderID: b.MessageID(), EightBit: w.seen, UTF8: b.UTF8, Ours: true,
+		TLS:    reportDemand(&group[0].job),
 		Origin: store.Origin{Door: "local"}, Settles: outcomesOf(group),
 	}
 	for _, id := range route.Local {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -38,6 +39,7 @@ type rig struct {
 	logged  *syncBuffer
 	end     func() // stops the run
 	ended   error  // what the last run returned
+	runner  *Runner
 }
 
 // syncBuffer is a log that is read while it is written.
@@ -133,6 +135,7 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	r.runner = runner
 	stop, cancel := context.WithCancel(context.Background())
 	abort, cut := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -176,6 +179,7 @@ type post struct {
 	eightBit bool
 	utf8     bool
 	stranger bool // from somebody who proved nothing
+	tls      store.TLSDemand
 	received time.Time
 	by       store.AccountID // alice unless it is another
 }
@@ -190,7 +194,7 @@ func (r *rig) queue(p post, to ...string) store.Receipt {
 	}
 	e := store.Envelope{
 		Submitter: r.alice, Received: p.received, HeaderLen: int64(strings.Index(p.body, "\r\n\r\n") + 4), Return: p.ret, EnvelopeID: p.envid,
-		EightBit: p.eightBit, UTF8: p.utf8, Ours: !p.stranger, Origin: store.Origin{Door: "submission"},
+		EightBit: p.eightBit, UTF8: p.utf8, TLS: p.tls, Ours: !p.stranger, Origin: store.Origin{Door: "submission"},
 	}
 	if p.by != 0 {
 		e.Submitter = p.by
@@ -273,6 +277,31 @@ func (r *rig) trail(id store.MessageID) []string {
 		list = append(list, fmt.Sprintf("%s %s: %s", e.Kind, e.Recipient, e.Text))
 	}
 	return list
+}
+
+// became is the last that happened to a message on its way out, once something did. The report on it is not meant.
+func (r *rig) became(id store.MessageID) (event string, ok bool) {
+	r.t.Helper()
+	for _, e := range slices.Backward(r.trail(id)) {
+		if !strings.HasPrefix(e, "reported") {
+			return e, !strings.HasPrefix(e, "queued")
+		}
+	}
+	return "", false
+}
+
+// until waits for something, by the real clock.
+func (r *rig) until(what string, is func() bool) {
+	r.t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !is() {
+		if time.Now().After(deadline) {
+			r.t.Fatalf("%s: not in time\n%s", what, r.logged)
+		}
+		<-tick.C
+	}
 }
 
 // leased reports jobs that cannot be leased although they are due: a lease was not given back.

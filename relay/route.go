@@ -20,6 +20,10 @@ type Resolver interface {
 	MX(ctx context.Context, domain string) ([]resolver.MX, error)
 	// Addrs returns the addresses of a host, in the order in which to try them.
 	Addrs(ctx context.Context, host string) ([]netip.Addr, error)
+	// TLSA returns what the TLS of a host's port is to be judged by; an error means that the host must not be used.
+	TLSA(ctx context.Context, host string, port uint16) (resolver.TLSASet, error)
+	// TXT returns the TXT records of a name.
+	TXT(ctx context.Context, name string) ([]string, error)
 }
 
 // Smarthost is a server that takes all mail out of the domain.
@@ -67,6 +71,8 @@ type wish struct {
 	owner store.AccountID
 	// granted is a host that the worker has a slot of, or nil.
 	granted *host
+	// demand is what the sender of the messages wants of their way.
+	demand store.TLSDemand
 	// force asks hosts too that are known to be out of reach.
 	force bool
 }
@@ -76,7 +82,7 @@ type wish struct {
 func (r *Runner) reach(ctx context.Context, to route, w wish) findings {
 	ctx, cancel := context.WithTimeout(ctx, r.limits.Connect)
 	defer cancel()
-	s := &search{runner: r, left: r.limits.Addresses, wish: w}
+	s := &search{runner: r, left: r.limits.Addresses, wish: w, door: door{mode: TLSOpportunistic}.doorFor(w.demand)}
 	switch {
 	case to.domain == "":
 		s.smarthost(ctx, &r.smarts[to.via-1])
@@ -89,7 +95,7 @@ func (r *Runner) reach(ctx context.Context, to route, w wish) findings {
 		return findings{link: s.link, busy: s.busy, spent: s.spent}
 	}
 	f := findings{verdict: conclude(s.verdicts), spent: s.spent}
-	if v := &f.verdict; to.domain == "" && v.kind == store.Failed {
+	if v := &f.verdict; to.domain == "" && v.kind == store.Failed && w.demand != store.TLSRequired {
 		// The operator chose the smarthost; no sender can cure that it is closed to us.
 		v.kind, v.status, v.alarm = store.Deferred, "4.4.1", true
 	}
@@ -109,6 +115,8 @@ type search struct {
 	busy     *host
 	until    time.Time // when the first of those that were not tried may be
 	verdicts []verdict
+	// door is how the host at hand is to be entered.
+	door door
 }
 
 func (s *search) note(v verdict) { s.verdicts = append(s.verdicts, v) }
@@ -150,6 +158,7 @@ func (s *search) domain(ctx context.Context, domain string) {
 		s.note(ours(store.Failed, aboutDestination, "5.4.6", loopWords(domain)))
 		return
 	}
+	plan := s.runner.planFor(ctx, domain, s.wish.demand)
 	for i, mx := range usable[:min(len(usable), s.runner.limits.Hosts)] {
 		addrs, err := s.runner.opts.Resolver.Addrs(ctx, mx.Host)
 		if err != nil {
@@ -166,6 +175,12 @@ func (s *search) domain(ctx context.Context, domain string) {
 				s.note(ours(store.Failed, aboutDestination, "5.4.6", loopWords(domain)))
 			}
 			return
+		}
+		var closed *verdict
+		if s.door, closed = s.runner.doorTo(ctx, plan, mx); closed != nil {
+			logHost(ctx, s.runner.log, *closed)
+			s.note(*closed)
+			continue
 		}
 		if s.try(ctx, mx.Host, addrs, nil) {
 			return
@@ -240,9 +255,9 @@ func (s *search) literal(ctx context.Context, domain string) {
 // try goes through the addresses of a host, named by the operator or not, and reports whether the search is over.
 func (s *search) try(ctx context.Context, host string, addrs []netip.Addr, named *smart) bool {
 	r := s.runner
-	port, d := r.opts.Port, door{mode: TLSOpportunistic}
+	port, d := r.opts.Port, s.door
 	if named != nil {
-		port, d = named.port, named.door
+		port, d = named.port, named.door.doorFor(s.wish.demand)
 	}
 	addrs = families(addrs)
 	for i, a := range addrs {

@@ -243,15 +243,15 @@ func smarthostCases(good, other *tls.Certificate) []smarthostCase {
 		{name: "required, refused", smart: Smarthost{TLS: TLSRequired}, server: &server{cert: good, answer: reply("STARTTLS", "454 no")}, words: "454 no"},
 		{name: "required, broken", smart: Smarthost{TLS: TLSRequired}, server: &server{cert: &tls.Certificate{}}, words: "TLS handshake failed"},
 		{name: "verify", smart: Smarthost{TLS: TLSVerify}, server: &server{cert: good}, tls: true},
-		{name: "verify, wrong name", smart: Smarthost{TLS: TLSVerify}, server: &server{cert: other}, words: "certificate does not hold"},
+		{name: "verify, wrong name", smart: Smarthost{TLS: TLSVerify}, server: &server{cert: other}, words: "the certificate is for another name"},
 		{name: "implicit", smart: Smarthost{TLS: TLSImplicit}, server: &server{cert: good, implicit: true}, tls: true},
-		{name: "implicit, wrong name", smart: Smarthost{TLS: TLSImplicit}, server: &server{cert: other, implicit: true}, words: "certificate does not hold"},
+		{name: "implicit, wrong name", smart: Smarthost{TLS: TLSImplicit}, server: &server{cert: other, implicit: true}, words: "the certificate is for another name"},
 		{name: "AUTH PLAIN", smart: Smarthost{User: "u", Password: secret}, server: &server{cert: good, user: "u"}, tls: true, user: "u"},
 		{
 			name: "AUTH LOGIN", smart: Smarthost{User: "u", Password: secret}, tls: true, user: "u",
 			server: &server{cert: good, user: "u", caps: []string{"8BITMIME", "auth login"}, answer: loginOnly},
 		},
-		{name: "AUTH verifies", smart: Smarthost{User: "u", Password: secret}, server: &server{cert: other, user: "u"}, words: "certificate does not hold"},
+		{name: "AUTH verifies", smart: Smarthost{User: "u", Password: secret}, server: &server{cert: other, user: "u"}, words: "the certificate is for another name"},
 		{
 			name: "wrong password", smart: Smarthost{User: "u", Password: func() (string, error) { return "hunter2", nil }},
 			server: &server{cert: good, user: "u"}, words: "535 5.7.8 no",

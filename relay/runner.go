@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"latchkey/internal/mailaddr"
+	"latchkey/internal/mtasts"
 	"latchkey/store"
 )
 
@@ -41,6 +42,7 @@ type Store interface {
 	Settings(ctx context.Context) (store.Settings, error)
 	NoteFailures(ctx context.Context, failures []store.Failure) error
 	Take(ctx context.Context, now time.Time, key string, cost int64, l store.Limit) (store.Taken, error)
+	Secrets
 }
 
 // Options make a Runner.
@@ -64,6 +66,8 @@ type Options struct {
 	// TLS is the base of the configuration for connections; nil is fine. The server name, the least version (1.2) and whether the
 	// certificate counts are set for each.
 	TLS *tls.Config
+	// NoTLSReports sends no reports of TLS (RFC 8460), and counts nothing for them.
+	NoTLSReports bool
 	// Failed is told of each delivery that was given up, once that is kept, with the mailbox that sent it, 0 for none. nil: nobody is.
 	Failed func(ctx context.Context, submitter store.AccountID)
 	// Signer signs mail that is the domain's own; nil signs nothing.
@@ -87,6 +91,10 @@ type Runner struct {
 	opener  *opener
 	rules   []rule
 	smarts  []smart
+	// sts knows the policies of domains.
+	sts *stsKeeper
+	// counter counts what became of TLS.
+	counter *tlsCounter
 	// backoff knows the routes that are out of reach.
 	backoff    *memory
 	hosts      *hosts
@@ -141,7 +149,11 @@ func New(o Options) (*Runner, error) {
 	r.hosts = newHosts(r.limits.PerDestination)
 	r.opener = &opener{
 		hostname: o.Hostname, limits: r.limits, dial: o.Dial, tls: o.TLS, hurry: newHurry(), plain: newMemory(maxRemembered), sources: o.Sources,
+		note: r.tlsResult,
 	}
+	policies := &mtasts.Fetcher{Dial: r.dialPolicyHost, TLS: o.TLS}
+	r.counter = newTLSCounter(o.Store, o.Now, r.log)
+	r.sts = newSTSKeeper(o.Store, o.Resolver, policies.Fetch, o.Now, r.log)
 	r.connecting = newPlaces(r.limits.Connecting, true)
 	r.transferring = newPlaces(r.limits.Transferring, true)
 	if err := r.setRoutes(&o); err != nil {
@@ -179,6 +191,7 @@ func (r *Runner) Run(stop, abort context.Context) error {
 		r.hangUp(old)
 		r.workers.Wait()
 	}()
+	r.workers.Go(func() { r.tlsChores(stop) })
 	var scanned time.Time // when the next look at the store is allowed
 	for {
 		changed := r.opts.Store.Changed()

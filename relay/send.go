@@ -251,6 +251,7 @@ func (l *link) mailOptions(jobs []store.Job) *gosmtp.MailOptions {
 	j := &jobs[0]
 	international := j.UTF8 || !j.ReversePath.IsASCII() || slices.ContainsFunc(jobs, func(j store.Job) bool { return !j.Recipient.IsASCII() })
 	o := &gosmtp.MailOptions{Size: j.Size, UTF8: l.caps.utf8 && international}
+	o.RequireTLS = j.TLS == store.TLSRequired && l.understands()
 	if sentOn(j) {
 		return o // RFC 3461 §5.2.7.1 (b)
 	}

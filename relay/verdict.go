@@ -78,8 +78,9 @@ type verdict struct {
 type peer struct {
 	host string
 	addr netip.Addr
-	// tls is the version, "" in the clear.
-	tls string
+	// from is our own address.
+	from  netip.Addr
+	facts TLSFacts
 	// dsn is set if the host gives reports itself (RFC 3461).
 	dsn bool
 }
@@ -92,8 +93,8 @@ func (p peer) String() string {
 	if p.addr.IsValid() && p.host != literal(p.addr) {
 		s += " " + literal(p.addr)
 	}
-	if p.tls != "" {
-		s += " " + p.tls
+	if p.facts.Encrypted() {
+		s += " " + p.facts.Short()
 	}
 	return s
 }

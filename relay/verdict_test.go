@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -111,7 +112,7 @@ func TestReasons(t *testing.T) {
 // TestWords: a reply becomes one line, with its host in front.
 func TestWords(t *testing.T) {
 	v := classify(atRcpt, 0, toReply(550, "5.1.1 no\n5.1.1 such\x00\x1b[2J user"))
-	v.peer = peer{host: "mx.remote.example", addr: netip.MustParseAddr("2001:db8::1"), tls: "TLS 1.3"}
+	v.peer = peer{host: "mx.remote.example", addr: netip.MustParseAddr("2001:db8::1"), facts: TLSFacts{Version: tls.VersionTLS13}}
 	if got, want := v.text(), "mx.remote.example [IPv6:2001:db8::1] TLS 1.3: 550 5.1.1 no such  [2J user"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

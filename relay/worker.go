@@ -32,8 +32,9 @@ type worker struct {
 	// granted is the host that the worker has a slot of and no connection to.
 	granted *host
 	link    *link
-	// since is when the worker got its connection.
-	since time.Time
+	// since is when the worker got its connection; demand is what it was looked for with.
+	since  time.Time
+	demand store.TLSDemand
 	// jobs are leased and not decided on.
 	jobs []store.Job
 	// final is a verdict on the destination that waiting does not change.
@@ -171,10 +172,12 @@ func (w *worker) heedBackoff() error {
 	}
 	var wanted []store.Job
 	w.jobs = slices.DeleteFunc(w.jobs, func(j store.Job) bool {
-		if j.Released {
+		// What may go in the clear is not kept back by a policy (RFC 8689 §4.2.2).
+		now := j.Released || demanded(&j) == store.TLSOptional && isPolicy(known.verdict)
+		if now {
 			wanted = append(wanted, j)
 		}
-		return j.Released
+		return now
 	})
 	err := w.putOffAll(known.verdict, known.until)
 	w.jobs = append(w.jobs, wanted...)
@@ -190,8 +193,10 @@ func (w *worker) connect() (ready bool, err error) {
 		}
 		w.place = w.r.connecting
 	}
+	demand := w.nextDemand()
 	found := w.r.reach(w.stop, w.to, wish{
-		owner: w.owner, granted: w.granted, force: slices.ContainsFunc(w.jobs, func(j store.Job) bool { return j.Released }),
+		owner: w.owner, granted: w.granted, demand: demand,
+		force: slices.ContainsFunc(w.jobs, func(j store.Job) bool { return j.Released }),
 	})
 	if w.granted != nil && !found.spent {
 		w.r.hosts.decline(w.granted, w.owner)
@@ -204,20 +209,25 @@ func (w *worker) connect() (ready bool, err error) {
 		}
 		return false, nil
 	}
+	w.demand = demand
 	switch {
 	case found.busy != nil:
 		return false, w.await(found.busy)
+	case found.link == nil && demand != store.TLSUnset:
+		return false, w.unmet(demand, found)
 	case found.link == nil && !found.until.IsZero():
 		// Another destination found these hosts out of reach. This one waits with it.
 		known, _ := w.r.backoff.get(w.to.key())
 		known.until, known.verdict = found.until, found.verdict
 		w.r.backoff.put(w.to.key(), known, w.r.opts.Now())
-		return false, w.putOffAll(found.verdict, found.until)
+		return false, w.sparing(found.verdict, func() error { return w.putOffAll(found.verdict, found.until) })
 	case found.link == nil:
-		return false, w.outOfReach(found.verdict)
+		return false, w.sparing(found.verdict, func() error { return w.outOfReach(found.verdict) })
 	}
 	w.link, w.since = found.link, w.r.opts.Now()
-	w.r.backoff.forget(w.to.key())
+	if demand != store.TLSOptional { // else the others wait on
+		w.r.backoff.forget(w.to.key())
+	}
 	w.connected(1)
 	// The place among those that connect is kept until there is one among those that transfer: no more connections than that stand about.
 	if !w.r.transferring.take(w.stop, w.owner) {
@@ -307,6 +317,10 @@ func (w *worker) sendAll() (more bool, err error) {
 	for len(w.jobs) > 0 && w.link != nil && w.stop.Err() == nil {
 		if err := errors.Join(w.welcome(), w.more()); err != nil {
 			return true, err
+		}
+		if !w.suits(&w.jobs[0]) {
+			w.rest()
+			return true, nil
 		}
 		if !sleep(w.stop, w.r.hosts.wait(w.link.at, w.r.opts.Now())) {
 			return false, nil

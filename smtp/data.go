@@ -361,6 +361,7 @@ func (s *session) envelope(tx *transaction, h *message.Header, headerLen int64) 
 		EightBit:    tx.eightBit,
 		UTF8:        tx.utf8,
 		Ours:        submits(tx.who),
+		TLS:         tlsDemand(tx.tls, h),
 		Return:      tx.ret,
 		EnvelopeID:  tx.envelopeID,
 	}
@@ -382,6 +383,17 @@ func (s *session) envelope(tx *transaction, h *message.Header, headerLen int64) 
 		}
 	}
 	return e
+}
+
+// tlsDemand is what the sender wants of the way on: REQUIRETLS, or else what the header says (RFC 8689 §4.1).
+func tlsDemand(said store.TLSDemand, h *message.Header) store.TLSDemand {
+	if said == store.TLSUnset {
+		// RFC 8689 §3: the field must not come twice, and has one value.
+		if values := h.Values("TLS-Required"); len(values) == 1 && strings.EqualFold(strings.TrimSpace(values[0]), "No") {
+			return store.TLSOptional
+		}
+	}
+	return said
 }
 
 // prefix are the fields of final delivery: Return-Path (RFC 5321 §4.4) and Delivered-To (RFC 9228) with the address of RCPT, which says

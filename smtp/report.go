@@ -129,6 +129,9 @@ func (s *session) report(
 		// What is returned is as it came, whatever was declared of it, and so are the words.
 		EightBit: true, Origin: store.Origin{Door: "local"},
 	}
+	if tx.tls == store.TLSRequired {
+		e.TLS = store.TLSRequired // RFC 8689 §5: a report is protected as what it is about
+	}
 	for _, id := range route.Local {
 		e.Recipients = append(e.Recipients, store.Recipient{
 			Address: tx.reversePath, Account: id, Prefix: prefix(mailaddr.Address{}, tx.reversePath),

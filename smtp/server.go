@@ -432,6 +432,7 @@ func (s *Server) library(settings store.Settings) *gosmtp.Server {
 	// The wire ignores these deadlines; go-smtp wants them set.
 	g.ReadTimeout, g.WriteTimeout = s.limits.Session, s.limits.Session
 	g.EnableSMTPUTF8, g.EnableDSN = true, true
+	g.EnableREQUIRETLS = s.opts.OldClients == nil // offered under TLS only; TLS 1.0 is not what its senders mean
 	g.ErrorLog = libraryLog{s.log}
 	return g
 }

@@ -65,6 +65,7 @@ type transaction struct {
 	size        int64
 	eightBit    bool
 	utf8        bool
+	tls         store.TLSDemand
 	ret         store.Return
 	envelopeID  string
 
@@ -204,6 +205,13 @@ func (s *session) mail(from string, opts *gosmtp.MailOptions) error {
 	case len(opts.EnvelopeID) > maxEnvelopeID:
 		return refuse(refusal.EnvelopeIDTooLong)
 	}
+	demand := store.TLSUnset
+	if opts.RequireTLS {
+		// RFC 8689 §2: the session itself must be under TLS. go-smtp looks only whether the extension is there.
+		if demand = store.TLSRequired; s.tls == nil {
+			return refuse(refusal.RequireTLSClear)
+		}
+	}
 	if err := s.srv.opts.Store.Room(s.ctx); err != nil {
 		return err
 	}
@@ -212,7 +220,7 @@ func (s *session) mail(from string, opts *gosmtp.MailOptions) error {
 	s.tx.Store(&transaction{
 		id: randomID(), who: who, hello: hello, with: keyword(s.helo, opts.UTF8, s.tls != nil, proved),
 		reversePath: reversePath, settings: settings, size: opts.Size,
-		eightBit: opts.Body == gosmtp.Body8BitMIME, utf8: opts.UTF8,
+		eightBit: opts.Body == gosmtp.Body8BitMIME, utf8: opts.UTF8, tls: demand,
 		ret: store.Return(opts.Return), envelopeID: opts.EnvelopeID,
 		accounts: make(map[store.AccountID]bool), remotes: make(map[mailaddr.Address]bool),
 	})

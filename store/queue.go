@@ -27,6 +27,8 @@ type Job struct {
 	UTF8      bool   `json:"utf8,omitempty"`
 	// Ours is the envelope's.
 	Ours bool `json:"ours,omitempty"`
+	// TLS is what the sender wants of the way on, the envelope's.
+	TLS TLSDemand `json:"tls,omitempty"`
 	// Return, EnvelopeID, Notify and Original are the DSN parameters (RFC 3461).
 	Return     Return `json:"return,omitempty"`
 	EnvelopeID string `json:"envelope_id,omitempty"`

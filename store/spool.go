@@ -71,6 +71,8 @@ type Envelope struct {
 	// Ours is set when the domain answers for the message: its sender has proved to be one of ours, or this server wrote it. Only such mail
 	// is signed as the domain's when it leaves; what is merely forwarded is not.
 	Ours bool
+	// TLS is what the sender wants of the message's way on.
+	TLS TLSDemand
 	// Return and EnvelopeID are MAIL's RET and ENVID (RFC 3461 §4.3, §4.4).
 	Return     Return
 	EnvelopeID string
@@ -136,6 +138,19 @@ const (
 	ReturnUnset  Return = ""
 	ReturnFull   Return = "FULL"
 	ReturnHeader Return = "HDRS"
+)
+
+// TLSDemand is what a sender wants of a message's way, beside what its destination wants (RFC 8689).
+type TLSDemand uint8
+
+// The demands.
+const (
+	// TLSUnset: nothing.
+	TLSUnset TLSDemand = iota
+	// TLSRequired is MAIL's REQUIRETLS: only over verified TLS, to servers that promise the same.
+	TLSRequired
+	// TLSOptional is the header field "TLS-Required: No": in the clear if need be, whatever the destination's policy says.
+	TLSOptional
 )
 
 // Notify is RCPT's NOTIFY parameter as a set (RFC 3461 §4.1). The zero value means that none was given.

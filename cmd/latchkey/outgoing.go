@@ -28,7 +28,7 @@ func newRunner(
 ) (*relay.Runner, error) {
 	o := relay.Options{
 		Store: st, Resolver: names, Hostname: p.hostname, AllowNetworks: c.Relay.AllowNetworks, Own: p.listensAt, Port: uint16(c.Relay.Port),
-		Failed: p.conduct.Failed, Signer: &signing.Signer{Ring: p.keys}, Logger: log, Now: now,
+		NoTLSReports: !c.Relay.TLSReports, Failed: p.conduct.Failed, Signer: &signing.Signer{Ring: p.keys}, Logger: log, Now: now,
 	}
 	o.Limits.Transferring, o.Limits.PerDestination = c.Relay.Connections, c.Relay.ConnectionsPerHost
 	o.Smarthost = smarthost(c.Relay.Smarthost, c.Relay.SmarthostUser, c.Relay.SmarthostPasswordFile, c.Relay.SmarthostTLS)
@@ -55,6 +55,17 @@ func smarthost(addr, user, passwordFile string, how config.SmarthostTLS) *relay.
 		s.Password = func() (string, error) { return firstLine(passwordFile) }
 	}
 	return s
+}
+
+// trustOf says whose word on DNSSEC counts.
+func trustOf(d config.DNSSEC) resolver.Trust {
+	switch d {
+	case config.DNSSECTrust:
+		return resolver.TrustServers
+	case config.DNSSECOff:
+		return resolver.TrustNobody
+	}
+	return resolver.TrustLoopback
 }
 
 // listensAt reports whether one of our doors answers at an address: a door on the unspecified address does at every address of this host.

@@ -116,7 +116,7 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 		p.release()
 		return nil, err
 	}
-	names, err := resolver.New(resolver.Options{Servers: c.Relay.Nameservers, Now: now, Logger: log})
+	names, err := resolver.New(resolver.Options{Servers: c.Relay.Nameservers, Trust: trustOf(c.Relay.DNSSEC), Now: now, Logger: log})
 	if err == nil {
 		p.keys = newRing(st, now)
 		p.runner, err = newRunner(c, st, names, p, log, now)

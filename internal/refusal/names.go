@@ -76,6 +76,7 @@ const (
 	TransactionMissing Name = "transaction-missing"
 	TransactionEmpty   Name = "transaction-empty"
 	EnvelopeIDTooLong  Name = "envelope-id-too-long"
+	RequireTLSClear    Name = "requiretls-in-clear"
 	OriginalRecipient  Name = "original-recipient"
 
 	// The message.

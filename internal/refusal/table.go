@@ -429,6 +429,12 @@ var rows = [...]Refusal{
 		Cure:  "Report it to the maker of the mail program.",
 	},
 	{
+		Name:  RequireTLSClear,
+		SMTP:  SMTP{554, [3]int{5, 7, 10}, "REQUIRETLS needs encryption first: turn on STARTTLS or SSL/TLS in your mail program"},
+		Cause: "A message that may only travel over verified TLS (REQUIRETLS) was about to be sent without encryption.",
+		Cure:  "Turn on SSL/TLS or STARTTLS in the mail program.",
+	},
+	{
 		Name:  OriginalRecipient,
 		SMTP:  SMTP{501, [3]int{5, 5, 4}, "ORCPT is too long or has control characters"},
 		Cause: "The original recipient is longer than 500 octets, or has control characters.",

@@ -41,13 +41,25 @@ type key struct {
 type answer struct {
 	mx     []MX
 	addrs  []netip.Addr
+	tlsa   []TLSA
+	txt    []string
 	noData bool // the name exists, but has nothing of the type
 	err    *Error
+	// secure is set if a trusted server has validated all of it, the aliases on the way included.
+	secure bool
+	// alias is the name at the end of the aliases, "" if there were none.
+	alias string
 }
 
 // size is about how many octets of memory an answer takes.
 func (a *answer) size(k key) int {
-	n := entryOverhead + len(k.name) + 24*len(a.addrs)
+	n := entryOverhead + len(k.name) + len(a.alias) + 24*len(a.addrs)
+	for _, t := range a.tlsa {
+		n += 32 + len(t.Data)
+	}
+	for _, t := range a.txt {
+		n += 16 + len(t)
+	}
 	for _, mx := range a.mx {
 		n += 24 + len(mx.Host)
 	}

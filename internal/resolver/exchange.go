@@ -36,6 +36,7 @@ func exchange(ctx context.Context, server netip.AddrPort, name string, qtype uin
 	for {
 		query := &dns.Msg{}
 		query.SetQuestion(name, qtype) // with a new random id, and recursion desired
+		query.AuthenticatedData = true // asks whether the answer is validated, without the signatures (RFC 6840 §5.7)
 		if edns {
 			query.SetEdns0(ednsSize, false)
 		}

@@ -16,12 +16,13 @@ import (
 // answer may be kept.
 func (r *Resolver) resolve(ctx context.Context, k key) (*answer, time.Duration) {
 	name, hops := dns.Fqdn(k.name), 0
-	ttl := maxTTL
+	ttl, secure := maxTTL, true
 	for {
 		msg, err := r.ask(ctx, k, name)
 		if err != nil {
 			return &answer{err: err}, failureTTL
 		}
+		secure = secure && msg.AuthenticatedData
 		w := walk{name: name, hops: hops, ttl: ttl}
 		if !w.follow(msg, k.qtype) {
 			return &answer{err: temporary("", "the aliases (CNAME) of %s go round in a loop, or are more than %d", k.name, maxCNAMEs)}, failureTTL
@@ -30,12 +31,17 @@ func (r *Resolver) resolve(ctx context.Context, k key) (*answer, time.Duration) 
 		case msg.Rcode == dns.RcodeNameError:
 			return &answer{err: notFound("NXDOMAIN", "%s does not exist in the DNS", k.name)}, negativeTTL(msg, w.ttl)
 		case len(w.found) > 0:
-			return r.read(k, w.found), max(w.ttl, minTTL)
+			a := r.read(k, w.found)
+			a.secure = secure
+			if w.hops > 0 {
+				a.alias, _ = hostName(w.name)
+			}
+			return a, max(w.ttl, minTTL)
 		case w.hops > hops && negativeTTL(msg, maxTTL) == 0:
 			// The server stopped at an alias, and did not say that there is nothing behind it.
 			name, hops, ttl = w.name, w.hops, w.ttl
 		default:
-			return &answer{noData: true}, negativeTTL(msg, w.ttl)
+			return &answer{noData: true, secure: secure}, negativeTTL(msg, w.ttl)
 		}
 	}
 }
@@ -101,8 +107,13 @@ func negativeTTL(msg *dns.Msg, ttl time.Duration) time.Duration {
 
 // read makes an answer of records, which are all of the type that was asked for.
 func (r *Resolver) read(k key, records []dns.RR) *answer {
-	if k.qtype == dns.TypeMX {
+	switch k.qtype {
+	case dns.TypeMX:
 		return r.readMX(k.name, records)
+	case dns.TypeTLSA:
+		return readTLSA(records)
+	case dns.TypeTXT:
+		return readTXT(records)
 	}
 	a := &answer{}
 	for _, rr := range records {
@@ -174,6 +185,7 @@ func (r *Resolver) ask(ctx context.Context, k key, name string) (*dns.Msg, *Erro
 				return nil, cutShort(ctx, k)
 			}
 			if err == nil {
+				msg.AuthenticatedData = msg.AuthenticatedData && r.trusts(server.Addr())
 				return msg, nil
 			}
 			failures[i] = err

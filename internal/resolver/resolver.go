@@ -51,6 +51,8 @@ type Options struct {
 	// Attempts is the number of rounds over the servers: DefaultAttempts by default, 5 at most. In later rounds only those are asked
 	// that did not answer at all: a packet may be lost, but a refusal is not.
 	Attempts int
+	// Trust says whose word counts that an answer is validated (DNSSEC): TrustLoopback by default.
+	Trust Trust
 	// Now is the clock of the cache: time.Now by default.
 	Now func() time.Time
 	// Logger is told of MX records that cannot be used and of what is wrong with File. Nil logs nothing.
@@ -60,9 +62,10 @@ type Options struct {
 // Resolver asks name servers and remembers what they said. It is safe for concurrent use. Nothing has to be closed: no goroutine of
 // it outlives the call that it serves.
 type Resolver struct {
-	log  *slog.Logger
-	now  func() time.Time
-	conf *config
+	log   *slog.Logger
+	now   func() time.Time
+	conf  *config
+	trust Trust
 
 	mu      sync.Mutex // protects the fields below; nothing is asked under it
 	cache   *cache
@@ -95,6 +98,7 @@ func New(o Options) (*Resolver, error) {
 		log:     o.Logger,
 		now:     o.Now,
 		conf:    newConfig(o),
+		trust:   o.Trust,
 		cache:   newCache(maxCached, maxCachedOctets),
 		flights: map[key]*flight{},
 	}, nil
@@ -108,6 +112,8 @@ type MX struct {
 	Preference uint16
 	// Implicit: the domain has no MX records, and Host is the domain itself.
 	Implicit bool
+	// Secure: a trusted server has validated (DNSSEC) that this is so.
+	Secure bool
 }
 
 // MX says where mail for a domain goes, best first and MaxMX hosts at most. Hosts of equal preference are in random order, another in
@@ -123,12 +129,15 @@ func (r *Resolver) MX(ctx context.Context, domain string) ([]MX, error) {
 	}
 	a := r.lookup(ctx, key{name, dns.TypeMX})
 	if a.noData {
-		return []MX{{Host: name, Implicit: true}}, nil
+		return []MX{{Host: name, Implicit: true, Secure: a.secure}}, nil
 	}
 	if a.err != nil {
 		return nil, a.err
 	}
 	list := slices.Clone(a.mx)
+	for i := range list {
+		list[i].Secure = a.secure
+	}
 	sortMX(list)
 	return list, nil
 }

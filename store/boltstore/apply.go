@@ -109,7 +109,7 @@ func (m *messageEntry) job(id store.JobID, h *holder) jobRecord {
 	return jobRecord{where: whereOf(m.place, m.metaLen), flags: m.flags(), Job: store.Job{
 		ID: id, Message: m.id, Submitter: m.submitter, ReversePath: reversePath, Recipient: h.address,
 		ForwardedBy: h.onward.By, Kept: h.onward.Kept,
-		Size: m.body.size, HeaderLen: m.headerLen, HeaderID: m.headerID, EightBit: m.eightBit, UTF8: m.utf8, Ours: m.ours,
+		Size: m.body.size, HeaderLen: m.headerLen, HeaderID: m.headerID, EightBit: m.eightBit, UTF8: m.utf8, Ours: m.ours, TLS: m.tls,
 		Return: m.ret, EnvelopeID: m.envelope, Notify: h.notify, Original: h.original,
 		Received: m.received, NextAttempt: m.received, Held: m.hold != "", HoldReason: m.hold,
 	}}

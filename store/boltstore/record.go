@@ -92,6 +92,7 @@ type messageEntry struct {
 	eightBit  bool
 	utf8      bool
 	ours      bool
+	tls       store.TLSDemand
 	ret       store.Return
 	envelope  string
 	hold      string // why the jobs are held from the beginning; empty if they are not
@@ -111,6 +112,8 @@ const (
 	flagLarge
 	flagHeld
 	flagOurs
+	flagTLSRequired
+	flagTLSOptional
 )
 
 func (m *messageEntry) encode(e *encoder) {
@@ -137,7 +140,8 @@ func (m *messageEntry) encode(e *encoder) {
 	for _, f := range []struct {
 		set bool
 		bit uint8
-	}{{m.eightBit, flagEightBit}, {m.utf8, flagUTF8}, {m.body.large, flagLarge}, {m.hold != "", flagHeld}, {m.ours, flagOurs}} {
+	}{{m.eightBit, flagEightBit}, {m.utf8, flagUTF8}, {m.body.large, flagLarge}, {m.hold != "", flagHeld}, {m.ours, flagOurs},
+		{m.tls == store.TLSRequired, flagTLSRequired}, {m.tls == store.TLSOptional, flagTLSOptional}} {
 		if f.set {
 			flags |= f.bit
 		}
@@ -230,6 +234,12 @@ func decodeMessage(d *decoder, metaLen int64, place journal.Place) *messageEntry
 	flags := d.uint8()
 	m.eightBit, m.utf8, m.body.large = flags&flagEightBit != 0, flags&flagUTF8 != 0, flags&flagLarge != 0
 	m.ours = flags&flagOurs != 0
+	switch {
+	case flags&flagTLSRequired != 0:
+		m.tls = store.TLSRequired
+	case flags&flagTLSOptional != 0:
+		m.tls = store.TLSOptional
+	}
 	m.ret = store.Return(d.string())
 	m.envelope = d.string()
 	if flags&flagHeld != 0 {

@@ -83,7 +83,7 @@ func (c *commit) choose() (*messageEntry, []charge, error) {
 	charged := c.s.holdings.admit(c.s.quota(), e.Reserved, seats)
 	m := &messageEntry{
 		received: e.Received, sender: e.ReversePath, submitter: e.Submitter, headerLen: e.HeaderLen, headerID: e.HeaderID, subject: e.Subject,
-		origin: e.Origin, eightBit: e.EightBit, utf8: e.UTF8, ours: e.Ours, ret: e.Return, envelope: e.EnvelopeID,
+		origin: e.Origin, eightBit: e.EightBit, utf8: e.UTF8, ours: e.Ours, tls: e.TLS, ret: e.Return, envelope: e.EnvelopeID,
 		hold: store.CleanText(e.Hold), body: c.body, outcomes: e.Settles,
 		holders: make([]holder, 0, len(seats)), prefixes: make([][]byte, 0, len(charged)),
 	}

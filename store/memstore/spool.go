@@ -194,7 +194,7 @@ func (d *data) addJob(e store.Envelope, r store.Recipient, id store.MessageID, s
 	d.jobs[d.lastJob] = &job{Job: store.Job{
 		ID: d.lastJob, Message: id, Submitter: e.Submitter, ReversePath: reversePath, Recipient: r.Address,
 		ForwardedBy: r.Onward.By, Kept: r.Onward.Kept,
-		Size: size, HeaderLen: e.HeaderLen, HeaderID: e.HeaderID, EightBit: e.EightBit, UTF8: e.UTF8, Ours: e.Ours,
+		Size: size, HeaderLen: e.HeaderLen, HeaderID: e.HeaderID, EightBit: e.EightBit, UTF8: e.UTF8, Ours: e.Ours, TLS: e.TLS,
 		Return: e.Return, EnvelopeID: e.EnvelopeID, Notify: r.Notify, Original: r.Original,
 		Received: e.Received, NextAttempt: e.Received, Held: e.Hold != "", HoldReason: store.CleanText(e.Hold),
 	}}

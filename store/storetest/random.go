@@ -309,6 +309,7 @@ func (p *player) commit(rt *rapid.T) {
 	e := p.envelope(body, p.recipients(rt)...)
 	e.Received, e.Submitter = p.m.now, p.submitter(rt)
 	e.HeaderID, e.UTF8, e.Ours = fmt.Sprintf("<%d@elsewhere.example>", p.serial), number(rt, "utf8", 0, 2) == 0, number(rt, "ours", 0, 1) == 0
+	e.TLS = store.TLSDemand(number(rt, "tls", 0, 2))
 	if number(rt, "settles", 0, 4) == 0 {
 		e.Settles = p.outcomes(rt, 2, false)
 	}
@@ -433,7 +434,7 @@ func (p *player) newJob(rt *rapid.T, e store.Envelope, rcpt store.Recipient, id 
 	}
 	return &modelJob{text: body, Job: store.Job{
 		ID: p.m.lastJob, Message: id, Submitter: e.Submitter, ReversePath: e.ReversePath, Recipient: rcpt.Address, Size: int64(len(body)),
-		HeaderLen: e.HeaderLen, HeaderID: e.HeaderID, UTF8: e.UTF8, Ours: e.Ours, Received: p.m.now, NextAttempt: stored.NextAttempt,
+		HeaderLen: e.HeaderLen, HeaderID: e.HeaderID, UTF8: e.UTF8, Ours: e.Ours, TLS: e.TLS, Received: p.m.now, NextAttempt: stored.NextAttempt,
 		Held: e.Hold != "", HoldReason: e.Hold,
 	}}
 }

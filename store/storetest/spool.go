@@ -222,7 +222,7 @@ func TestCommit(t *testing.T, f Factory) {
 		to(bob),
 		away("Other@[192.0.2.9]"))
 	e.Submitter, e.HeaderID, e.Return, e.EnvelopeID = bob.ID, "<one@elsewhere.example>", store.ReturnHeader, "env-1"
-	e.EightBit, e.UTF8, e.Ours = true, true, true
+	e.EightBit, e.UTF8, e.Ours, e.TLS = true, true, true, store.TLSRequired
 	r, err := h.draft(body).Commit(h.ctx, e)
 	h.must(err)
 	if r.Message == 0 || len(r.Copies) != 2 || len(r.Jobs) != 2 || len(r.Failed) != 0 {
@@ -247,7 +247,7 @@ func TestCommit(t *testing.T, f Factory) {
 		h.must(err)
 		want := store.Job{
 			ID: r.Jobs[i], Message: r.Message, Submitter: bob.ID, ReversePath: e.ReversePath, Recipient: recipient.Address,
-			Size: int64(len(body)), HeaderLen: headerLen(body), HeaderID: e.HeaderID, EightBit: true, UTF8: true, Ours: true,
+			Size: int64(len(body)), HeaderLen: headerLen(body), HeaderID: e.HeaderID, EightBit: true, UTF8: true, Ours: true, TLS: e.TLS,
 			Return: e.Return, EnvelopeID: e.EnvelopeID, Notify: recipient.Notify, Original: recipient.Original,
 			Received: e.Received, NextAttempt: got.NextAttempt,
 		}

@@ -189,7 +189,9 @@ func (s *Server) answer(q *dns.Msg, oneAlias bool) *dns.Msg {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	name, qtype := strings.ToLower(q.Question[0].Name), q.Question[0].Qtype
+	m.AuthenticatedData = q.AuthenticatedData
 	for range maxAliases {
+		m.AuthenticatedData = m.AuthenticatedData && s.isSigned(name)
 		if records := s.zone[name][qtype]; len(records) > 0 {
 			m.Answer = append(m.Answer, records...)
 			return m
@@ -213,6 +215,17 @@ func (s *Server) answer(q *dns.Msg, oneAlias bool) *dns.Msg {
 		m.Ns = []dns.RR{soa}
 	}
 	return m
+}
+
+// isSigned reports whether a name is in what Sign named.
+func (s *Server) isSigned(name string) bool {
+	best, signed := 0, false
+	for top, is := range s.signed {
+		if (name == top || strings.HasSuffix(name, "."+top)) && len(top) > best {
+			best, signed = len(top), is
+		}
+	}
+	return signed
 }
 
 // exists reports whether a name, or one below it, is in the zone.

@@ -32,6 +32,7 @@ type Server struct {
 	mu       sync.Mutex // protects the fields below
 	zone     map[string]map[uint16][]dns.RR
 	rules    map[subject]rule
+	signed   map[string]bool
 	negative int // TTL of negative answers, less than 0 for none
 	counts   map[count]int
 	edns     map[subject]int
@@ -65,6 +66,7 @@ func New(t testing.TB) *Server {
 		closed:   make(chan struct{}),
 		zone:     map[string]map[uint16][]dns.RR{},
 		rules:    map[subject]rule{},
+		signed:   map[string]bool{},
 		negative: DefaultTTL,
 		counts:   map[count]int{},
 		edns:     map[subject]int{},
@@ -168,6 +170,16 @@ func (s *Server) Remove(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.zone, sub.name)
+}
+
+// Sign makes answers about a name and all below it say that they are validated, as a server does that has checked their signatures, to
+// whoever asks for that. What is said of a longer name goes before. A name that is bogus behaves as ServFail.
+func (s *Server) Sign(name string, signed bool) {
+	s.t.Helper()
+	sub := s.subject(name, "")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.signed[sub.name] = signed
 }
 
 // Behave says how questions for a name and a type are answered. "" is every name, or every type. What is said of a name goes
