@@ -48,7 +48,7 @@ func newSink(t testing.TB, edit ...func(*sink)) *sink {
 	for _, e := range edit {
 		e(s)
 	}
-	s.work.Go(s.accept)
+	s.work.Go(func() { s.accept(l) })
 	t.Cleanup(s.stop)
 	return s
 }
@@ -65,9 +65,9 @@ func (s *sink) stop() {
 	s.work.Wait()
 }
 
-func (s *sink) accept() {
+func (s *sink) accept(l net.Listener) {
 	for {
-		c, err := s.listener.Accept()
+		c, err := l.Accept()
 		if err != nil {
 			return
 		}
