@@ -46,13 +46,15 @@ type gate struct {
 	holds   bool // or lets it go on
 	reached chan struct{}
 	open    chan struct{}
+	// then, unless it is nil, is called at the point.
+	then func()
 }
 
 // set chooses the next point. Whoever waits at another one goes on.
 func (g *gate) set(at string, holds bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.at, g.holds, g.reached, g.open = at, holds, make(chan struct{}), make(chan struct{})
+	g.at, g.holds, g.reached, g.open, g.then = at, holds, make(chan struct{}), make(chan struct{}), nil
 }
 
 // step is called by the sink.
@@ -64,8 +66,11 @@ func (g *gate) step(point string) {
 	}
 	g.at = ""
 	close(g.reached)
-	holds, open := g.holds, g.open
+	holds, open, then := g.holds, g.open, g.then
 	g.mu.Unlock()
+	if then != nil {
+		then()
+	}
 	if holds {
 		<-open
 	}
@@ -186,10 +191,15 @@ func (x *onceTorture) killAt(point, rcpt string, dice *rand.Rand) {
 		x.kill()
 		tr.detach()
 	case "later":
+		process, dead := x.cmd.Process, make(chan struct{})
 		x.gate.set("answered", false)
+		x.gate.then = func() {
+			pause(dice, 8*time.Millisecond)
+			_ = process.Kill() // waited for below
+			close(dead)
+		}
 		x.submit(rcpt)
-		arrive(point, x.gate.reached)
-		pause(dice, 3*time.Millisecond)
+		arrive(point, dead)
 	case "recorded":
 		x.gate.set("", false)
 		x.submit(rcpt)
@@ -250,7 +260,7 @@ func TestTortureExactlyOnce(t *testing.T) {
 		t.Error("no message arrived twice that the receiver had taken: the test shows nothing")
 	}
 	x.measure("one at a time", 1, rounds(500, 50))
-	x.measure("a hundred at a time", 100, rounds(20, 2))
+	x.measure("a hundred at a time", 100, rounds(10, 2))
 	x.stop()
 	x.sound()
 }
