@@ -185,5 +185,5 @@ func TestLaboratoryTable(t *testing.T) {
 // labScenarios are what the laboratory must have, as words of a row's first cell.
 var labScenarios = []string{
 	"greylisting", "421", "drops after DATA", "half TLS", "wrong certificate", "endless banner", "8 kB", "tarpit", "MX loop", "null MX", "CNAME",
-	"IPv6",
+	"IPv6", "Postfix", "Exim", "OpenSMTPD", "kill -9",
 }
