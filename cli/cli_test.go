@@ -360,7 +360,9 @@ func (w *world) happen(action []string) {
 		}}))
 	case "defer", "deliver":
 		kind := map[string]store.OutcomeKind{"defer": store.Deferred, "deliver": store.Delivered}[action[0]]
-		jobs, err := s.Lease(ctx, received, 0, "other.example", 100, time.Minute)
+		account, err := s.AccountByName(ctx, "anna")
+		must(err)
+		jobs, err := s.Lease(ctx, received, account.ID, "other.example", 100, time.Minute)
 		must(err)
 		for _, j := range jobs {
 			lost, err := s.Finish(ctx, received, store.Outcome{

@@ -54,10 +54,12 @@ type Log struct {
 	Format string
 }
 
-// Limits bounds the connections that are open at once.
+// Limits bounds the connections that are open at once, and what strangers may bring.
 type Limits struct {
 	// Connections bounds those of all listening addresses together; one of them may have three of four.
 	Connections int
 	// ConnectionsPerAddress bounds those of them from one client address (IPv6: one /64).
 	ConnectionsPerAddress int
+	// MessagesPerMailbox bounds what one mailbox takes from strangers in an hour, at least 1.
+	MessagesPerMailbox int
 }

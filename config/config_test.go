@@ -41,7 +41,7 @@ func TestDefaults(t *testing.T) {
 			Sniff: []string{"pop3", "mx", "submission", "old_pop3", "old_submission"},
 		},
 		Log:        Log{Level: "info", Format: "text"},
-		Limits:     Limits{Connections: 2000, ConnectionsPerAddress: 50},
+		Limits:     Limits{Connections: 2000, ConnectionsPerAddress: 50, MessagesPerMailbox: 600},
 		Relay:      Relay{SmarthostTLS: SmarthostVerify, Port: 25, Connections: 200, ConnectionsPerHost: 20},
 		Reputation: Reputation{Lists: []string{"zen.spamhaus.org", "bl.spamcop.net", "psbl.surriel.com"}},
 	}
@@ -209,6 +209,8 @@ func TestBounds(t *testing.T) {
 	}{
 		{"limits.connections", "0", false}, {"limits.connections", "1", true},
 		{"limits.connections", "99999", true}, {"limits.connections", "100000", true}, {"limits.connections", "100001", false},
+		{"limits.messages_per_mailbox", "0", false}, {"limits.messages_per_mailbox", "1", true},
+		{"limits.messages_per_mailbox", "100000", true}, {"limits.messages_per_mailbox", "100001", false},
 		{"limits.connections_per_address", "0", false}, {"limits.connections_per_address", "1", true},
 		{"limits.connections_per_address", "100000", true}, {"limits.connections_per_address", "100001", false},
 		{"limits.connections", "1e3", false}, {"limits.connections", "", false},

@@ -116,6 +116,11 @@ func serverKeys() []Key {
 			Help: "most of them from one client address (IPv6: one /64); the networks around it may have three and nine times as many",
 			set:  setNumber(func(c *Config) *int { return &c.Limits.ConnectionsPerAddress }),
 		},
+		{
+			Name: "limits.messages_per_mailbox", Default: "600", kind: number,
+			Help: "most messages that one mailbox takes from outside in an hour; what comes beyond is put off",
+			set:  setNumber(func(c *Config) *int { return &c.Limits.MessagesPerMailbox }),
+		},
 	}
 }
 

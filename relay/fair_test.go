@@ -46,12 +46,13 @@ func (s *server) arrived(name string) (n int) {
 	return n
 }
 
-// TestNewsletter: ten thousand messages of one mailbox do not delay another's, to a destination of its own, to a slow one that the
+// TestNewsletter: hundreds of messages of one mailbox, and few places, do not delay another's, to a destination of its own, to a slow one that the
 // newsletter goes to as well, and to one that shares its host.
 func TestNewsletter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		const domains, each = 500, 4
+		const domains, each = 120, 2
+		r.opts.Limits.Transferring, r.opts.Limits.Connecting = 32, 64
 		busy := make([]*server, domains)
 		for i := range busy {
 			busy[i] = r.site(fmt.Sprintf("n%03d.example", i), addrOf(i), &server{answer: slow(time.Second)})
@@ -64,7 +65,7 @@ func TestNewsletter(t *testing.T) {
 			}
 			r.queue(post{}, to...)
 		}
-		for i := range 100 {
+		for i := range 60 {
 			r.queue(post{}, fmt.Sprintf("r%d@a.example", i))
 			r.queue(post{}, fmt.Sprintf("r%d@n000.example", i))
 		}
@@ -79,7 +80,7 @@ func TestNewsletter(t *testing.T) {
 		if other.arrived("invoice") != 1 {
 			t.Error("the message to a host of its own is not there")
 		}
-		time.Sleep(2 * time.Second) // the message before it, and its own second
+		time.Sleep(3800 * time.Millisecond) // the message before it, a place, its own second, and one to spare
 		synctest.Wait()
 		for name, s := range map[string]*server{"a host that the newsletter goes to": busy[0], "a shared host": shared} {
 			if s.arrived("invoice") != 1 {
@@ -102,10 +103,10 @@ func TestManyNewsletters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.opts.Limits.Transferring, r.opts.Limits.Connecting = 8, 16
-		for i := range 100 {
+		for i := range 30 {
 			r.site(fmt.Sprintf("n%03d.example", i), addrOf(i), &server{answer: slow(time.Second)})
 			for mailbox := range 10 {
-				for n := range 5 {
+				for n := range 2 {
 					r.queue(post{by: store.AccountID(mailbox + 1)}, fmt.Sprintf("r%d@n%03d.example", n, i))
 				}
 			}
@@ -114,7 +115,7 @@ func TestManyNewsletters(t *testing.T) {
 		r.start()
 		time.Sleep(10 * time.Second)
 		r.queue(post{by: bob}, "invoice@other.example")
-		time.Sleep(2 * time.Second)
+		time.Sleep(3 * time.Second) // one of the few places to connect, one to transfer, and that
 		synctest.Wait()
 		if other.arrived("invoice") != 1 {
 			t.Errorf("the invoice waits among %d jobs", len(r.jobs()))
@@ -331,4 +332,25 @@ func TestReuseIsSound(t *testing.T) {
 			t.Errorf("%d letters over %d connections: one went in the clear that must not", len(s.taken()), s.connections())
 		}
 	})
+}
+
+// TestGrantedConnectionIsLeft: a connection whose slot went to somebody who does not take it yet is neither closed nor looked at all the time.
+func TestGrantedConnectionIsLeft(t *testing.T) {
+	s := newHosts(1)
+	h := s.get(netip.MustParseAddrPort("192.0.2.1:25"), origin)
+	if !h.slots.tryTake(1) {
+		t.Fatal("no slot")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		go h.slots.take(t.Context(), bob)
+		synctest.Wait()
+		l := &link{at: h}
+		if !s.park(l, 1, origin) || h.slots.count(bob) != 1 {
+			t.Fatal("the slot did not go to who waits")
+		}
+	})
+	late := origin.Add(2 * idleTime)
+	if old, next := s.expire(late, false); len(old) != 0 || !next.After(late) {
+		t.Errorf("%d closed, the next look at %v, want none, and later than %v", len(old), next, late)
+	}
 }

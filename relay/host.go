@@ -199,6 +199,17 @@ func (s *hosts) take(h *host, owner store.AccountID, name string, d door, grante
 	return nil, true
 }
 
+// decline returns a slot that was granted and is not used: with it goes the connection that waits in it, if it is that one's.
+func (s *hosts) decline(h *host, owner store.AccountID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.slots.count(nobody) < len(h.idle) {
+		h.slots.handOver(owner, nobody)
+	} else {
+		h.slots.give(owner)
+	}
+}
+
 // pull takes a connection out of those that wait. s.mu is held.
 func (s *hosts) pull(h *host, i int) *link {
 	l := h.idle[i].link
@@ -235,8 +246,12 @@ func (s *hosts) expire(now time.Time, all bool) (old []*link, next time.Time) {
 	}
 	for _, h := range s.known {
 		for i := 0; i < len(h.idle); i++ {
-			switch until := h.idle[i].until; {
-			case (all || !now.Before(until)) && h.slots.rename(nobody, closer):
+			until := h.idle[i].until
+			if !now.Before(until) {
+				until = now.Add(idleTime / 4) // one that is granted is about to be taken; it is looked at again, but not all the time
+			}
+			switch {
+			case (all || !now.Before(h.idle[i].until)) && (h.slots.rename(nobody, closer) || all && h.slots.force(closer)):
 				old = append(old, s.pull(h, i))
 				i--
 			case next.IsZero() || until.Before(next):

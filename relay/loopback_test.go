@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -87,7 +88,7 @@ func TestLoopback(t *testing.T) {
 	defer tick.Stop()
 	for domain, words := range want {
 		for {
-			trail := r.trail(messages[domain])
+			trail := slices.DeleteFunc(r.trail(messages[domain]), func(event string) bool { return strings.HasPrefix(event, "reported") })
 			if last := trail[len(trail)-1]; !strings.HasPrefix(last, "queued") {
 				if got := strings.Replace(last, " bob@"+domain, "", 1); !strings.HasPrefix(got, words) {
 					t.Errorf("%s: got %q, want %q", domain, got, words)

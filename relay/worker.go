@@ -193,7 +193,7 @@ func (w *worker) connect() (ready bool, err error) {
 		owner: w.owner, granted: w.granted, force: slices.ContainsFunc(w.jobs, func(j store.Job) bool { return j.Released }),
 	})
 	if w.granted != nil && !found.spent {
-		w.granted.slots.give(w.owner)
+		w.r.hosts.decline(w.granted, w.owner)
 	}
 	w.granted = nil
 	if w.stop.Err() != nil {
@@ -466,7 +466,7 @@ func (w *worker) leave() {
 	w.giveBack()
 	w.rest()
 	if w.granted != nil {
-		w.granted.slots.give(w.owner)
+		w.r.hosts.decline(w.granted, w.owner)
 		w.granted = nil
 	}
 	w.leavePlace()

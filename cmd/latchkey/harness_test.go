@@ -136,7 +136,7 @@ func newTestServer(t testing.TB, domain string) *testServer {
 			POP3: []string{loopback}, POP3S: []string{loopback},
 			MX: []string{loopback}, Submission: []string{loopback}, SMTPS: []string{loopback},
 		},
-		Limits: config.Limits{Connections: 1000, ConnectionsPerAddress: 1000},
+		Limits: config.Limits{Connections: 1000, ConnectionsPerAddress: 1000, MessagesPerMailbox: 100_000},
 		Relay:  config.Relay{Nameservers: []netip.AddrPort{labDNS(t).Addr()}, Port: 25},
 	}
 	if err := guard.SelfSigned(s.config.TLS.Cert, s.config.TLS.Key, []string{"127.0.0.1", "localhost"}); err != nil {

@@ -222,7 +222,7 @@ func (v *victim) begin() {
 	args = append(args, v.binary,
 		"serve", "--data", v.dir, "--tls-cert", v.cert, "--tls-key", v.key, "--hostname", "mail.example.com",
 		"--listen-pop3", loopback, "--listen-pop3s", loopback, "--listen-mx", loopback, "--listen-submission", loopback, "--listen-smtps", loopback,
-		"--limits-connections-per-address", "5000", "--limits-connections", "5000", "--reputation-lists", "")
+		"--limits-connections-per-address", "5000", "--limits-connections", "5000", "--reputation-lists", "", "--limits-messages-per-mailbox", "100000")
 	args = append(args, v.flags...)
 	v.cmd = exec.Command(args[0], args[1:]...)
 	v.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

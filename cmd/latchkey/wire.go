@@ -91,7 +91,7 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	p.bans = guard.NewBanKeeper(logins, st, now, log)
 	remember(ctx, st, logins, p.bans, log)
 	authenticator := newAuthenticator(st, logins, grants, p.stale, log, now)
-	strangers := guard.NewStrangers(guard.StrangerLimits{}, authenticator.Known)
+	strangers := guard.NewStrangers(guard.StrangerLimits{Mail: store.Limit{N: int64(c.Limits.MessagesPerMailbox), Window: time.Hour}}, authenticator.Known)
 	o := &opener{config: c, store: st, process: p, hosts: hosts, grants: grants, sending: guard.NewSending(st, now), auth: authenticator,
 		delays: new(maildrop.Delays), locks: new(maildrop.Locks), clients: p.clients, strangers: strangers,
 		gate: guard.NewGate(connections(c), authenticator.Known), refusals: new(refusal.Recent), now: now}

@@ -140,11 +140,13 @@ func TestTrailFacts(t *testing.T, f Factory) {
 	r, err := h.draft(message("m")).Commit(h.ctx, e)
 	h.must(err)
 	for i, kind := range []store.OutcomeKind{store.Deferred, store.Deferred, store.Delivered} {
-		o := outcome(h.lease(h.now, 1, time.Hour)[0], kind, h.now, h.now)
+		jobs, err := h.s.Lease(h.ctx, h.now, anna.ID, elsewhere, 1, time.Hour)
+		h.must(err)
+		o := outcome(jobs[0], kind, h.now, h.now)
 		if o.Peer = peer; i == 1 {
 			o.Peer = store.Peer{Host: strings.Repeat("h", store.MaxPeerText+1), TLS: "a\r\nb"}
 		}
-		_, err := h.s.Finish(h.ctx, h.now, o)
+		_, err = h.s.Finish(h.ctx, h.now, o)
 		h.must(err)
 		if kind == store.Deferred {
 			j, err := h.s.Job(h.ctx, r.Jobs[0])

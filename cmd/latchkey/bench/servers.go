@@ -103,7 +103,7 @@ func (l *latchkey) start(ctx context.Context) (time.Duration, error) {
 	args := []string{
 		"serve", "--data", l.dir, "--hostname", "mail." + domain, "--tls-cert", l.cert, "--tls-key", l.key,
 		"--listen-mx", l.mx, "--listen-pop3", l.pop, "--listen-pop3s", l.pops, "--listen-submission=", "--listen-smtps=",
-		"--limits-connections-per-address", "1000", "--reputation-lists=",
+		"--limits-connections-per-address", "1000", "--limits-messages-per-mailbox", "100000", "--reputation-lists=",
 	}
 	if l.level != "" {
 		args = append(args, "--log-level", l.level)
