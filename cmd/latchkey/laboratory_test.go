@@ -32,7 +32,7 @@ var labNames = []struct {
 	{domain: "six.example", records: []string{"", "MX", "10 mx.six.example.", "mx", "AAAA", "::1"}},
 	{domain: "home.example", records: []string{"", "MX", "10 mail.example.com."}, status: "5.4.6", words: "come back to this server"},
 	{domain: "backup.example", records: []string{"", "MX", "10 mx.backup.example. 20 mail.example.com.", "mx", "A", "127.0.0.9"}, status: "4", words: "connection refused"},
-	{domain: "pair.example", records: []string{"", "MX", "10 mx.pair.example. 20 mx.six.example.", "mx", "A", "127.0.0.9"}},
+	{domain: "pair.example", records: []string{"", "MX", "10 mx.pair.example. 20 mx.six.example.", "mx", "A", "127.0.0.8"}},
 }
 
 // aliases are n of them, one behind the other; the last one leads to other.example.
