@@ -27,8 +27,8 @@ type postfix struct {
 }
 
 // startPostfix runs a Postfix that takes mail for the domains of routes and hands it on to the servers (address:port) that they name.
-// Clients on loopback may send anywhere, so that it can be a smarthost too.
-func startPostfix(t testing.TB, cert, key string, routes map[string]string) *postfix {
+// Clients on loopback may send anywhere, so that it can be a smarthost too. More lines for its main.cf may be given.
+func startPostfix(t testing.TB, cert, key string, routes map[string]string, more ...string) *postfix {
 	t.Helper()
 	needRoot(t, "postfix")
 	owner, err := user.Lookup("postfix")
@@ -67,7 +67,7 @@ func startPostfix(t testing.TB, cert, key string, routes map[string]string) *pos
 	}
 	p.write("etc/main.cf", strings.NewReplacer(
 		"DIR", dir, "CERT", cert, "KEY", key, "DOMAINS", strings.Join(domains, " "), "TRANSPORTS", strings.Join(transports, " "),
-	).Replace(postfixMain))
+	).Replace(postfixMain+strings.Join(more, "")))
 	p.write("etc/master.cf", strings.ReplaceAll(postfixMaster, "PORT", strconv.Itoa(p.port)))
 	p.control("start")
 	t.Cleanup(func() { p.control("stop") })
@@ -175,6 +175,7 @@ verify    unix  - - n - 1 verify
 flush     unix  n - n 1000? 0 flush
 proxymap  unix  - - n - - proxymap
 smtp      unix  - - n - - smtp
+virtual   unix  - n n - - virtual
 relay     unix  - - n - - smtp
 showq     unix  n - n - - showq
 error     unix  - - n - - error

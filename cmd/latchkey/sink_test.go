@@ -18,8 +18,8 @@ type sink struct {
 	t        testing.TB
 	listener net.Listener
 	work     sync.WaitGroup
-	// answer is the reply to RCPT for an address, "" for 250. step is called at each point of a transaction: connected, mail, rcpt, data,
-	// body (before it is remembered), taken (before the 250), answered. Both are set before the first connection.
+	// answer is the reply to RCPT for an address, "" for 250. step is called at each point of a transaction: connected, hello, mail, rcpt,
+	// data, body (before it is remembered), taken (before the 250), answered. Both are set before the first connection.
 	answer func(rcpt string) string
 	step   func(point string)
 
@@ -48,7 +48,7 @@ func newSink(t testing.TB, edit ...func(*sink)) *sink {
 	for _, e := range edit {
 		e(s)
 	}
-	s.work.Go(s.accept)
+	s.work.Go(func() { s.accept(l) })
 	t.Cleanup(s.stop)
 	return s
 }
@@ -65,9 +65,9 @@ func (s *sink) stop() {
 	s.work.Wait()
 }
 
-func (s *sink) accept() {
+func (s *sink) accept(l net.Listener) {
 	for {
-		c, err := s.listener.Accept()
+		c, err := l.Accept()
 		if err != nil {
 			return
 		}
@@ -99,6 +99,7 @@ func (s *sink) serve(c net.Conn) {
 		line = strings.TrimRight(line, "\r\n")
 		switch verb := strings.ToUpper(strings.Fields(line + " -")[0]); verb {
 		case "EHLO":
+			s.step("hello")
 			ok = say("250-sink.example\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-SIZE 100000000\r\n250 ENHANCEDSTATUSCODES")
 		case "MAIL":
 			s.step("mail")
