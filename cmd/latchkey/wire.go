@@ -36,6 +36,7 @@ type process struct {
 	clients     *maildrop.Inventory
 	logins      *guard.Logins
 	stale       *guard.StaleDevices
+	auth        *auth.Authenticator
 	bans        *guard.BanKeeper
 	conduct     *guard.Conduct
 	reputation  *guard.Reputation
@@ -90,7 +91,8 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	}, log)
 	p.bans = guard.NewBanKeeper(logins, st, now, log)
 	remember(ctx, st, logins, p.bans, log)
-	authenticator := newAuthenticator(st, logins, grants, p.stale, log, now)
+	p.auth = newAuthenticator(st, logins, grants, p.stale, log, now)
+	authenticator := p.auth
 	strangers := guard.NewStrangers(guard.StrangerLimits{Mail: store.Limit{N: int64(c.Limits.MessagesPerMailbox), Window: time.Hour}}, authenticator.Known)
 	o := &opener{config: c, store: st, process: p, hosts: hosts, grants: grants, sending: guard.NewSending(st, now), auth: authenticator,
 		delays: new(maildrop.Delays), locks: new(maildrop.Locks), clients: p.clients, strangers: strangers,
@@ -154,6 +156,7 @@ func newAuthenticator(
 ) *auth.Authenticator {
 	return auth.New(auth.Options{
 		Accounts: st, Settings: st, Devices: st, Sealing: st, Guard: logins, Guesses: guesses, Stale: stale, Cost: passwordCost, Logger: log, Now: now,
+		Exposed: func(ctx context.Context, e auth.Exposed) error { return webmanager.NoteExposed(ctx, st, e, now()) },
 	})
 }
 
