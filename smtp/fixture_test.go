@@ -81,6 +81,13 @@ func (a *fakeAuth) ArrivedInClear(at auth.Attempt, username, password string) {
 	a.clear = append(a.clear, fmt.Sprintf("%s %s %s %q %q %t", at.Service, at.Mechanism, at.Remote, username, password, at.TLS))
 }
 
+// inClear is what ArrivedInClear was told.
+func (a *fakeAuth) inClear() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.clear
+}
+
 func (a *fakeAuth) CleartextAllowed(context.Context, netip.Addr) bool { return a.cleartext }
 
 func (a *fakeAuth) Current(ctx context.Context, id auth.Identity) error {

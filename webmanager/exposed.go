@@ -22,8 +22,11 @@ func NoteExposed(ctx context.Context, s Store, e auth.Exposed, now time.Time) er
 	ctx, cancel := context.WithTimeout(ctx, noticeTime)
 	defer cancel()
 	account, err := s.Account(ctx, e.Account.ID)
-	if err != nil || account.Verifier != e.Account.Verifier && e.Device.ID == 0 {
+	if err != nil {
 		return gone(err)
+	}
+	if e.Device.ID == 0 && (account.Verifier != e.Account.Verifier || !account.ClearSince.IsZero()) {
+		return nil
 	}
 	settings, err := s.Settings(ctx)
 	if err != nil {
