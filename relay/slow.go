@@ -48,7 +48,8 @@ func (s *search) mayEnter(host string) bool {
 // cautious reports whether the route goes to a provider of others. A smarthost is the operator's own.
 func (w *worker) cautious() bool { return w.to.domain != "" }
 
-// yields puts what is leased off if the next message's turn at the provider has not come, and reports whether it did.
+// yields puts what is leased off if the next message's turn at the provider has not come, and reports whether it did. What somebody wants tried now
+// stays.
 func (w *worker) yields() (did bool, err error) {
 	if !w.cautious() || w.jobs[0].Released {
 		return false, nil
@@ -59,11 +60,21 @@ func (w *worker) yields() (did bool, err error) {
 		return false, nil
 	}
 	v := slowVerdict(slow)
-	w.hangUp()
 	known, _ := w.r.backoff.get(w.to.key())
 	known.until, known.verdict = until, v
 	w.r.backoff.put(w.to.key(), known, now)
-	return true, w.putOffAll(v, until)
+	var wanted []store.Job
+	w.jobs = slices.DeleteFunc(w.jobs, func(j store.Job) bool {
+		if j.Released {
+			wanted = append(wanted, j)
+		}
+		return j.Released
+	})
+	err = w.putOffAll(v, until)
+	if w.jobs = wanted; len(wanted) == 0 {
+		w.hangUp()
+	}
+	return true, err
 }
 
 // judged tells of what a transaction says about this server's standing with a provider.

@@ -144,6 +144,7 @@ func (w *worker) lease(d store.Destination, limit int) error {
 	jobs, err := w.r.opts.Store.Lease(w.stop, w.r.opts.Now(), d.Submitter, d.Domain, limit, w.r.limits.lease())
 	if err == nil && len(jobs) < limit {
 		w.r.exhausted(w.to, d, news)
+		err = w.r.noteNext(w.stop, d)
 	}
 	tried, err := w.endGivenUp(jobs, err) // also what comes with an error is leased
 	w.jobs = append(w.jobs, tried...)
