@@ -196,8 +196,16 @@ func TestProviderThatBlocks(t *testing.T) {
 	onEachStore(t, func(t *testing.T, r *rig) {
 		var blocking atomic.Bool
 		blocking.Store(true)
+		var mu sync.Mutex
+		var asked []time.Time
 		s := r.provider(func(c string) string {
-			if strings.HasPrefix(c, "MAIL") && blocking.Load() {
+			if !strings.HasPrefix(c, "MAIL") {
+				return ""
+			}
+			mu.Lock()
+			asked = append(asked, time.Now())
+			mu.Unlock()
+			if blocking.Load() {
 				return "421 4.7.0 [192.0.2.9] blocked, user complaints"
 			}
 			return ""
@@ -210,8 +218,9 @@ func TestProviderThatBlocks(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if n := s.served("MAIL"); n < 10 || n > 20 {
-			t.Errorf("a provider that blocks was asked %d times in an hour", n)
+		refused := s.served("MAIL")
+		if n := s.connections(); refused < 10 || refused > 20 || n > refused+2 {
+			t.Errorf("a provider that blocks was asked %d times in an hour, over %d connections", refused, n)
 		}
 		if n := len(other.taken()); n != 30 {
 			t.Errorf("another one got %d messages", n)
@@ -235,6 +244,13 @@ func TestProviderThatBlocks(t *testing.T) {
 		if n := len(s.taken()); n != 30 || len(r.jobs()) != 0 || len(r.runner.Slow()) != 0 {
 			t.Errorf("then it got %d messages, %d wait, slow: %+v", n, len(r.jobs()), r.runner.Slow())
 		}
+		mu.Lock()
+		for i := refused + 1; i < refused+calmAfter; i++ {
+			if gap := asked[i].Sub(asked[i-1]); gap < leastSlow {
+				t.Errorf("message %d came %v behind the one before", i, gap)
+			}
+		}
+		mu.Unlock()
 		if mail := r.mail(); len(mail) != 0 {
 			t.Errorf("the sender was told: %q", mail)
 		}
