@@ -190,9 +190,9 @@ func (r *rig) provider(answer func(string) string, domains ...string) *server {
 	return s
 }
 
-// TestProviderThatBlocks: one that blocks this server gets one message after another, whatever domains and hosts it has; others get theirs at once.
+// TestAbuse26ProviderThatBlocks: one that blocks this server gets one message after another, whatever domains and hosts it has; others get theirs at once.
 // When it takes mail again, all that waited arrives, and nothing came back but what it refused.
-func TestProviderThatBlocks(t *testing.T) {
+func TestAbuse26ProviderThatBlocks(t *testing.T) {
 	onEachStore(t, func(t *testing.T, r *rig) {
 		var blocking atomic.Bool
 		blocking.Store(true)
@@ -260,6 +260,53 @@ func TestProviderThatBlocks(t *testing.T) {
 			}
 		}
 		r.stop()
+	})
+}
+
+// TestAbuse26ListedSlowsDown: while this server is on a blocklist each provider is asked with one message after another whether it minds. One that
+// does not gets the rest at once, one that does goes on slowly, and when the listing is over nobody is asked so any more.
+func TestAbuse26ListedSlowsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		minds := r.provider(reply("RCPT", "450 4.7.1 Client host [192.0.2.9] blocked using bl.example"), "a.example")
+		kind := r.site("kind.example", "192.0.2.77", &server{})
+		r.start()
+		defer r.stop()
+		r.runner.SetListed(true)
+		for i := range 40 {
+			r.queue(post{}, fmt.Sprintf("x%d@kind.example", i))
+			r.queue(post{}, fmt.Sprintf("x%d@a.example", i))
+		}
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if n, m := len(kind.taken()), minds.served("RCPT"); n != 1 || m != 1 {
+			t.Errorf("at first %d and %d messages went", n, m)
+		}
+		if slow := r.runner.Slow(); len(slow) != 2 || slow[1].Provider != "kind.example" || slow[1].Why != whyListed || !strings.Contains(slow[0].Why, "bl.example") {
+			t.Errorf("slow: %+v", slow)
+		}
+		waits := slices.ContainsFunc(r.jobs(), func(j store.Job) bool {
+			return strings.HasPrefix(j.LastText, "mail to kind.example goes slowly, one message in 30s, until it takes 5 in a row: a blocklist lists")
+		})
+		if !waits {
+			t.Errorf("nothing says why it waits: %q", r.jobs()[1].LastText)
+		}
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if n, m := len(kind.taken()), minds.served("RCPT"); n != 40 || m > 10 {
+			t.Errorf("then %d and %d messages went", n, m)
+		}
+		r.queue(post{}, "y1@kind.example")
+		r.queue(post{}, "y2@kind.example")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if n := len(kind.taken()); n != 42 || len(r.mail()) != 0 {
+			t.Errorf("at last %d messages went, the sender got %d", n, len(r.mail()))
+		}
+		r.runner.SetListed(false)
+		if slow := r.runner.Slow(); len(slow) != 1 {
+			t.Errorf("behind the listing slow: %+v", slow)
+		}
 	})
 }
 

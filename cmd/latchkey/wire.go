@@ -129,10 +129,10 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 		p.release()
 		return nil, err
 	}
-	p.reputation = newReputation(c, st, names, p.conduct, log, now)
+	p.reputation = newReputation(c, st, names, p.conduct, p.runner.SetListed, log, now)
 	p.expirer = &maildrop.Expirer{Store: st, Now: now, Logger: log}
 	p.api = newAPI(webmanager.Options{
-		Bans: &guard.BanDesk{Logins: logins, Keeper: p.bans, Strangers: strangers}, Conduct: p.conduct, Reputation: p.reputation,
+		Bans: &guard.BanDesk{Logins: logins, Keeper: p.bans, Strangers: strangers}, Conduct: p.conduct, Reputation: p.reputation, SlowProviders: p.runner.Slow,
 		RelayProof: p.prover.Report, Refusals: o.refusals, Keys: p.keys, DNS: names, Place: placeOf(c, p.hostname),
 	}, st, authenticator, log, now)
 	p.keyWatcher = &signing.Watcher{Ring: p.keys, Settings: st, TXT: p.api.TXT, Logger: log}
