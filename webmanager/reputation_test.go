@@ -27,7 +27,9 @@ func TestReputation(t *testing.T) {
 		t.Errorf("where no server runs: %v", err)
 	}
 	f.api.reputation = oneStanding{}
-	f.api.slow = func() []relay.Slow { return []relay.Slow{{Provider: "example.net", Pause: time.Minute, Why: "554 blocked"}} }
+	f.api.slow = func() []relay.Slow {
+		return []relay.Slow{{Provider: "example.net", Pause: time.Minute, Why: "554 blocked"}}
+	}
 	for _, s := range []struct {
 		daysAgo int
 		figure  store.SendingFigure
