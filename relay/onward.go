@@ -3,8 +3,6 @@ package relay
 import (
 	"context"
 	"errors"
-	"io"
-	"strings"
 	"time"
 
 	"latchkey/internal/mailaddr"
@@ -25,26 +23,14 @@ func oneLetter(a, b *store.Job) bool {
 	return a.Message == b.Message && a.ReversePath == b.ReversePath && a.ForwardedBy == b.ForwardedBy
 }
 
-// letter opens what is sent of a job. What is sent on says where it has been, so that it is known again if it goes in circles (RFC 9228 §3).
-func (r *Runner) letter(ctx context.Context, j *store.Job) body {
-	open := r.body(ctx, j.ID)
-	if !sentOn(j) {
-		return open
+// letter opens what is sent of jobs of one letter, and returns them with the sizes that it has. What is sent on says where it has been, so that
+// it is known again if it goes in circles (RFC 9228 §3): in ASCII, as it may go to a host that knows nothing else.
+func (r *Runner) letter(ctx context.Context, jobs []store.Job) ([]store.Job, body) {
+	open := r.body(ctx, jobs[0].ID)
+	if !sentOn(&jobs[0]) {
+		return jobs, open
 	}
-	trace := "Delivered-To: " + j.ForwardedBy.String() + "\r\n"
-	return func() (io.ReadCloser, error) {
-		content, err := open()
-		if err != nil {
-			return nil, err
-		}
-		return traced{io.MultiReader(strings.NewReader(trace), content), content}, nil
-	}
-}
-
-// traced is a body with a line before it.
-type traced struct {
-	io.Reader
-	io.Closer
+	return headed([]byte("Delivered-To: "+jobs[0].ForwardedBy.Trace()+"\r\n"), jobs, open)
 }
 
 // toldOf reports whether a failure of mail that was sent on is told to who sends it on: always where no copy was kept, because the report carries

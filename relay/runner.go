@@ -42,6 +42,7 @@ type Store interface {
 	Settings(ctx context.Context) (store.Settings, error)
 	NoteFailures(ctx context.Context, failures []store.Failure) error
 	Take(ctx context.Context, now time.Time, key string, cost int64, l store.Limit) (store.Taken, error)
+	MessageTrail(ctx context.Context, id store.MessageID) ([]store.TrailEvent, error)
 	Secrets
 }
 
@@ -72,6 +73,8 @@ type Options struct {
 	Failed func(ctx context.Context, submitter store.AccountID)
 	// Signer signs mail that is the domain's own; nil signs nothing.
 	Signer Signer
+	// Sealer seals mail of others that is sent on; nil seals nothing.
+	Sealer Sealer
 	// Dial makes TCP connections from an address, or any if that is not valid; a net.Dialer's unless a test says otherwise.
 	Dial   func(ctx context.Context, from netip.Addr, address string) (net.Conn, error)
 	Logger *slog.Logger

@@ -249,6 +249,12 @@ func algorithmOf(public crypto.PublicKey) (Algorithm, crypto.SignerOpts, error) 
 	return "", nil, ErrKey
 }
 
+// AlgorithmOf is the kind of a key; empty if it is neither RSA of at least RSABits nor Ed25519.
+func AlgorithmOf(k Key) Algorithm {
+	a, _, _ := algorithmOf(k.Private.Public())
+	return a
+}
+
 // Generate makes a key. The error is ErrKey for an algorithm that is none.
 func Generate(a Algorithm) (crypto.Signer, error) {
 	switch a {
