@@ -39,32 +39,59 @@ func (r *Runner) toldOf(ctx context.Context, j *store.Job) bool {
 	if !j.Kept {
 		return true
 	}
-	key := "onward-told/" + j.ForwardedBy.Local() + "/" + j.Recipient.String()
-	key = key[:min(len(key), store.MaxCounterKey)]
-	taken, err := r.opts.Store.Take(context.WithoutCancel(ctx), r.opts.Now(), key, 1, store.Limit{N: 1, Window: onwardNotice})
-	return err == nil && taken.OK
+	left, err := r.noticesLeft(ctx, j, 0)
+	return err == nil && left > 0
 }
 
-// hearer is who is told about a job, and where that leads: its sender, or for mail that is sent on the mailbox here that does so, or the
-// postmaster, where that is an alias or gone.
-func (r *Runner) hearer(ctx context.Context, j *store.Job, domain string) (mailaddr.Address, store.Route, error) {
+// told notes that a report was stored. It is not noted before, so that one that could not be stored is tried again.
+func (r *Runner) told(ctx context.Context, j *store.Job) {
+	if !j.Kept {
+		return
+	}
+	if _, err := r.noticesLeft(ctx, j, 1); err != nil {
+		r.trouble("counting notices", err) // one more will be given
+	}
+}
+
+// noticesLeft takes from the notices that are left for an address today, 0 only asks.
+func (r *Runner) noticesLeft(ctx context.Context, j *store.Job, cost int64) (int64, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	key := "onward-told/" + j.ForwardedBy.Local() + "/" + j.Recipient.String()
+	key = key[:min(len(key), store.MaxCounterKey)]
+	taken, err := r.opts.Store.Take(ctx, r.opts.Now(), key, cost, store.Limit{N: 1, Window: onwardNotice})
+	return taken.Left, err
+}
+
+// hearer is somebody who may be told about a job, and where that leads.
+type hearer struct {
+	to    mailaddr.Address
+	route store.Route
+}
+
+// hearers are who is told about a job, the first of them who can be: its sender, or for mail that is sent on the mailbox here that does so, and
+// the postmaster, where that is an alias, gone, or has no room. They are not none.
+func (r *Runner) hearers(ctx context.Context, j *store.Job, domain string) ([]hearer, error) {
 	if !sentOn(j) {
 		route, err := r.opts.Store.Resolve(ctx, j.ReversePath)
-		return j.ReversePath, route, err
+		return []hearer{{j.ReversePath, route}}, err
 	}
 	postmaster, err := mailaddr.New("postmaster", domain)
 	if err != nil {
-		return postmaster, store.Route{}, err
+		return nil, err
 	}
+	var list []hearer
 	for _, to := range []mailaddr.Address{j.ForwardedBy, postmaster} {
-		var route store.Route
-		route, err = r.opts.Store.Resolve(ctx, to)
-		if err == nil && len(route.Local) > 0 && !route.CatchAll {
-			return to, store.Route{Local: route.Local}, nil
-		}
+		route, err := r.opts.Store.Resolve(ctx, to)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return to, route, err
+			return nil, err
+		}
+		if err == nil && len(route.Local) > 0 && !route.CatchAll {
+			list = append(list, hearer{to, store.Route{Local: route.Local}})
 		}
 	}
-	return postmaster, store.Route{}, store.ErrNotFound
+	if len(list) == 0 {
+		return nil, store.ErrNotFound
+	}
+	return list, nil
 }

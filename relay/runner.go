@@ -102,6 +102,7 @@ type Runner struct {
 	backoff    *memory
 	hosts      *hosts
 	signatures *signatures
+	joins      joins
 	// connecting and transferring have a place for each worker in that phase.
 	connecting, transferring *places
 	// poke asks for another look at the destinations.
@@ -120,6 +121,8 @@ type Runner struct {
 	sendersUntil time.Time
 	// troubled is when the store last gave an error.
 	troubled time.Time
+	// stopped is closed at the stop of the run.
+	stopped <-chan struct{}
 	// halt ends the run, because outcomes cannot be kept any more; fatal is why.
 	halt  context.CancelFunc
 	fatal error
@@ -185,10 +188,12 @@ func resuming(base *tls.Config) *tls.Config {
 func (r *Runner) Run(stop, abort context.Context) error {
 	stop, halt := context.WithCancel(stop)
 	r.mu.Lock()
-	r.halt, r.fatal = halt, nil
+	r.halt, r.fatal, r.stopped = halt, nil, stop.Done()
 	r.mu.Unlock()
+	r.joins.stop(false)
 	defer func() {
 		halt()
+		r.joins.stop(true)
 		r.workers.Wait()
 		old, _ := r.hosts.expire(time.Now(), true)
 		r.hangUp(old)
@@ -570,6 +575,13 @@ func (r *Runner) trouble(doing string, err error) {
 		r.fatal = err
 		r.halt()
 	}
+}
+
+// stopping is closed at the stop of the run.
+func (r *Runner) stopping() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stopped
 }
 
 // whyEnded returns why the run ends: nil for a stop.
