@@ -88,6 +88,7 @@ func (r *Runner) joinOrReport(abort context.Context, group []ending) error {
 			}
 			// The leases of what cannot be kept are given back, and the store's trouble is noted.
 			_ = r.finishWithReport(abort, r.joins.take(one))
+			r.pokeRunner() // what waits now has a time of its own
 		})
 	}
 	return nil
