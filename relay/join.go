@@ -11,7 +11,7 @@ import (
 
 const (
 	// joinTime is how long a failure waits for those of the same message at other destinations, so that its sender hears of them in one report.
-	joinTime = 10 * time.Second
+	joinTime = 3 * time.Second
 	// maxJoins bounds the messages whose failures wait, maxJoined the failures in one report.
 	maxJoins, maxJoined = 256, 100
 )

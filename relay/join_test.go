@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"latchkey/internal/message"
 	"latchkey/store"
 )
 
@@ -242,4 +243,63 @@ func TestOnwardReportFindsRoom(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestJoins: the bounds of one report at both ends, for failures that come several at a time.
+func TestJoins(t *testing.T) {
+	some := func(n int) (group []ending) {
+		for range n {
+			group = append(group, ending{decision: decision{job: store.Job{Message: 1}}, report: message.ReportFailed})
+		}
+		return group
+	}
+	var j joins
+	one, begun, ok := j.add(some(maxJoined - 2))
+	if !begun || !ok {
+		t.Fatal("nobody ends the wait")
+	}
+	for _, tt := range []struct {
+		n  int
+		ok bool
+	}{{3, false}, {1, true}, {2, false}, {1, true}, {1, false}} {
+		if _, begun, ok := j.add(some(tt.n)); begun || ok != tt.ok {
+			t.Errorf("%d more on %d: %v, want %v", tt.n, len(one.group), ok, tt.ok)
+		}
+	}
+	select {
+	case <-one.full:
+	default:
+		t.Error("it waits though there is no room")
+	}
+	if got := j.take(one); len(got) != maxJoined || len(j.waiting) != 0 {
+		t.Errorf("%d together, %d wait", len(got), len(j.waiting))
+	}
+	if _, _, ok := j.add(some(maxJoined)); ok {
+		t.Error("what is a whole report waits")
+	}
+	j.stop(true)
+	if _, _, ok := j.add(some(1)); ok {
+		t.Error("it waits after the stop")
+	}
+}
+
+// TestOneReportEach: of one message that two send on each is told of its own.
+func TestOneReportEach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		post, err := r.store.AddAccount(t.Context(), store.Account{Name: "postmaster", Verifier: "$x", Created: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.site("one.example", "192.0.2.1", refuser())
+		other := r.byAlice(false)
+		other.By = addr(t, "away@example.org")
+		r.sendOn(r.byAlice(false), "a@one.example", store.Recipient{Address: addr(t, "b@one.example"), Onward: other})
+		r.runFor(time.Minute)
+		mine := r.reported()
+		r.alice = post.ID
+		if theirs := r.reported(); len(mine) != 1 || mine[0] != "a@one.example" || len(theirs) != 1 || theirs[0] != "b@one.example" {
+			t.Errorf("alice is told of %q, postmaster of %q", mine, theirs)
+		}
+	})
 }
