@@ -238,11 +238,14 @@ func TestEscaped(t *testing.T) {
 	if err := xml.Unmarshal(w.Body.Bytes(), &c); err != nil || c.Provider.Incoming[0].User != address {
 		t.Errorf("%v: %+v\n%s", err, c, w.Body)
 	}
-	quoted := `"a<b>\"c"@example.com`
-	w = ask(newHandler(nil), "GET", "/apple/mail.mobileconfig?emailaddress="+url.QueryEscape(quoted), "")
+	w = ask(newHandler(nil), "GET", "/apple/mail.mobileconfig?emailaddress="+url.QueryEscape(address), "")
 	var p profile
-	if _, err := plist.Unmarshal(w.Body.Bytes(), &p); err != nil || p.PayloadContent[0].EmailAddress != quoted {
+	if _, err := plist.Unmarshal(w.Body.Bytes(), &p); err != nil || p.PayloadContent[0].EmailAddress != address {
 		t.Errorf("%v: %+v\n%s", err, p, w.Body)
+	}
+	// A quoted name is that of no mailbox.
+	if w := ask(newHandler(nil), "GET", "/mail/config-v1.1.xml?emailaddress="+url.QueryEscape(`"a<b>"@example.com`), ""); w.Code != 404 {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
 
