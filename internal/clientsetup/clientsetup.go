@@ -71,6 +71,8 @@ type Place struct {
 	POP3, POP3S, MX, Submission, Submissions int
 	// The doors for old programs.
 	OldPOP3, OldPOP3S, OldSubmission, OldSubmissions int
+	// OldHost is the name at which the doors for old programs are, if it is another one.
+	OldHost string
 	// TLS is set where there is a certificate: without one nothing is encrypted.
 	TLS bool
 }
@@ -155,6 +157,9 @@ func (b *builder) add(port int, k Kind, networks []netip.Prefix) {
 	if k.Old {
 		w.Networks = slices.Clone(b.oldFrom)
 	}
+	if k.Old && b.OldHost != "" {
+		w.Host = b.OldHost
+	}
 	b.ways = append(b.ways, w)
 }
 
@@ -185,6 +190,9 @@ func (b *builder) send() []Way {
 	}
 	b.add(b.OldSubmissions, Kind{SMTP, TLS, Password, true}, nil)
 	b.add(b.OldSubmission, Kind{SMTP, STARTTLS, Password, true}, nil)
+	if b.old {
+		b.add(b.OldSubmission, Kind{SMTP, Clear, Challenge, true}, nil)
+	}
 	if b.CleartextLogin {
 		b.add(b.Submission, Kind{SMTP, Clear, Password, false}, nil)
 		if b.AuthOnMX {

@@ -64,7 +64,7 @@ func TestNew(t *testing.T) {
 		{
 			name: "an old client", old: true, rules: func(r *Rules) { r.POPBeforeSMTP = false },
 			fetch: safeFetch + ", 2995 tls password*, 2110 starttls password*, 2110 clear challenge*, 2110 clear password*",
-			send:  safeSend + ", 2465 tls password*, 2587 starttls password*, 2587 clear password*",
+			send:  safeSend + ", 2465 tls password*, 2587 starttls password*, 2587 clear challenge*, 2587 clear password*",
 		},
 		{
 			name: "old clients of an office", rules: func(r *Rules) { r.POPBeforeSMTP, r.OldClientNetworks = false, office },
@@ -74,7 +74,7 @@ func TestNew(t *testing.T) {
 		{
 			name: "every old client", rules: func(r *Rules) { r.POPBeforeSMTP, r.OldClientLogin, r.OldClientNetworks = false, true, office },
 			fetch: safeFetch + ", 2995 tls password*, 2110 starttls password*, 2110 clear challenge*, 2110 clear password*",
-			send:  safeSend + ", 2465 tls password*, 2587 starttls password*, 2587 clear password*",
+			send:  safeSend + ", 2465 tls password*, 2587 starttls password*, 2587 clear challenge*, 2587 clear password*",
 		},
 		{
 			name: "passwords in the clear", rules: func(r *Rules) { r.POPBeforeSMTP, r.CleartextLogin = false, true },
@@ -134,6 +134,18 @@ func TestUserNames(t *testing.T) {
 	s.Send[len(s.Send)-1].Networks[0] = netip.Prefix{}
 	if !r.TrustedNetworks[0].IsValid() {
 		t.Error("the setup shares memory with the rules")
+	}
+}
+
+// TestOldHost: the doors for old programs may have a name of their own.
+func TestOldHost(t *testing.T) {
+	p := everyDoor
+	p.OldHost = "old.example.com"
+	s := New(p, usual, Mailbox{Address: "anna@example.com", OldClientLogin: true})
+	for _, w := range slices.Concat(s.Fetch, s.Send) {
+		if w.Old != (w.Host == "old.example.com") {
+			t.Errorf("%+v is at %s", w.Kind, w.Host)
+		}
 	}
 }
 

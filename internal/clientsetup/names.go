@@ -31,3 +31,11 @@ type WebName struct {
 func WebNames() []WebName {
 	return []WebName{{"autoconfig", "Thunderbird and others", "autoconfig"}, {"autodiscover", "Outlook", "autodiscover"}}
 }
+
+// Paths of the web server at which set-up data is (package webmanager/setup), for ?emailaddress=.
+const (
+	// ProfilePath is a configuration profile for Apple's programs.
+	ProfilePath = "/apple/mail.mobileconfig"
+	// QRCodePath is an SVG picture of the URL of the profile.
+	QRCodePath = "/apple/mail.svg"
+)

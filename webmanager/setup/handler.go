@@ -27,10 +27,6 @@ const (
 	autoconfigWellKnown = "/.well-known/autoconfig/mail/config-v1.1.xml"
 	autodiscoverXML     = "/autodiscover/autodiscover.xml"
 	autodiscoverJSON    = "/autodiscover/autodiscover.json"
-	// ProfilePath is the configuration profile for Apple's programs, for ?emailaddress=.
-	ProfilePath = "/apple/mail.mobileconfig"
-	// QRCodePath is an SVG picture of the URL of the profile, for ?emailaddress=.
-	QRCodePath = "/apple/mail.svg"
 )
 
 // Options are what a Handler needs.
@@ -72,9 +68,9 @@ func routeOf(path string) route {
 		return (*Handler).autodiscover
 	case path == autodiscoverJSON, strings.HasPrefix(path, autodiscoverJSON+"/v1.0/"):
 		return (*Handler).autodiscoverJSON
-	case path == ProfilePath:
+	case path == clientsetup.ProfilePath:
 		return (*Handler).profile
-	case path == QRCodePath:
+	case path == clientsetup.QRCodePath:
 		return (*Handler).qrCode
 	}
 	return nil

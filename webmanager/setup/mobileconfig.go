@@ -158,5 +158,5 @@ func signWith(certificate *tls.Certificate, text []byte) ([]byte, error) {
 
 // ProfileURL is where the profile for an address is, below a base URL.
 func ProfileURL(base, address string) string {
-	return base + ProfilePath + "?emailaddress=" + url.QueryEscape(address)
+	return base + clientsetup.ProfilePath + "?emailaddress=" + url.QueryEscape(address)
 }
