@@ -13,9 +13,10 @@ import (
 
 // Bounds of a search.
 const (
-	// maxQuery bounds what is searched for, in octets: what is beyond is not looked at. maxWords bounds the words in it.
-	maxQuery = 200
-	maxWords = 12
+	// maxQuery bounds what is searched for, in octets: what is beyond is not looked at. A message pasted as a whole fits.
+	maxQuery = 1000
+	// maxWords bounds the words that are looked for in titles and texts; numbers are looked for in all of the query.
+	maxWords = 40
 	// maxHits bounds how many pages and problems are found, maxRefused how many refusals.
 	maxHits    = 20
 	maxRefused = 5
@@ -111,7 +112,7 @@ func wordsOf(query string) []string {
 			list[i] = "0x" + m[1]
 		}
 	}
-	return list[:min(len(list), maxWords)]
+	return list
 }
 
 // Search finds problems and pages, the best first: first those whose number is in the query, then those with all of its words, titles before texts. A
@@ -149,6 +150,7 @@ func (e *entry) score(words []string, joined string) int {
 			score += 100
 		}
 	}
+	words = words[:min(len(words), maxWords)]
 	for _, w := range words {
 		switch {
 		case len(w) < 2:
@@ -159,6 +161,8 @@ func (e *entry) score(words []string, joined string) int {
 		}
 	}
 	switch {
+	case matched == 0 && score == 0:
+		return 0
 	case matched == len(words):
 		return score + 20
 	case 2*matched > len(words):
