@@ -158,6 +158,10 @@ func (p *Place) extras() []Record {
 			Name: n.Name + "." + p.Domain, Type: "CNAME", Data: p.Hostname + ".", Purpose: n.For + ": a web server with " + n.What, Optional: true,
 		})
 	}
+	list = append(list, Record{
+		Name: "_autodiscover._tcp." + p.Domain, Type: "SRV", Data: "0 0 443 " + p.Hostname + ".", Optional: true,
+		Purpose: "Outlook: a web server with autodiscover, by the server's own name and certificate",
+	})
 	if p.KeyDigest != "" {
 		list = append(list, Record{
 			Name: "_25._tcp." + p.Hostname, Type: "TLSA", Data: "3 1 1 " + p.KeyDigest,

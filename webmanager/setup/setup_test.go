@@ -22,6 +22,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -32,6 +33,7 @@ import (
 	"rsc.io/qr"
 
 	"latchkey/internal/clientsetup"
+	"latchkey/store"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -122,6 +124,31 @@ func TestGolden(t *testing.T) {
 			continue
 		}
 		golden(t, tt.name, w.Body.Bytes())
+	}
+}
+
+// TestRules: every setting that mail programs feel gets through, and require_auth follows its timer.
+func TestRules(t *testing.T) {
+	now := time.Now()
+	s := store.DefaultSettings("example.com")
+	s.RequireAuth, s.RequireAuthAt = false, now
+	if !Rules(s, now).RequireAuth || Rules(s, now.Add(-time.Second)).RequireAuth {
+		t.Error("require_auth does not follow its timer")
+	}
+	s.RequireAuthAt = time.Time{}
+	s.TrustedNetworks, s.OldClientNetworks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for name, change := range map[string]func(){
+		"pop_before_smtp": func() { s.POPBeforeSMTP = !s.POPBeforeSMTP }, "outgoing_mail": func() { s.OutgoingMail = !s.OutgoingMail },
+		"auth_on_mx": func() { s.AuthOnMX = !s.AuthOnMX }, "cleartext_login": func() { s.CleartextLogin = !s.CleartextLogin },
+		"old_client_login": func() { s.OldClientLogin = !s.OldClientLogin }, "message_size": func() { s.MessageSize++ },
+		"trusted_networks": func() { s.TrustedNetworks = nil }, "old_client_networks": func() { s.OldClientNetworks = nil },
+		"require_auth": func() { s.RequireAuth = true },
+	} {
+		before := Rules(s, now)
+		change()
+		if reflect.DeepEqual(Rules(s, now), before) {
+			t.Errorf("%s changes nothing", name)
+		}
 	}
 }
 
