@@ -66,3 +66,26 @@ func spoken(dialogue []string) (commands []string) {
 	}
 	return commands
 }
+
+// TestInteropAutoconfig: Thunderbird's own reader makes of an autoconfig document the accounts that it is meant to: POP3 and SMTP, the best way first.
+func TestInteropAutoconfig(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "webmanager", "setup", "testdata", "autoconfig.xml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tb := startThunderbird(t, thunderbirdAccount{address: "anna@example.com", password: "unused", popPort: "1", smtpPort: "1"})
+	got := tb.script(`const { JXON } = ChromeUtils.importESModule("resource:///modules/JXON.sys.mjs");
+const { readFromXML } = ChromeUtils.importESModule("resource:///modules/accountcreation/readFromXML.sys.mjs");
+const w = Services.wm.getMostRecentWindow("mail:3pane");
+const c = readFromXML(JXON.build(new w.DOMParser().parseFromString(args[0], "text/xml")), "test");
+const line = s => [s.type, s.hostname, s.port, s.socketType, s.auth, s.username].join(" ");
+return [c.incoming, ...c.incomingAlternatives, c.outgoing, ...c.outgoingAlternatives].map(line).join("\n");`, string(text))
+	// A socketType of 3 is TLS, 2 STARTTLS; an auth of 3 is a normal password.
+	want := strings.Join([]string{
+		"pop3 mail.example.com 995 3 3 anna@example.com", "pop3 mail.example.com 110 2 3 anna@example.com", "smtp mail.example.com 465 3 3 anna@example.com",
+		"smtp mail.example.com 587 2 3 anna@example.com", "smtp mail.example.com 25 2 3 anna@example.com",
+	}, "\n")
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}

@@ -36,6 +36,10 @@ var situations = map[string]clientsetup.Setup{
 	"everything": clientsetup.New(place, clientsetup.Rules{
 		POPBeforeSMTP: true, OutgoingMail: true, CleartextLogin: true, OldClientLogin: true, TrustedNetworks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
 	}, clientsetup.Mailbox{Address: "anna@example.org"}),
+	"other ports": clientsetup.New(clientsetup.Place{
+		Domain: "example.org", Host: "mail.example.org", POP3: 1110, POP3S: 1995, MX: 1025, Submission: 1587, Submissions: 1465,
+		OldPOP3: 3110, OldPOP3S: 3995, OldSubmission: 3587, OldSubmissions: 3465, TLS: true,
+	}, clientsetup.Rules{POPBeforeSMTP: true, OutgoingMail: true, OldClientLogin: true}, clientsetup.Mailbox{Address: "anna@example.org"}),
 	"inbound only": clientsetup.New(place, clientsetup.Rules{RequireAuth: true}, clientsetup.Mailbox{Address: "anna@example.org"}),
 	"no certificate": clientsetup.New(clientsetup.Place{Domain: "example.org", Host: "mail.example.org", POP3: 110, Submission: 587},
 		clientsetup.Rules{RequireAuth: true, OutgoingMail: true, CleartextLogin: true}, clientsetup.Mailbox{Address: "anna@example.org"}),

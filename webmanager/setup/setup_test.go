@@ -237,7 +237,7 @@ var hostileXML = map[string]string{
 	"a file":              `<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><Autodiscover><Request><EMailAddress>&x;</EMailAddress></Request></Autodiscover>`,
 	"a declaration alone": `<!DOCTYPE Autodiscover>` + strings.TrimPrefix(outlookAsks("anna@example.com"), `<?xml version="1.0" encoding="utf-8"?>`),
 	"unknown entity":      outlookAsks("&nbsp;anna@example.com"),
-	"depth":               "<Autodiscover>" + strings.Repeat("<a>", 2000) + strings.Repeat("</a>", 2000) + "</Autodiscover>",
+	"depth":               strings.Replace(outlookAsks("anna@example.com"), "<Request>", strings.Repeat("<a>", maxDepth)+strings.Repeat("</a>", maxDepth)+"<Request>", 1),
 	"not closed":          strings.TrimSuffix(outlookAsks("anna@example.com"), "</Autodiscover>"),
 	"another root":        strings.ReplaceAll(outlookAsks("anna@example.com"), "Autodiscover", "Envelope"),
 	"another charset":     strings.Replace(outlookAsks("anna@example.com"), "utf-8", "utf-16", 1),
@@ -254,6 +254,14 @@ func TestHostileXML(t *testing.T) {
 		if strings.Contains(w.Body.String(), "aaaa") || strings.Contains(w.Body.String(), "root:") {
 			t.Errorf("%s: repeated: %s", name, w.Body)
 		}
+	}
+}
+
+// TestDepth: as deep as is allowed, and nothing is wrong.
+func TestDepth(t *testing.T) {
+	text := strings.Replace(outlookAsks("anna@example.com"), "<Request>", strings.Repeat("<a>", maxDepth-1)+strings.Repeat("</a>", maxDepth-1)+"<Request>", 1)
+	if w := ask(newHandler(nil), "POST", "/autodiscover/autodiscover.xml", text); !strings.Contains(w.Body.String(), "<Action>settings</Action>") {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
 
