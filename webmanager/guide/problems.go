@@ -129,7 +129,7 @@ var problems = [...]problem{
 			},
 			{
 				"Sehen Sie nach, ob sich Webseiten öffnen: Wenn nicht, fehlt der Internetanschluss.",
-				"Vergleichen Sie Servernamen und Ports mit denen auf der Seite Ihres Programms.",
+				"Vergleichen Sie Servernamen und Ports mit denen auf der Seite zu Ihrem Programm.",
 				"Port 25 wird von vielen Anbietern, Hotels und Mobilfunknetzen gesperrt: Nehmen Sie Port 465 oder 587.",
 				"Halten Sie die Firewall und den E-Mail-Schutz Ihres Virenschutzes für einen Versuch an.",
 			},
@@ -149,7 +149,7 @@ var problems = [...]problem{
 				"If it happens with one message only, that message may be very large: try over another connection.",
 			},
 			{
-				"Zu Port 995 und 465 gehört SSL/TLS, zu Port 110 und 587 STARTTLS. Vergleichen Sie mit der Seite Ihres Programms.",
+				"Zu Port 995 und 465 gehört SSL/TLS, zu Port 110 und 587 STARTTLS. Vergleichen Sie mit der Seite zu Ihrem Programm.",
 				"Schalten Sie den E-Mail-Schutz Ihres Virenschutzes aus. Dateien prüft er weiterhin.",
 				"Geschieht es nur bei einer Nachricht, ist sie vielleicht sehr groß: Versuchen Sie es über einen anderen Anschluss.",
 			},
@@ -319,7 +319,7 @@ var problems = [...]problem{
 		meaning: both{"The name is not written right, or your computer cannot look up names.", "Der Name ist falsch geschrieben, oder Ihr Rechner kann keine Namen nachschlagen."},
 		steps: lists{
 			{"Type the name again as it stands on the page of your program, without blanks.", "Look whether web pages open: if not, the Internet connection is down."},
-			{"Tippen Sie den Namen noch einmal so, wie er auf der Seite Ihres Programms steht, ohne Leerzeichen.", "Sehen Sie nach, ob sich Webseiten öffnen: Wenn nicht, fehlt der Internetanschluss."},
+			{"Tippen Sie den Namen noch einmal so, wie er auf der Seite zu Ihrem Programm steht, ohne Leerzeichen.", "Sehen Sie nach, ob sich Webseiten öffnen: Wenn nicht, fehlt der Internetanschluss."},
 		},
 	},
 	{

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"time"
 
 	"latchkey/internal/clientsetup"
 )
@@ -68,8 +67,6 @@ type outlookProtocol struct {
 type outlookError struct {
 	XMLName xml.Name `xml:"http://schemas.microsoft.com/exchange/autodiscover/responseschema/2006 Autodiscover"`
 	Error   struct {
-		Time    string `xml:"Time,attr"`
-		ID      string `xml:"Id,attr"`
 		Code    int    `xml:"ErrorCode"`
 		Message string `xml:"Message"`
 		Debug   string `xml:"DebugData"`
@@ -118,7 +115,6 @@ func (h *Handler) autodiscover(w http.ResponseWriter, r *http.Request) {
 
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, code int) {
 	var e outlookError
-	e.Error.Time, e.Error.ID = time.Now().UTC().Format("15:04:05.0000000"), "1"
 	e.Error.Code, e.Error.Message = code, messages[code]
 	h.writeXML(w, r, e)
 }
