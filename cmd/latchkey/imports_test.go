@@ -23,6 +23,8 @@ var levels = []struct {
 	{"cmd/latchkey/bench", 6},
 	{"cli", 5},
 	{"webmanager", 4},
+	{"webmanager/guide", 4},
+	{"webmanager/setup", 4},
 	{"config", 4},
 	{"pop3/maildrop", 3},
 	{"smtp", 3},
