@@ -409,7 +409,7 @@ func (p *player) accept(rt *rapid.T, e store.Envelope, r store.Receipt, body str
 				steps = append(steps, step{store.TrailHeld, rcpt.Address.String()})
 			}
 			m.lastJob, jobs = jobs[0], jobs[1:]
-			m.jobs[m.lastJob] = p.newJob(rt, e, rcpt, r.Message, body)
+			m.jobs[m.lastJob] = p.newJob(rt, e, rcpt, r, body)
 		case !has[rcpt.Account]:
 			if len(copies) == 0 || copies[0].ID <= m.lastCopy || copies[0].Account != rcpt.Account {
 				rt.Fatalf("copies %v of receipt %+v, want ids above %d", copies, r, m.lastCopy)
@@ -431,16 +431,16 @@ func (p *player) accept(rt *rapid.T, e store.Envelope, r store.Receipt, body str
 	m.trail[r.Message] = steps
 }
 
-func (p *player) newJob(rt *rapid.T, e store.Envelope, rcpt store.Recipient, id store.MessageID, body string) *modelJob {
+func (p *player) newJob(rt *rapid.T, e store.Envelope, rcpt store.Recipient, r store.Receipt, body string) *modelJob {
 	stored, err := p.s.Job(p.ctx, p.m.lastJob)
 	p.must(err)
 	if stored.NextAttempt.After(p.m.now) {
 		rt.Errorf("new job %+v is not due at once", stored)
 	}
 	return &modelJob{text: body, Job: store.Job{
-		ID: p.m.lastJob, Message: id, Submitter: e.Submitter, ReversePath: e.ReversePath, Recipient: rcpt.Address, Size: int64(len(body)),
+		ID: p.m.lastJob, Message: r.Message, Submitter: e.Submitter, ReversePath: e.ReversePath, Recipient: rcpt.Address, Size: int64(len(body)),
 		HeaderLen: e.HeaderLen, HeaderID: e.HeaderID, UTF8: e.UTF8, Ours: e.Ours, TLS: e.TLS, Received: p.m.now, NextAttempt: stored.NextAttempt,
-		Held: e.Hold != "", HoldReason: e.Hold,
+		Held: e.Hold != "", HoldReason: e.Hold, Alone: len(r.Jobs) == 1,
 	}}
 }
 
