@@ -46,7 +46,15 @@ type Purged struct {
 }
 
 func (a *API) listHolds(r *http.Request) (any, error) {
-	held, err := a.store.ListHabits(r.Context(), 0, store.HabitHeld, maxHolds)
+	var of store.AccountID // all
+	if actor := actorOf(r.Context()); actor.Role < RoleOwner {
+		own, _, err := a.ownMailbox(r.Context(), actor)
+		if err != nil {
+			return nil, err
+		}
+		of = own.ID
+	}
+	held, err := a.store.ListHabits(r.Context(), of, store.HabitHeld, maxHolds)
 	if err != nil {
 		return nil, err
 	}

@@ -55,6 +55,14 @@ type door struct {
 	server   server
 }
 
+// key is the door's key in the configuration.
+func (d door) key() string {
+	if d.name == pagesDoor {
+		return "web.listen"
+	}
+	return "listen." + d.name
+}
+
 // server is what every protocol offers.
 type server interface {
 	Serve(net.Listener) error
@@ -132,11 +140,17 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	p.api = newAPI(webmanager.Options{
 		Bans: &guard.BanDesk{Logins: logins, Keeper: p.bans, Strangers: strangers}, Conduct: p.conduct, Reputation: p.reputation,
 		RelayProof: p.prover.Report, Refusals: o.refusals, Keys: p.keys, DNS: names, Place: placeOf(c, p.hostname),
+		Prover: authenticator, WebURL: func() string { return p.webURL(c) },
 	}, st, authenticator, log, now)
 	p.keyWatcher = &signing.Watcher{Ring: p.keys, Settings: st, TXT: p.api.TXT, Logger: log}
-	if p.control, err = webmanager.ListenControl(c.Data, p.api, log); err != nil {
+	if err = o.openPages(); err == nil {
+		if p.control, err = webmanager.ListenControl(c.Data, p.api, log); err != nil {
+			err = fmt.Errorf("management socket: %w", err)
+		}
+	}
+	if err != nil {
 		p.release()
-		return nil, fmt.Errorf("management socket: %w", err)
+		return nil, err
 	}
 	return p, nil
 }

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"latchkey/config"
+	"latchkey/webmanager/pages"
+)
+
+// pagesDoor is the name of the doors of the Webmanager's pages.
+const pagesDoor = "web"
+
+// openPages takes the addresses of the pages, which all have one server: whoever signed in did so at all of them.
+func (o *opener) openPages() error {
+	if len(o.config.Web.Listen) == 0 {
+		return nil
+	}
+	server := pages.New(pages.Options{
+		API: o.process.api, Login: o.auth, TLS: o.tls, Secure: strings.HasPrefix(o.config.Web.URL, "https:"), Proxies: o.config.Proxies,
+		Connections: connections(o.config), Gate: o.gate, Known: o.auth.Known, Logger: o.process.log, Now: o.now,
+	})
+	for _, address := range o.config.Web.Listen {
+		listener, err := listenAt(address)
+		if err != nil {
+			return fmt.Errorf("web.listen: %w", err)
+		}
+		o.process.doors = append(o.process.doors, door{name: pagesDoor, listener: listener, server: server})
+	}
+	return nil
+}
+
+// webURL is where a browser finds the pages; "" if there are none.
+func (p *process) webURL(c config.Config) string {
+	if c.Web.URL != "" && len(c.Web.Listen) > 0 {
+		return c.Web.URL
+	}
+	for _, d := range p.doors {
+		if d.name != pagesDoor || d.listener.Addr().Network() == "unix" {
+			continue
+		}
+		if pages.OnThisHost(d.listener) {
+			return "http://" + d.listener.Addr().String()
+		}
+		at, err := netip.ParseAddrPort(d.listener.Addr().String())
+		if err == nil && at.Port() == 443 {
+			return "https://" + p.hostname
+		}
+		if err == nil {
+			return "https://" + net.JoinHostPort(p.hostname, fmt.Sprint(at.Port()))
+		}
+	}
+	return ""
+}
