@@ -13,8 +13,11 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"latchkey/internal/mailaddr"
+	"latchkey/store"
 	"latchkey/webmanager"
 )
 
@@ -88,6 +91,13 @@ func functions(l lang) template.FuncMap {
 		"join":      strings.Join,
 		"strings":   texts[mailaddr.Address],
 		"texts":     func(list []mailaddr.Address) string { return strings.Join(texts(list), "\n") },
+		"sentence":  sentence,
+		"step":      func(e webmanager.TrailStep) string { return step(l, e) },
+		"stepClass": stepClass,
+		"provable":  provable,
+		"subjectOf": func(m webmanager.TrailMessage) string { return subjectOf(l, m) },
+		"sizeOf":    sizeOf,
+		"onoff":     onOff,
 		"bound":     bound,
 		"megabytes": megabytes,
 	}
@@ -110,6 +120,23 @@ func texts[T fmt.Stringer](list []T) []string {
 		all[i] = one.String()
 	}
 	return all
+}
+
+// sentence begins what the API says with a capital, and ends it.
+func sentence(text string) string {
+	first, width := utf8.DecodeRuneInString(text)
+	text = string(unicode.ToUpper(first)) + text[width:]
+	if strings.HasSuffix(text, ".") {
+		return text
+	}
+	return text + "."
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
 }
 
 // bound is a bound as a form has it: empty for none.
@@ -184,6 +211,11 @@ func (v *view) Wrong(names ...string) string {
 		}
 	}
 	return strings.Join(found, "; ")
+}
+
+// MayProve reports whether a proof of a step can be asked for: the owner of a mailbox has proofs of what it sent.
+func (v *view) MayProve(e webmanager.TrailStep) bool {
+	return v.Owner || e.Mailbox != v.Own || e.Kind != store.TrailStored
 }
 
 // At marks the page that is shown in the navigation.
