@@ -208,7 +208,7 @@ func (x *exchange) issueProof() error {
 		scheme = "https"
 	}
 	data.URL = (&url.URL{Scheme: scheme, Host: x.r.Host, Path: "/proof", RawQuery: url.Values{"token": {data.Token}}.Encode()}).String()
-	return x.show("proofmade", x.t("proof.made"), data)
+	return x.show("proofmade", x.t("proof.made"), &data)
 }
 
 // showProof says to anybody what a proof proves.
