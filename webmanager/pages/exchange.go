@@ -120,8 +120,14 @@ func localPath(text string) string {
 // t is a text in the language of the browser.
 func (x *exchange) t(key string, args ...any) string { return text(x.lang, key, args...) }
 
-// do asks the API.
+// do asks the API. What was typed for a name and is none of a path's segments names nothing.
 func (x *exchange) do(method, path string, in, out any) error {
+	segments, _, _ := strings.Cut(path, "?")
+	for segment := range strings.SplitSeq(strings.TrimPrefix(segments, "/"), "/") {
+		if segment == "" || segment == "." || segment == ".." {
+			return &webmanager.Error{Code: webmanager.CodeNotFound, Message: x.t("error.nopage")}
+		}
+	}
 	return x.client.Do(x.r.Context(), method, path, in, out)
 }
 
