@@ -34,3 +34,15 @@ func (s *Server) api(w http.ResponseWriter, r *http.Request) {
 	inner.URL.RawPath = strings.TrimPrefix(r.URL.RawPath, apiPrefix)
 	s.o.API.ServeHTTP(w, inner)
 }
+
+// describe serves the description of the JSON API.
+func (s *Server) describe(w http.ResponseWriter, _ *http.Request) {
+	text, err := s.openAPI()
+	if err != nil {
+		s.log.Error("the API cannot be described", "err", err)
+		webmanager.WriteRefusal(w, &webmanager.Error{Code: webmanager.CodeInternal, Message: "something failed inside; the server's log has the cause"})
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(text) // a client that has gone needs no answer
+}

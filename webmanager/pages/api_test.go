@@ -57,6 +57,9 @@ func TestAPI(t *testing.T) {
 			t.Errorf("%s %s: challenge %q", tt.method, tt.path, p.head.Get("WWW-Authenticate"))
 		}
 	}
+	if p := s.browser().get("/api/openapi.json"); p.status != 200 || !strings.Contains(p.body, `"openapi": "3.1.0"`) {
+		t.Errorf("the description: %d %.100s", p.status, p.body)
+	}
 	entries, err := s.store.ListAudit(t.Context(), 0, 1)
 	if err != nil || !strings.HasPrefix(entries[0].Actor, "token ") || entries[0].Remote.String() != "127.0.0.1" {
 		t.Errorf("audited as %+v, %v", entries, err)

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"latchkey/guard"
@@ -61,11 +62,13 @@ type Server struct {
 	render   *renderer
 	handler  http.Handler
 	http     *http.Server
+	// openAPI makes the description of the API when somebody first asks for it.
+	openAPI func() ([]byte, error)
 }
 
 // New returns a Server. It starts nothing.
 func New(o Options) *Server {
-	s := &Server{o: o, log: o.Logger, now: o.Now, render: newRenderer()}
+	s := &Server{o: o, log: o.Logger, now: o.Now, render: newRenderer(), openAPI: sync.OnceValues(webmanager.OpenAPI)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -182,6 +185,7 @@ func (s *Server) mux() *http.ServeMux {
 	}
 	mux.Handle("GET "+s.render.stylePath, s.render)
 	mux.Handle("GET /robots.txt", http.HandlerFunc(robots))
+	mux.Handle("GET "+apiPrefix+"/openapi.json", http.HandlerFunc(s.describe))
 	mux.Handle(apiPrefix+"/", http.HandlerFunc(s.api))
 	for _, path := range s.o.GuidePaths {
 		mux.Handle(path, http.HandlerFunc(s.guide))

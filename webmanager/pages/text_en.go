@@ -2,7 +2,7 @@ package pages
 
 // englishTexts are all texts of the pages. A key names its page first.
 var englishTexts = map[string]string{
-	"nav.skip": "Skip to the content", "nav.pages": "Pages", "nav.logout": "Sign out", "nav.help": "Help",
+	"nav.skip": "Skip to the content", "nav.pages": "Pages", "nav.logout": "Sign out", "nav.help": "Help", "nav.trail": "Find a message", "nav.explain": "Refusals",
 
 	"form.save": "Save", "form.cancel": "Cancel", "form.optional": "May be left empty.", "form.nobound": "Empty: no limit.",
 	"form.list": "One in each line.", "form.wrong": "Something is not right yet; nothing was changed.", "form.number": "is a number, or empty",

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/net/html"
 )
 
 var (
@@ -65,6 +67,31 @@ func TestNoTextIsMissing(t *testing.T) {
 					t.Errorf("%s in %s shows %q", pattern, language, key.FindString(p.text()))
 				}
 			}
+		}
+	}
+}
+
+// TestGerman: what the owner of a mailbox sees is German throughout, for those who want it.
+func TestGerman(t *testing.T) {
+	s := newSite(t, nil)
+	s.send("anna", "<1@example.com>", "bert@example.com", "x@other.example")
+	b := s.in("anna")
+	b.header.Set("Accept-Language", "de-DE")
+	used := map[string]bool{}
+	for _, path := range []string{"/mailbox/anna", "/trail", "/explain", "/explain/auth-banned", "/proof", "/nothing", "/holds"} {
+		p := b.get(path)
+		if lang, _ := attribute(all(p.root, "html")[0], "lang"); lang != "de" || p.head.Get("Content-Language") != "de" {
+			t.Errorf("%s is in %q", path, lang)
+		}
+		for d := range p.root.Descendants() {
+			if d.Type == html.TextNode {
+				used[strings.TrimSpace(d.Data)] = true
+			}
+		}
+	}
+	for key, text := range englishTexts {
+		if used[text] && germanTexts[key] != text && text != "" {
+			t.Errorf("%s is shown in English: %q", key, text)
 		}
 	}
 }
