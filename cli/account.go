@@ -101,6 +101,14 @@ func state(a webmanager.Account) string {
 	return "open"
 }
 
+// standing is the state, and whether it manages the domain.
+func standing(a webmanager.Account) string {
+	if a.Owner {
+		return state(a) + ", manages the domain"
+	}
+	return state(a)
+}
+
 func newAccountShow(env *Env) *cobra.Command {
 	cmd := &cobra.Command{Use: "show NAME", Short: "Show one mailbox", Args: wants(1, 1), ValidArgsFunction: env.completeAccounts}
 	asJSON := addJSONFlag(cmd)
@@ -120,8 +128,7 @@ func newAccountShow(env *Env) *cobra.Command {
 			sendAs += address.String()
 		}
 		return env.printTable([]string{"address", a.Address.String()}, [][]string{
-			{"state", state(a)},
-			{"manages-domain", yesNo(a.Owner)},
+			{"state", standing(a)},
 			{"display-name", orDash(a.DisplayName)},
 			{"messages", strconv.FormatInt(a.Usage.Messages, 10) + of(a.Quota.Messages)},
 			{"octets", strconv.FormatInt(a.Usage.Octets, 10) + of(a.Quota.Octets)},
@@ -133,13 +140,6 @@ func newAccountShow(env *Env) *cobra.Command {
 		})
 	}
 	return cmd
-}
-
-func yesNo(b bool) string {
-	if b {
-		return "yes"
-	}
-	return "no"
 }
 
 // forward says where mail is sent on to.

@@ -40,8 +40,8 @@ func demoFacts(domain string, users []demoUser, certFile string, base int) []fac
 		{"USER2", users[1].name + "@" + domain},
 		{"PASS2", users[1].password},
 		{"CA_FILE", certFile},
-		{"WEB_URL", "http://" + demoHost + ":" + port(offsetWeb)},
 		{"PID", strconv.Itoa(os.Getpid())},
+		{"WEB_URL", "http://" + demoHost + ":" + port(offsetWeb)},
 	}
 }
 
