@@ -436,6 +436,9 @@ func (a *API) removeAccount(r *http.Request) (any, error) {
 	if err := a.store.RemoveAccount(r.Context(), account.ID); err != nil {
 		return nil, err
 	}
+	if _, err := a.dropTOTP(r.Context(), account.ID); err != nil {
+		a.log.Error("the secret of a removed mailbox is left, which nothing asks for", "account", account.Name, "err", err)
+	}
 	return nil, a.audit(r.Context(), "account.remove", account.Name, audited(account), nil)
 }
 

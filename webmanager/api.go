@@ -123,6 +123,7 @@ type API struct {
 	proving sync.Mutex // lets one request at a time make the key of proofs
 	// tokens lets one request at a time change the tokens; links are those that sign the operator in.
 	tokens sync.Mutex
+	totp   sync.Mutex // lets one request at a time look at a code and note that it was used
 	links  signInLinks
 	// Bounds of backups, smaller in tests.
 	maxManifest int64

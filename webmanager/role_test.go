@@ -36,6 +36,10 @@ var mayCall = map[string]string{
 	"POST /v1/accounts/{name}/release":            "---YY",
 	"POST /v1/accounts/{name}/purge":              "---YY",
 	"POST /v1/accounts/{name}/complaints":         "----Y",
+	"GET /v1/accounts/{name}/totp":                "-Y-YY",
+	"POST /v1/accounts/{name}/totp":               "-Y---", // nobody makes it for another, and neither has a mailbox here
+	"PUT /v1/accounts/{name}/totp":                "-Y---",
+	"POST /v1/accounts/{name}/totp/end":           "-Y-YY",
 	"GET /v1/clients":                             "-Y-YY",
 	"GET /v1/devices":                             "-Y-YY",
 	"POST /v1/accounts/{name}/devices":            "-Y-YY",

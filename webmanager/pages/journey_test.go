@@ -1,6 +1,11 @@
 package pages
 
 import (
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/base32"
+	"encoding/binary"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -77,6 +82,61 @@ func TestPasswordJourney(t *testing.T) {
 	}
 	s.browser().login("anna", "password of anna").shows(401, "That did not let you in")
 	s.browser().login("anna", "a long password").follow()
+}
+
+// TestFactorJourney: codes of an authenticator are switched on with the password and a code, asked for after the password, counted, and switched off by
+// the owner of the domain for whoever lost his telephone.
+func TestFactorJourney(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.in("anna")
+	b.get("/mailbox/anna").submit("/mailbox/anna/factor", map[string]string{"totp_current": "wrong"}).shows(422, "is not the present password")
+	shown := b.get("/mailbox/anna").submit("/mailbox/anna/factor", map[string]string{"totp_current": "password of anna"}).shows(200, "Type this into the authenticator:")
+	secret := ""
+	for _, n := range all(shown.root, "code") {
+		if class, _ := attribute(n, "class"); class == "secret" {
+			secret = n.FirstChild.Data
+		}
+	}
+	again := shown.submit("/mailbox/anna/factor/start", map[string]string{"code": "000000"}).shows(422, "is not right", secret)
+	again.submit("/mailbox/anna/factor/start", map[string]string{"code": s.code(secret)}).follow().shows(200, "From now on a code is needed.")
+
+	b = s.browser()
+	asked := b.login("anna", "password of anna").shows(200, "One more step")
+	if len(b.cookies) > 0 {
+		t.Errorf("half a login has a session: %v", b.cookies)
+	}
+	asked.submit("/login/code", map[string]string{"code": s.code(secret)}).shows(401, "was used already")
+	s.later(time.Minute)
+	asked.submit("/login/code", map[string]string{"code": s.code(secret)[:3] + " " + s.code(secret)[3:]}).follow().follow().shows(200, "My mailbox")
+	if p := asked.submit("/login/code", map[string]string{"code": s.code(secret)}); p.status != 401 || !strings.Contains(p.text(), "Password") {
+		t.Errorf("the same step twice: %d %s", p.status, p.text())
+	}
+	asked = s.browser().login("anna", "password of anna")
+	s.later(halfTime)
+	asked.submit("/login/code", map[string]string{"code": s.code(secret)}).shows(401, "That did not let you in")
+	asked = s.browser().login("anna", "password of anna")
+	for range halfTries {
+		asked.submit("/login/code", map[string]string{"code": "x"}).shows(401, "That is not right")
+	}
+	asked.submit("/login/code", map[string]string{"code": s.code(secret)}).shows(401, "That did not let you in")
+	s.browser().post("/login/code", map[string][]string{"half": {""}, "code": {s.code(secret)}}).shows(401, "That did not let you in")
+
+	s.in("olga").get("/mailbox/anna").submit("/mailbox/anna/factor/end", nil).follow().shows(200, "No code is needed any more.")
+	s.in("anna")
+}
+
+// code is what an authenticator shows now.
+func (s *site) code(secret string) string {
+	s.Helper()
+	key, err := base32.StdEncoding.DecodeString(secret)
+	if err != nil {
+		s.Fatal(err)
+	}
+	mac := hmac.New(sha1.New, key)
+	mac.Write(binary.BigEndian.AppendUint64(nil, uint64(s.clock().Unix()/30)))
+	sum := mac.Sum(nil)
+	at := sum[19] & 15
+	return fmt.Sprintf("%06d", binary.BigEndian.Uint32(sum[at:])&0x7fffffff%1_000_000)
 }
 
 // TestOwnerJourney: the owner of the domain adds, changes, suspends and removes mailboxes.

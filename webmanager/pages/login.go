@@ -15,6 +15,7 @@ func (s *Server) doorPages() []pageRoute {
 		{"GET /{$}", false, (*exchange).home},
 		{"GET /login", true, (*exchange).showLogin},
 		{"POST /login", true, (*exchange).login},
+		{"POST /login/code", true, (*exchange).showCode},
 		{"POST /logout", true, (*exchange).logout},
 		{"GET " + webmanager.SignInPath, true, (*exchange).showSignIn},
 		{"POST " + webmanager.SignInPath, true, (*exchange).signIn},
@@ -52,7 +53,7 @@ func (x *exchange) login() error {
 	id, err := x.s.o.Login.Login(x.r.Context(), at, strings.TrimSpace(x.form("name")), x.form("password"))
 	switch {
 	case err == nil && id.Device == 0:
-		return x.enter(id, webmanager.Actor{}, data.Next)
+		return x.proved(id, data.Next)
 	case errors.Is(err, auth.ErrBusy):
 		data.Busy = true
 		return x.showAs(http.StatusServiceUnavailable, "login", x.t("login.title"), data)

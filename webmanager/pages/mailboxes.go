@@ -24,6 +24,9 @@ func (s *Server) mailboxPages() []pageRoute {
 		{"POST /mailbox/{name}/change", false, (*exchange).changeMailbox},
 		{"POST /mailbox/{name}/forward", false, (*exchange).forwardMailbox},
 		{"POST /mailbox/{name}/password", false, (*exchange).setPassword},
+		{"POST /mailbox/{name}/factor", false, (*exchange).makeFactor},
+		{"POST /mailbox/{name}/factor/start", false, (*exchange).startFactor},
+		{"POST /mailbox/{name}/factor/end", false, (*exchange).endFactor},
 		{"POST /mailbox/{name}/suspend", false, (*exchange).suspendMailbox},
 		{"POST /mailbox/{name}/remove", false, (*exchange).removeMailbox},
 		{"POST /mailbox/{name}/devices/add", false, (*exchange).addDevice},
@@ -86,7 +89,8 @@ type mailboxData struct {
 	Clients []webmanager.MailClient
 	Grants  []webmanager.Grant
 	Holds   []webmanager.Hold
-	Aliases []webmanager.Alias
+	// Factor says whether signing in needs a code too.
+	Factor webmanager.TOTP
 	// Mine is set for the page of who looks at it; Made is a device whose password is shown, this once.
 	Mine bool
 	Made *webmanager.AddedDevice
@@ -110,6 +114,7 @@ func (x *exchange) mailbox(made *webmanager.AddedDevice) error {
 	if err := errors.Join(
 		x.get(webmanager.Path("devices"), own, &devices), x.get(webmanager.Path("clients"), own, &clients),
 		x.get(webmanager.Path("grants"), live, &grants), x.get(webmanager.Path("holds"), nil, &holds),
+		x.get(webmanager.Path("accounts", data.Name, "totp"), nil, &data.Factor),
 	); err != nil {
 		return err
 	}

@@ -92,6 +92,7 @@ func functions(l lang) template.FuncMap {
 		"strings":   texts[mailaddr.Address],
 		"texts":     func(list []mailaddr.Address) string { return strings.Join(texts(list), "\n") },
 		"sentence":  sentence,
+		"capital":   capital,
 		"step":      func(e webmanager.TrailStep) string { return step(l, e) },
 		"stepClass": stepClass,
 		"provable":  provable,
@@ -124,12 +125,13 @@ func texts[T fmt.Stringer](list []T) []string {
 
 // sentence begins what the API says with a capital, and ends it.
 func sentence(text string) string {
+	return strings.TrimSuffix(capital(text), ".") + "."
+}
+
+// capital begins a text with a capital.
+func capital(text string) string {
 	first, width := utf8.DecodeRuneInString(text)
-	text = string(unicode.ToUpper(first)) + text[width:]
-	if strings.HasSuffix(text, ".") {
-		return text
-	}
-	return text + "."
+	return string(unicode.ToUpper(first)) + text[width:]
 }
 
 func onOff(on bool) string {

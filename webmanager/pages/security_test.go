@@ -78,7 +78,7 @@ func TestPagesByRole(t *testing.T) {
 	}
 	before := s.entries()
 	for _, pattern := range s.patterns("POST") {
-		if slices.Contains([]string{"/login", "/logout", "/sign-in"}, pattern) {
+		if slices.Contains([]string{"/login", "/login/code", "/logout", "/sign-in"}, pattern) {
 			continue
 		}
 		if p := who[0].post(concrete(pattern), nil); p.status != 303 || p.head.Get("Location") != "/login" {
@@ -484,5 +484,26 @@ func TestPanicIsAPage(t *testing.T) {
 	linked := slices.ContainsFunc(all(p.root, "a"), func(n *html.Node) bool { to, _ := attribute(n, "href"); return to == "/help/" })
 	if !linked {
 		t.Error("the help is not linked")
+	}
+}
+
+// TestHalfLoginsAreBounded: those who have shown a password and no code yet are so many at most, and one says nothing of another.
+func TestHalfLoginsAreBounded(t *testing.T) {
+	now := noon
+	table := newHalves(func() time.Time { return now })
+	first := table.begin(auth.Identity{Account: 1})
+	second := table.begin(auth.Identity{Account: 2})
+	for range maxHalves - 1 {
+		table.begin(auth.Identity{Account: 3})
+	}
+	if _, ok := table.try(first); ok || table.order.Len() != maxHalves || len(table.byHash) != maxHalves {
+		t.Errorf("%d are kept", table.order.Len())
+	}
+	if id, ok := table.try(second); !ok || id.Account != 2 {
+		t.Errorf("got %+v, %t", id, ok)
+	}
+	now = now.Add(halfTime)
+	if _, ok := table.try(second); ok {
+		t.Error("its time is over")
 	}
 }

@@ -59,6 +59,7 @@ type Server struct {
 	log      *slog.Logger
 	now      func() time.Time
 	sessions *sessions
+	halves   *halves
 	render   *renderer
 	handler  http.Handler
 	http     *http.Server
@@ -75,7 +76,7 @@ func New(o Options) *Server {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.sessions = newSessions(s.now)
+	s.sessions, s.halves = newSessions(s.now), newHalves(s.now)
 	s.handler = s.guarded(s.mux())
 	s.http = &http.Server{
 		Handler: s, ReadHeaderTimeout: headerTime, ReadTimeout: bodyTime, WriteTimeout: answerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,

@@ -82,4 +82,13 @@ var germanTexts = map[string]string{
 	"explain.login": "Melden Sie sich an, um zu sehen, wann und warum es Ihnen geschah.",
 
 	"audit.time": "Wann",
+
+	"code.title": "Noch ein Schritt", "code.code": "Code", "code.hint": "Die sechs Ziffern, die der Authenticator auf Ihrem Telefon für dieses Postfach zeigt.",
+	"code.wrong": "Das stimmt nicht oder wurde schon benutzt. Warten Sie auf den nächsten Code.",
+	"code.lost":  "Kein Telefon mehr? Wer die Domain verwaltet, kann den Code für Sie abschalten.",
+
+	"factor.title": "Code vom Telefon", "factor.on": "an", "factor.ontext": "Wer sich auf diesen Seiten anmeldet, braucht auch einen Code des Authenticators. Mailprogramme nicht.",
+	"factor.offtext": "Für diese Seiten kann neben dem Kennwort ein Code vom Authenticator auf Ihrem Telefon nötig sein. Mailprogramme brauchen ihn nicht.",
+	"factor.make":    "Einschalten", "factor.end": "Abschalten", "factor.type": "Tippen Sie dies in den Authenticator:", "factor.code": "Der Code, den er dann zeigt", "factor.go": "Einschalten",
+	"factor.uri": "Oder geben Sie ihm diese Adresse:", "factor.started": "Von jetzt an ist ein Code nötig.", "factor.ended": "Ein Code ist nicht mehr nötig.",
 }

@@ -125,4 +125,12 @@ var englishTexts = map[string]string{
 	"explain.codehint": "It stands at the end of what your mail program shows, such as L-7QK.", "explain.login": "Sign in to see when it happened to you, and why.",
 
 	"audit.title": "Changes", "audit.text": "Who changed what, the newest first. It cannot be changed here.", "audit.time": "When", "audit.who": "Who", "audit.from": "from", "audit.what": "What", "audit.change": "Before and after",
+
+	"code.title": "One more step", "code.code": "Code", "code.hint": "The six digits that the authenticator on your telephone shows for this mailbox.",
+	"code.wrong": "That is not right, or was used already. Wait for the next code.", "code.lost": "No telephone any more? The owner of the domain can switch codes off for you.",
+
+	"factor.title": "Code from the telephone", "factor.on": "on", "factor.ontext": "Who signs in to these pages needs a code of the authenticator too. Mail programs do not.",
+	"factor.offtext": "For these pages a code from an authenticator on your telephone can be needed beside the password. Mail programs do not need it.",
+	"factor.make":    "Switch it on", "factor.end": "Switch it off", "factor.type": "Type this into the authenticator:", "factor.code": "The code that it shows then", "factor.go": "Switch it on",
+	"factor.uri": "Or give it this address:", "factor.started": "From now on a code is needed.", "factor.ended": "No code is needed any more.",
 }
