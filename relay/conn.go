@@ -7,8 +7,13 @@ import (
 	"time"
 )
 
-// maxReply bounds one reply with all its lines, in octets: some sixty lines of the longest kind (RFC 5321 §4.5.3.1.5).
-const maxReply = 32 << 10
+const (
+	// maxReply bounds one reply with all its lines, in octets: some sixty lines of the longest kind (RFC 5321 §4.5.3.1.5).
+	maxReply = 32 << 10
+	// maxReplyLine is what is kept of one line, in octets, its end not counted: twice what it may have. A host that says more has still
+	// answered, and a message that it took must not be sent again because it did so at length.
+	maxReplyLine = 1024
+)
 
 var (
 	// errReplyTooLong: a reply has more than maxReply octets.
@@ -30,8 +35,8 @@ type wire struct {
 	// recorded is what was written while recording was set, instead of being sent: go-smtp is told that it went well (pipeline.go).
 	recorded  []byte
 	recording bool
-	// budget is how many octets the present reply may still have.
-	budget int
+	// budget is how many octets the present reply may still have, column how many its present line has.
+	budget, column int
 	// read and write bound each call, end all of them unless it is zero.
 	read, write time.Duration
 	end         time.Time
@@ -54,9 +59,30 @@ func (w *wire) Read(p []byte) (int, error) {
 	if err := w.deadline(w.Conn.SetReadDeadline, w.read); err != nil {
 		return 0, err
 	}
-	n, err := w.Conn.Read(p[:min(len(p), w.budget)])
-	w.budget -= n
-	return n, err
+	for {
+		n, err := w.Conn.Read(p[:min(len(p), w.budget)])
+		w.budget -= n
+		if kept := w.trim(p[:n]); kept > 0 || n == 0 || err != nil {
+			return kept, err
+		}
+		if w.budget <= 0 {
+			return 0, errReplyTooLong
+		}
+	}
+}
+
+// trim takes out of what was read whatever lines have beyond maxReplyLine, but for their ends, and returns how much is left.
+func (w *wire) trim(p []byte) (kept int) {
+	for _, c := range p {
+		if w.column++; c == '\n' {
+			w.column = 0
+		}
+		if w.column <= maxReplyLine || c == '\r' {
+			p[kept] = c
+			kept++
+		}
+	}
+	return kept
 }
 
 // Write sends a command or a part of a message. What is written begins a new reply.

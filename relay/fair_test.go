@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -216,6 +217,7 @@ func TestRateOfHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.opts.Limits.PerConnection = 1000
+		var mu sync.Mutex // protects what follows
 		var last time.Time
 		refused := 0
 		s := r.site("remote.example", "192.0.2.1", &server{})
@@ -223,6 +225,8 @@ func TestRateOfHost(t *testing.T) {
 			if !strings.HasPrefix(c, "MAIL") {
 				return ""
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			if time.Since(last) < time.Second {
 				refused++
 				return "451 4.7.1 rate limit exceeded"
