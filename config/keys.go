@@ -58,7 +58,7 @@ func (k Key) Env() string { return EnvPrefix + strings.ToUpper(strings.ReplaceAl
 
 // Keys returns the table of everything that can be configured.
 func Keys() []Key {
-	return append(append(serverKeys(), outgoingKeys()...), reputationKeys()...)
+	return slices.Concat(serverKeys(), webKeys(), outgoingKeys(), reputationKeys())
 }
 
 func serverKeys() []Key {
@@ -86,19 +86,6 @@ func serverKeys() []Key {
 			Name: "listen.sniff", Default: strings.Join(clearDoors, ","), kind: addresses,
 			Help: "which of the doors " + strings.Join(clearDoors, ", ") + " take a client that begins with TLS at once; empty: none",
 			set:  setSniff,
-		},
-		{
-			Name: "web.listen", kind: addresses,
-			Help: "pages and JSON API of the Webmanager: one or more host:port, or unix:/path; plain HTTP on loopback and sockets, HTTPS elsewhere; empty: off",
-			set: func(c *Config, value string) (err error) {
-				c.Web.Listen, err = parseAddresses(value)
-				return err
-			},
-		},
-		{
-			Name: "web.url", kind: text,
-			Help: "how browsers reach the pages, such as https://mail.example.com; empty: as web.listen says",
-			set:  setWebURL,
 		},
 		{
 			Name: "tls.cert", kind: text,
@@ -134,6 +121,24 @@ func serverKeys() []Key {
 			Name: "limits.messages_per_mailbox", Default: "600", kind: number,
 			Help: "most messages that one mailbox takes from outside in an hour; what comes beyond is put off",
 			set:  setNumber(func(c *Config) *int { return &c.Limits.MessagesPerMailbox }),
+		},
+	}
+}
+
+func webKeys() []Key {
+	return []Key{
+		{
+			Name: "web.listen", kind: addresses,
+			Help: "pages and JSON API of the Webmanager: one or more host:port, or unix:/path; plain HTTP on loopback and sockets, HTTPS elsewhere; empty: off",
+			set: func(c *Config, value string) (err error) {
+				c.Web.Listen, err = parseAddresses(value)
+				return err
+			},
+		},
+		{
+			Name: "web.url", kind: text,
+			Help: "how browsers reach the pages, such as https://mail.example.com; empty: as web.listen says",
+			set:  setWebURL,
 		},
 	}
 }

@@ -7,11 +7,23 @@ import (
 	"strings"
 
 	"latchkey/config"
+	"latchkey/webmanager"
 	"latchkey/webmanager/pages"
 )
 
 // pagesDoor is the name of the doors of the Webmanager's pages.
 const pagesDoor = "web"
+
+// openManagement takes the addresses of the pages, and the socket of the command line.
+func (o *opener) openManagement() (err error) {
+	if err := o.openPages(); err != nil {
+		return err
+	}
+	if o.process.control, err = webmanager.ListenControl(o.config.Data, o.process.api, o.process.log); err != nil {
+		return fmt.Errorf("management socket: %w", err)
+	}
+	return nil
+}
 
 // openPages takes the addresses of the pages, which all have one server: whoever signed in did so at all of them.
 func (o *opener) openPages() error {

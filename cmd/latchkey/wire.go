@@ -143,12 +143,7 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 		Prover: authenticator, WebURL: func() string { return p.webURL(c) },
 	}, st, authenticator, log, now)
 	p.keyWatcher = &signing.Watcher{Ring: p.keys, Settings: st, TXT: p.api.TXT, Logger: log}
-	if err = o.openPages(); err == nil {
-		if p.control, err = webmanager.ListenControl(c.Data, p.api, log); err != nil {
-			err = fmt.Errorf("management socket: %w", err)
-		}
-	}
-	if err != nil {
+	if err := o.openManagement(); err != nil {
 		p.release()
 		return nil, err
 	}
