@@ -20,9 +20,9 @@ const (
 	// CodeMediaType: the body is not application/json. CodeTooLarge: it is larger than MaxBodySize.
 	CodeMediaType Code = "unsupported_media_type"
 	CodeTooLarge  Code = "too_large"
-	// CodeUnauthorized: the token is none (any more). CodeForbidden: this actor may not do that.
-	CodeUnauthorized Code = "unauthorized"
-	CodeForbidden    Code = "forbidden"
+	// CodeNoToken: the token is none (any more). CodeForbidden: this actor may not do that.
+	CodeNoToken   Code = "no_token"
+	CodeForbidden Code = "forbidden"
 	// CodeNotFound: there is no such mailbox, alias, job or path.
 	CodeNotFound Code = "not_found"
 	// CodeExists: the name is taken. CodeConflict: the record was changed since it was read. CodeReserved: postmaster or abuse would
@@ -49,7 +49,7 @@ func (c Code) Status() int {
 		return http.StatusUnsupportedMediaType
 	case CodeTooLarge:
 		return http.StatusRequestEntityTooLarge
-	case CodeUnauthorized:
+	case CodeNoToken:
 		return http.StatusUnauthorized
 	case CodeForbidden:
 		return http.StatusForbidden

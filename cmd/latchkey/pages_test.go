@@ -74,7 +74,7 @@ func TestPages(t *testing.T) {
 
 	anna := newVisitor(t, base)
 	anna.has(anna.ask("/", nil), "200 OK", "Sign in")
-	anna.has(anna.ask("/login", url.Values{"name": {"anna"}, "password": {"wrong"}}), "401 Unauthorized")
+	anna.has(anna.ask("/login", url.Values{"name": {"anna"}, "password": {"wrong"}}), "401 ")
 	anna.has(anna.ask("/login", url.Values{"name": {"anna@example.com"}, "password": {"password of anna"}}), "200 OK", "My mailbox")
 	anna.has(anna.ask("/mailboxes", nil), "403 Forbidden")
 	s.send("anna", "password of anna", []string{"anna@example.com"}, "From: anna@example.com\r\nSubject: x\r\n\r\nbody\r\n")
@@ -88,7 +88,7 @@ func TestPages(t *testing.T) {
 		operator := newVisitor(t, base)
 		operator.has(operator.ask("/sign-in?token="+token, nil), "200 OK", "This link can be used once.")
 		operator.has(operator.ask("/sign-in", url.Values{"token": {token}}), "200 OK", "anna@example.com", "postmaster@example.com")
-		operator.has(newVisitor(t, base).ask("/sign-in", url.Values{"token": {token}}), "401 Unauthorized", "used already")
+		operator.has(newVisitor(t, base).ask("/sign-in", url.Values{"token": {token}}), "401 ", "used already")
 	}
 
 	status, token, _ := s.latchkey("token", "add", "panel", "--role", "owner")

@@ -21,7 +21,7 @@ func (s *Server) api(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case errors.Is(err, webmanager.ErrNoToken):
 		w.Header().Set("WWW-Authenticate", `Bearer realm="latchkey"`)
-		webmanager.WriteRefusal(w, &webmanager.Error{Code: webmanager.CodeUnauthorized, Message: "a token is needed: Authorization: Bearer lkt_..."})
+		webmanager.WriteRefusal(w, &webmanager.Error{Code: webmanager.CodeNoToken, Message: "a token is needed: Authorization: Bearer lkt_..."})
 		return
 	case err != nil:
 		s.log.Error("a token could not be looked at", "err", err)

@@ -28,9 +28,9 @@ func TestAPI(t *testing.T) {
 		words                             string
 	}{
 		{"", "GET", "/api/v1/accounts", "", 401, "a token is needed"},
-		{"Bearer", "GET", "/api/v1/accounts", "", 401, "unauthorized"},
-		{"Bearer lkt_x_y", "GET", "/api/v1/accounts", "", 401, "unauthorized"},
-		{"Basic " + strings.TrimPrefix(owner, "Bearer "), "GET", "/api/v1/accounts", "", 401, "unauthorized"},
+		{"Bearer", "GET", "/api/v1/accounts", "", 401, "no_token"},
+		{"Bearer lkt_x_y", "GET", "/api/v1/accounts", "", 401, "no_token"},
+		{"Basic " + strings.TrimPrefix(owner, "Bearer "), "GET", "/api/v1/accounts", "", 401, "no_token"},
 		{owner, "GET", "/api/v1/accounts", "", 200, "anna@example.com"},
 		{strings.Replace(owner, "Bearer", "bearer", 1), "GET", "/api/v1/accounts", "", 200, "anna@example.com"},
 		{owner, "GET", "/api/v1/check", "", 403, "you may not do that"},
@@ -66,7 +66,7 @@ func TestAPI(t *testing.T) {
 	}
 	var refusal webmanager.Error
 	r := httptest.NewRequest("GET", "/api/v1/accounts", nil)
-	if err := json.NewDecoder(io.LimitReader(strings.NewReader(signedIn.do(r).body), 1<<16)).Decode(&refusal); err != nil || refusal.Code != webmanager.CodeUnauthorized {
+	if err := json.NewDecoder(io.LimitReader(strings.NewReader(signedIn.do(r).body), 1<<16)).Decode(&refusal); err != nil || refusal.Code != webmanager.CodeNoToken {
 		t.Errorf("got %+v, %v", refusal, err)
 	}
 }

@@ -97,7 +97,7 @@ func (x *exchange) showSignIn() error {
 func (x *exchange) signIn() error {
 	actor, ok := x.s.o.API.RedeemSignIn(x.form("token"))
 	if !ok {
-		x.problem = &webmanager.Error{Code: webmanager.CodeUnauthorized, Message: x.t("signin.void")}
+		x.problem = &webmanager.Error{Code: webmanager.CodeNoToken, Message: x.t("signin.void")}
 		return x.show("signin", x.t("signin.title"), "")
 	}
 	x.s.log.Info("operator signed in to the pages", "actor", actor.Name, "remote", x.actor.Remote.String())
