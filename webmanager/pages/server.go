@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -38,8 +39,8 @@ type Options struct {
 	TLS *tls.Config
 	// Secure says that browsers come by TLS in any case: a proxy on this host ends it.
 	Secure bool
-	// Guide answers what begins with one of GuidePaths, signed in or not, and is linked as help if there is a path; nil: there is none. Such a
-	// path must be none of the pages' own. [Person] says who asks.
+	// Guide answers at GuidePaths, whoever asks: [Person] says who did. A path that ends with a slash is all below it, and capitals do not count:
+	// mail programs write them as they like. The first one that ends so is linked as help. They go before the pages' own. nil: there is none.
 	Guide      http.Handler
 	GuidePaths []string
 	// Proxies, Connections, Gate and Known are those of the other doors: see guard.ListenerOptions.
@@ -77,7 +78,7 @@ func New(o Options) *Server {
 		s.now = time.Now
 	}
 	s.sessions, s.halves = newSessions(s.now), newHalves(s.now)
-	s.handler = s.guarded(s.mux())
+	s.handler = s.guarded(s.route())
 	s.http = &http.Server{
 		Handler: s, ReadHeaderTimeout: headerTime, ReadTimeout: bodyTime, WriteTimeout: answerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
@@ -188,10 +189,27 @@ func (s *Server) mux() *http.ServeMux {
 	mux.Handle("GET /robots.txt", http.HandlerFunc(robots))
 	mux.Handle("GET "+apiPrefix+"/openapi.json", http.HandlerFunc(s.describe))
 	mux.Handle(apiPrefix+"/", http.HandlerFunc(s.api))
-	for _, path := range s.o.GuidePaths {
-		mux.Handle(path, http.HandlerFunc(s.guide))
-	}
 	return mux
+}
+
+// guides reports whether a path is one of Options.GuidePaths.
+func (s *Server) guides(path string) bool {
+	return slices.ContainsFunc(s.o.GuidePaths, func(own string) bool {
+		deep := strings.HasSuffix(own, "/") && len(path) >= len(own) && strings.EqualFold(path[:len(own)], own)
+		return s.o.Guide != nil && (deep || strings.EqualFold(path, own))
+	})
+}
+
+// route lets Options.Guide have what is its own, and the pages the rest.
+func (s *Server) route() http.Handler {
+	mux := s.mux()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.guides(r.URL.Path) {
+			s.guide(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // robots keeps the pages out of search engines: nothing here is for them.
@@ -222,10 +240,9 @@ func (s *Server) help() string {
 	if s.o.Guide == nil {
 		return ""
 	}
-	for _, path := range s.o.GuidePaths {
-		if !strings.ContainsAny(path, " .") {
-			return path
-		}
+	i := slices.IndexFunc(s.o.GuidePaths, func(path string) bool { return strings.HasSuffix(path, "/") })
+	if i < 0 {
+		return ""
 	}
-	return ""
+	return s.o.GuidePaths[i]
 }
