@@ -50,6 +50,9 @@ var (
 	ErrBanned = errors.New("auth: banned after wrong passwords")
 	// ErrCleartext: the password would cross, or has crossed, a network without TLS.
 	ErrCleartext = errors.New("auth: TLS needed before a password")
+	// ErrExposed: the password is right, crossed a network in the clear so long ago that it has ended (see [store.Settings.ClearPasswordEnds]), and
+	// has to be changed.
+	ErrExposed = errors.New("auth: the password was seen in the clear, and has ended")
 	// ErrBinding: SCRAM is not bound to the connection that it came over, or was talked out of it on its way (RFC 5802 §6).
 	ErrBinding = errors.New("auth: SCRAM is not bound to this connection")
 	// ErrDeviceExpired, ErrDeviceNetwork, ErrDeviceScope: the password of a device is right, and it has ended by itself, may not be used from

@@ -94,7 +94,7 @@ func (a *Authenticator) challenge(ctx context.Context, at Attempt, username stri
 	if result != nil {
 		return id, result
 	}
-	return a.admit(settings, who)
+	return a.admitMain(settings, who)
 }
 
 // secretOf opens what is sealed for the claimant. One box is opened, whoever it is.

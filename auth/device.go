@@ -139,7 +139,7 @@ func (a *Authenticator) admitDevice(settings store.Settings, at Attempt, who cla
 	id, err := a.admit(settings, who)
 	id.Device, id.DeviceName = d.ID, d.Name
 	if err == nil {
-		err = deviceMay(d, a.o.Now(), at.Remote, at.Service)
+		err = deviceMay(settings, d, a.o.Now(), at.Remote, at.Service)
 	}
 	if err == nil {
 		a.o.Guard.Arrived(a.o.Now(), at.Remote)
@@ -148,12 +148,14 @@ func (a *Authenticator) admitDevice(settings store.Settings, at Attempt, who cla
 }
 
 // deviceMay says why a device may not use a service from an address now, or nil.
-func deviceMay(d store.Device, now time.Time, remote netip.Addr, service string) error {
+func deviceMay(settings store.Settings, d store.Device, now time.Time, remote netip.Addr, service string) error {
 	switch {
 	case d.Expired(now):
 		return ErrDeviceExpired
 	case !d.From(remote):
 		return ErrDeviceNetwork
+	case exposed(settings, d.ClearSince, now) != nil:
+		return ErrExposed
 	case service == "pop3" && d.Fetch, service == "smtp" && d.Send:
 		return nil
 	}
@@ -173,5 +175,9 @@ func (a *Authenticator) CurrentDevice(ctx context.Context, id Identity, remote n
 	case err != nil:
 		return store.Device{}, fmt.Errorf("auth: device: %w", err)
 	}
-	return d, deviceMay(d, a.o.Now(), remote, "smtp")
+	settings, err := a.o.Settings.Settings(ctx)
+	if err != nil {
+		return store.Device{}, fmt.Errorf("auth: settings: %w", err)
+	}
+	return d, deviceMay(settings, d, a.o.Now(), remote, "smtp")
 }

@@ -42,6 +42,9 @@ type Options struct {
 	Devices Devices
 	// Stale is told of programs that repeat a password which is wrong; nil is nobody.
 	Stale Stale
+	// Exposed is told of a right password that came where none may come without TLS: see [Authenticator.ArrivedInClear]. It may take its time; ctx
+	// bounds it. nil is nobody, and nothing is looked at.
+	Exposed func(ctx context.Context, e Exposed) error
 	// Sealing keeps passwords for challenge logins; with nil there are none.
 	Sealing Sealing
 	// Cost is that of new verifiers, and of a look at a mailbox that does not exist. Zero is 19 MiB in two passes, and nothing but a test whose
@@ -62,6 +65,8 @@ type Authenticator struct {
 	decoy verifier
 	// matches is verifier.matches; tests count its runs.
 	matches func(v verifier, password string) bool
+
+	clear *clearWatch
 
 	// For challenge logins: passwords at rest, turns of their own (a proof takes 1 ms, a hash 35), keys of SCRAM, and a password that
 	// nobody has.
@@ -88,7 +93,7 @@ func New(o Options) *Authenticator {
 		o.Cost = Cost{Memory: argonMemory, Time: argonTime}
 	}
 	return &Authenticator{
-		o: o, hasher: newHasher(debug.FreeOSMemory), cache: newCache(), matches: verifier.matches,
+		o: o, hasher: newHasher(debug.FreeOSMemory), cache: newCache(), clear: newClearWatch(), matches: verifier.matches,
 		decoy:  verifier{memory: o.Cost.Memory, time: o.Cost.Time, threads: argonThreads, salt: make([]byte, saltLen), key: make([]byte, keyLen)},
 		sealer: newSealer(o.Sealing, o.Logger), turns: newHasher(nil), decoyPassword: rand.Text(),
 		scramKeys: &scramKeys{made: map[scramKey]scram.StoredCredentials{}}, open: openSealed, derive: deriveSCRAM, salt: scramSalt,
@@ -109,6 +114,7 @@ func (a *Authenticator) Login(ctx context.Context, at Attempt, username, passwor
 // login returns with an error what is known of the identity, for the log.
 func (a *Authenticator) login(ctx context.Context, at Attempt, username, password string) (Identity, error) {
 	if !at.TLS && !at.OldDoor && !a.CleartextAllowed(ctx, at.Remote) {
+		a.ArrivedInClear(at, username, password)
 		return Identity{}, ErrCleartext
 	}
 	settings, who, err := a.claim(ctx, username)
@@ -125,7 +131,7 @@ func (a *Authenticator) login(ctx context.Context, at Attempt, username, passwor
 	if err := a.prove(ctx, at, who, password); err != nil {
 		return who.identity(), err
 	}
-	id, err := a.admit(settings, who)
+	id, err := a.admitMain(settings, who)
 	if err == nil && mayChallenge(settings, who.account) {
 		a.sealer.keep(ctx, a.o.Now(), who.account, password)
 	}
@@ -143,6 +149,15 @@ func (a *Authenticator) claim(ctx context.Context, username string) (store.Setti
 		return settings, claimant{}, fmt.Errorf("auth: account: %w", err)
 	}
 	return settings, who, nil
+}
+
+// admitMain is admit for one who has proved the account's own password.
+func (a *Authenticator) admitMain(settings store.Settings, who claimant) (Identity, error) {
+	id, err := a.admit(settings, who)
+	if err == nil {
+		err = exposed(settings, who.account.ClearSince, a.o.Now())
+	}
+	return id, err
 }
 
 // admit completes the identity of somebody who has proved it, unless the account is suspended.
@@ -328,7 +343,7 @@ func result(err error) string {
 	switch {
 	case err == nil:
 		return "ok"
-	case errors.Is(err, ErrCredentials), errors.Is(err, ErrSuspended), errors.Is(err, ErrThrottled), errors.Is(err, ErrCleartext),
+	case errors.Is(err, ErrCredentials), errors.Is(err, ErrSuspended), errors.Is(err, ErrThrottled), errors.Is(err, ErrCleartext), errors.Is(err, ErrExposed),
 		errors.Is(err, ErrBanned), errors.Is(err, ErrBinding), errors.Is(err, ErrBusy), errors.Is(err, ErrDeviceExpired),
 		errors.Is(err, ErrDeviceNetwork), errors.Is(err, ErrDeviceScope):
 		return "refused"

@@ -29,6 +29,15 @@ func NewPlainServer(login func(username, password string) error) sasl.Server {
 	})
 }
 
+// ReadPlain tells of the name and password in a response of PLAIN, as NewPlainServer would; of none that is malformed, or of somebody who wants to
+// act as another.
+func ReadPlain(response []byte, tell func(username, password string)) {
+	_, _, _ = NewPlainServer(func(username, password string) error {
+		tell(username, password)
+		return nil
+	}).Next(response) // who sent it is refused in any case
+}
+
 // sameMailbox returns the fuller of two names if both name one mailbox, whatever our domain is: some programs send user@domain as the
 // one and user as the other. A domain that is not ours makes the login fail later.
 func sameMailbox(a, b string) (fuller string, same bool) {

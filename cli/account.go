@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -95,10 +96,22 @@ func (env *Env) accounts(cmd *cobra.Command) ([]webmanager.Account, error) {
 }
 
 func state(a webmanager.Account) string {
+	text := "open"
 	if a.Suspended {
-		return "suspended"
+		text = "suspended"
 	}
-	return "open"
+	if !a.ClearSince.IsZero() {
+		text += ", password seen in the clear"
+	}
+	return text
+}
+
+// seenInClear is when a password was seen to cross the network in the clear.
+func seenInClear(since time.Time) string {
+	if since.IsZero() {
+		return "-"
+	}
+	return timestamp(since)
 }
 
 // standing is the state, and whether it manages the domain.
@@ -136,6 +149,7 @@ func newAccountShow(env *Env) *cobra.Command {
 			{"forward", orDash(forward(a.Forward))},
 			{"old-client-login", oldClientLogin(a)},
 			{"pop3", pop3Options(a.POP3)},
+			{"seen-in-clear", seenInClear(a.ClearSince)},
 			{"created", timestamp(a.Created)},
 		})
 	}

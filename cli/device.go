@@ -215,13 +215,17 @@ func deviceRecipients(d webmanager.Device) string {
 }
 
 func deviceExpiry(d webmanager.Device) string {
-	switch {
-	case d.Expires.IsZero():
-		return "never"
-	case d.Expired:
-		return "expired " + timestamp(d.Expires)
+	text := "never"
+	if !d.Expires.IsZero() {
+		text = timestamp(d.Expires)
 	}
-	return timestamp(d.Expires)
+	if d.Expired {
+		text = "expired " + text
+	}
+	if !d.ClearSince.IsZero() {
+		text += ", password seen in the clear"
+	}
+	return text
 }
 
 func newDeviceShow(env *Env) *cobra.Command {
@@ -244,6 +248,7 @@ func newDeviceShow(env *Env) *cobra.Command {
 			{"message-size", boundOrDash(d.MessageSize)},
 			{"daily-recipients", boundOrDash(int64(d.DailyRecipients))},
 			{"expires", deviceExpiry(d)},
+			{"seen-in-clear", seenInClear(d.ClearSince)},
 			{"created", timestamp(d.Created)},
 		})
 	}

@@ -6,14 +6,28 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"latchkey/relay"
 	"latchkey/webmanager"
 )
+
+// printSlow says to which providers mail goes slowly, and why.
+func (env *Env) printSlow(list []relay.Slow) error {
+	if len(list) == 0 {
+		return nil
+	}
+	rows := make([][]string, len(list))
+	for i, s := range list {
+		rows[i] = []string{s.Provider, timestamp(s.Since), s.Pause.String(), timestamp(s.Next), timestamp(s.Until), s.Why}
+	}
+	return env.printTable([]string{"SLOW TO", "SINCE", "ONE MESSAGE IN", "NEXT", "UNTIL", "BECAUSE"}, rows)
+}
 
 func newReputation(env *Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "reputation", Short: "Show whether blocklists list this server, and who sends how", Args: wants(0, 0),
 		Long: "Show what the blocklists of the configuration say of this server's own addresses, asked every hour by the server that runs, and how the\n" +
-			"mailboxes sent today and yesterday, those with most against them first.",
+			"mailboxes sent today and yesterday, those with most against them first. Providers that block this server, or may do so while it is listed,\n" +
+			"are named with the pace at which mail goes to them until they take it again.",
 	}
 	asJSON := addJSONFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -32,6 +46,9 @@ func newReputation(env *Env) *cobra.Command {
 			rows[i] = []string{s.Address.String(), s.List, string(s.State), timestamp(s.Since), orDash(s.Suspect), orDash(s.Detail), orDash(s.Link)}
 		}
 		if err := env.printTable([]string{"ADDRESS", "LIST", "STATE", "SINCE", "SUSPECT", "ANSWER", "LINK"}, rows); err != nil {
+			return err
+		}
+		if err := env.printSlow(view.Slow); err != nil {
 			return err
 		}
 		rows = make([][]string, len(view.Senders))

@@ -109,7 +109,9 @@ type ReputationOptions struct {
 	// Addresses returns our own addresses, from which mail leaves. Those that are not public are left out.
 	Addresses func() []netip.Addr
 	Notices   Notices
-	Logger    *slog.Logger
+	// Listed is told after each round whether a list lists one of the addresses, so that mail goes out carefully. It must not block. nil is nobody.
+	Listed func(listed bool)
+	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -196,8 +198,11 @@ func (r *Reputation) Round(ctx context.Context) {
 		return
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.standings = standings
+	r.mu.Unlock()
+	if r.o.Listed != nil {
+		r.o.Listed(slices.ContainsFunc(standings, func(s Standing) bool { return s.State == ListListed }))
+	}
 }
 
 // follow compares a standing with the one before, and acts on a listing that is new.

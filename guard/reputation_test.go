@@ -22,6 +22,9 @@ type watchtower struct {
 	c     *Conduct
 	told  *told
 	clock time.Time
+	// listed is what was said last of whether a list lists us, said how often.
+	listed bool
+	said   int
 }
 
 const (
@@ -53,6 +56,10 @@ func (w *watchtower) build(addresses ...string) {
 	w.c = NewConduct(ConductOptions{Store: w.st, Notices: w.told, Now: now})
 	w.r = NewReputation(ReputationOptions{
 		Store: w.st, Conduct: w.c, Addrs: names.Addrs, Notices: w.told, Now: now,
+		Listed: func(listed bool) {
+			w.listed = listed
+			w.said++
+		},
 		Lists: []Blocklist{{Zone: "bl.example", Codes: []byte{2, 4}, Link: "https://bl.example/why"}},
 		Addresses: func() (list []netip.Addr) {
 			for _, a := range addresses {
@@ -83,6 +90,10 @@ func (w *watchtower) round() Standing {
 	if len(got) != 1 || got[0].Address.String() != ourAddress {
 		w.t.Fatalf("standings %+v, want one of %s", got, ourAddress)
 	}
+	if w.said == 0 || w.listed != (got[0].State == ListListed) {
+		w.t.Errorf("mail goes out carefully: %v (said %d times), and %+v", w.listed, w.said, got[0])
+	}
+	w.said = 0
 	return got[0]
 }
 

@@ -15,11 +15,23 @@ type PasswordSession interface {
 	RefusePassword() *Error
 }
 
+// ClearSession is a PasswordSession that is told of passwords which came all the same, with a command that was refused: by then they have crossed
+// the network. Nothing that it does changes the answer.
+type ClearSession interface {
+	PasswordSession
+	// PasswordInClear is told the name of a USER and the password of a PASS that RefusePassword refused.
+	PasswordInClear(username, password string)
+	// ResponseInClear is told the initial response (RFC 5034 §4), decoded, of an AUTH that Auth refused; mech is in upper case.
+	ResponseInClear(mech string, response []byte)
+}
+
 // authorization is the AUTHORIZATION state (RFC 1939 §4).
 type authorization struct {
 	// user is the name of the last USER; named is set after one, until the next other login command.
 	user  string
 	named bool
+	// refused is the name of the last USER if that was refused.
+	refused string
 }
 
 func (*authorization) commands() map[string]command { return authorizationCommands }
@@ -39,6 +51,7 @@ func cmdUser(c *Conn, arg []byte) reply {
 	a := c.state.(*authorization)
 	a.named = false
 	if refused := c.passwordRefusal(); refused != nil {
+		a.refused = string(arg)
 		return c.failedLogin(refused)
 	}
 	switch {
@@ -57,6 +70,10 @@ func cmdPass(c *Conn, arg []byte) reply {
 	user, named := a.user, a.named
 	a.user, a.named = "", false
 	if refused := c.passwordRefusal(); refused != nil {
+		if s, told := c.session.(ClearSession); told && a.refused != "" {
+			s.PasswordInClear(a.refused, string(arg))
+		}
+		a.refused = ""
 		return c.failedLogin(refused)
 	}
 	switch {

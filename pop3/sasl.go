@@ -38,6 +38,7 @@ func cmdAuth(c *Conn, arg []byte) reply {
 	w := c.newWork()
 	server, err := s.Auth(w, mechanism)
 	if err != nil {
+		c.responseInClear(mechanism, args)
 		return c.failedLogin(err)
 	}
 	if !slices.Contains(s.AuthMechanisms(), mechanism) {
@@ -50,6 +51,17 @@ func cmdAuth(c *Conn, arg []byte) reply {
 		}
 	}
 	return c.exchange(server, initial, w)
+}
+
+// responseInClear tells a session that wants to know it what came with an AUTH that was refused.
+func (c *Conn) responseInClear(mechanism string, args arguments) {
+	s, told := c.session.(ClearSession)
+	if !told || args.n != 2 {
+		return
+	}
+	if response, err := decodeInitial(args.at[1]); err == nil {
+		s.ResponseInClear(mechanism, response)
+	}
 }
 
 // exchange passes challenges and responses until the mechanism is done. A client that goes away cancels the mechanism's context.

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"cmp"
+	"context"
 	"maps"
 	"slices"
 	"time"
@@ -170,4 +171,20 @@ func (a *activity) turn() (store.Destination, bool) {
 	d := a.served[0]
 	a.served = append(a.served[1:], d)
 	return d, true
+}
+
+// noteNext notes when the next job of a destination is due that is not leased: a look at all destinations tells of the first one only, and that
+// may have been another.
+func (r *Runner) noteNext(stop context.Context, d store.Destination) error {
+	before := store.Destination{Submitter: d.Submitter, Domain: d.Domain[:len(d.Domain)-1]}
+	if last := d.Domain[len(d.Domain)-1]; last > 0 {
+		before.Domain += string([]byte{last - 1, 0xFF}) // no name is between this and the domain's own
+	}
+	found, err := r.opts.Store.Destinations(stop, r.opts.Now(), before, 1)
+	if err == nil && len(found) > 0 && found[0].Submitter == d.Submitter && found[0].Domain == d.Domain {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.agenda.line(d.Submitter).later(found[0].Due)
+	}
+	return err
 }

@@ -9,11 +9,13 @@ import (
 
 // The events below are for the operator. Their messages and keys are fixed; bodies and passwords are in none of them.
 
-// logAttempt notes that a message is sent to a host now.
+// logAttempt notes that a message is sent to a host now, for whoever looks for why that takes its time: the line of its outcome says as much.
 func logAttempt(ctx context.Context, log *slog.Logger, to route, p peer, group []store.Job) {
-	log.LogAttrs(ctx, slog.LevelInfo, "delivery attempt", slog.String("id", group[0].Message.String()), slog.String("route", to.key()),
-		slog.String("host", p.String()), slog.Int("recipients", len(group)), slog.Int64("size", group[0].Size),
-		slog.Int("attempt", group[0].Attempts+1), slog.String("tls", p.facts.String()))
+	if !log.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	log.LogAttrs(ctx, slog.LevelDebug, "delivery attempt", slog.String("id", group[0].Message.String()), slog.String("route", to.key()),
+		slog.String("host", p.String()), slog.Int("recipients", len(group)))
 }
 
 // forTrail is a host as the store keeps it with an attempt.
@@ -25,7 +27,8 @@ func (p peer) forTrail() store.Peer {
 func logEnding(ctx context.Context, log *slog.Logger, e ending) {
 	attrs := []slog.Attr{
 		slog.String("id", e.job.Message.String()), slog.Uint64("job", uint64(e.job.ID)), slog.String("from", e.job.ReversePath.String()),
-		slog.String("recipient", e.job.Recipient.String()), slog.String("reply", e.outcome.Text), slog.Bool("reported", e.reported),
+		slog.String("recipient", e.job.Recipient.String()), slog.Int64("size", e.job.Size), slog.Int("attempt", e.job.Attempts+1),
+		slog.String("reply", e.outcome.Text), slog.String("tls", e.verdict.peer.facts.String()), slog.Bool("reported", e.reported),
 	}
 	level, event := slog.LevelInfo, "delivered"
 	switch e.outcome.Kind {

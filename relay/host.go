@@ -14,7 +14,7 @@ const (
 	maxHosts = 10_000
 	// idleTime is how long a connection waits for the next message, whoever's that is; maxIdle bounds those that wait.
 	idleTime = 2 * time.Second
-	maxIdle  = 150
+	maxIdle  = 500
 	// nobody holds the slots of connections that wait, closer those of connections that are being closed.
 	nobody, closer = ^store.AccountID(0), ^store.AccountID(0) - 1
 )

@@ -1,15 +1,12 @@
 package relay
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 
 	gosmtp "github.com/emersion/go-smtp"
 
-	"latchkey/internal/message"
 	"latchkey/store"
 )
 
@@ -189,17 +186,18 @@ func (t *transaction) chunked() bool { return t.link.caps.chunking && t.jobs[0].
 // chunk sends the message by one BDAT (RFC 3030 §2).
 func (t *transaction) chunk(content io.Reader) {
 	l := t.link
-	source := &bodyReader{r: content}
-	var octets bytes.Buffer
-	octets.Grow(int(t.jobs[0].Size) + bytes.MinRead)
-	if _, err := octets.ReadFrom(message.NewRepairReader(source)); err != nil {
+	s := scratches.Get().(*scratch)
+	command, err := s.chunk(&bodyReader{r: content})
+	if err != nil {
+		s.done()
 		t.acceptedGet(unreadable(err))
 		t.reset()
 		return
 	}
 	g := &group{link: l, stages: []stage{atEnd}}
-	l.wire.recorded = append(fmt.Appendf(make([]byte, 0, octets.Len()+64), "BDAT %d LAST\r\n", octets.Len()), octets.Bytes()...)
+	l.wire.recorded = command
 	text, err := "", g.send()
+	s.done() // the host may take its time
 	if err == nil {
 		l.wire.read, l.wire.budget = l.limits.End, maxReply
 		text, err = l.replies.read(250)

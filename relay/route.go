@@ -73,6 +73,8 @@ type wish struct {
 	granted *host
 	// demand is what the sender of the messages wants of their way.
 	demand store.TLSDemand
+	// cautious keeps to the turns at providers that block this server.
+	cautious bool
 	// force asks hosts too that are known to be out of reach.
 	force bool
 }
@@ -296,6 +298,9 @@ func (s *search) enter(ctx context.Context, name string, at netip.AddrPort, d do
 		}
 		return false
 	}
+	if !s.mayEnter(name) {
+		return true // its other hosts are the same provider's, and those of another one only stand in for them
+	}
 	granted := h == s.wish.granted && !s.spent
 	l, ok := r.hosts.take(h, s.wish.owner, name, d, granted)
 	if !ok {
@@ -317,6 +322,9 @@ func (s *search) enter(ctx context.Context, name string, at netip.AddrPort, d do
 	}
 	logHost(ctx, r.log, *v)
 	s.note(*v)
+	if s.wish.cautious && blocks(*v) {
+		r.blockedBy(name, *v, r.opts.Now())
+	}
 	busy := r.hosts.failed(h, *v, r.opts.Now(), r.opts.Rand())
 	h.slots.give(s.wish.owner)
 	if busy {

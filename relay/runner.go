@@ -98,6 +98,7 @@ type Runner struct {
 	// backoff knows the routes that are out of reach.
 	backoff    *memory
 	hosts      *hosts
+	providers  *providers
 	signatures *signatures
 	// connecting and transferring have a place for each worker in that phase.
 	connecting, transferring *places
@@ -146,6 +147,7 @@ func New(o Options) (*Runner, error) {
 		backoff: newMemory(maxRemembered), poke: make(chan struct{}, 1), active: map[route]*activity{}, agenda: newAgenda(),
 		signatures: newSignatures(),
 	}
+	r.providers = newProviders()
 	r.hosts = newHosts(r.limits.PerDestination)
 	r.opener = &opener{
 		hostname: o.Hostname, limits: r.limits, dial: o.Dial, tls: o.TLS, hurry: newHurry(), plain: newMemory(maxRemembered), sources: o.Sources,

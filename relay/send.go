@@ -12,7 +12,6 @@ import (
 	gosmtp "github.com/emersion/go-smtp"
 
 	"latchkey/internal/mailaddr"
-	"latchkey/internal/message"
 	"latchkey/store"
 )
 
@@ -163,7 +162,9 @@ func (t *transaction) data(content io.Reader) {
 		return
 	}
 	source := &bodyReader{r: content}
-	_, err = io.CopyBuffer(struct{ io.Writer }{w}, message.NewRepairReader(source), make([]byte, sendBuffer))
+	s := scratches.Get().(*scratch)
+	defer s.done()
+	_, err = io.CopyBuffer(struct{ io.Writer }{w}, s.repaired(source), s.buf)
 	switch {
 	case source.err != nil:
 		// Without the final dot the host has nothing; it is the only way not to send half a message.

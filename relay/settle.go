@@ -49,10 +49,15 @@ func end(d decision, now time.Time, notice time.Duration, r float64) ending {
 	switch {
 	case d.verdict.kind == store.Delivered:
 		e.report, e.reported = message.ReportRelayed, relayedDue(j) && !d.verdict.peer.dsn
-	case d.verdict.kind == store.Deferred && !expired(j.Received, now):
+	case d.verdict.kind == store.Deferred && (d.verdict.slow || !expired(j.Received, now)):
 		e.outcome.Shared = d.shared
-		if e.outcome.Next = notBeyond(d.until, j.Received); d.until.IsZero() {
+		switch {
+		case d.verdict.slow:
+			e.outcome.Next = d.until // also beyond its life: it is given up by an answer only
+		case d.until.IsZero():
 			e.outcome.Next = next(j.Attempts+1, j.Received, now, r)
+		default:
+			e.outcome.Next = notBeyond(d.until, j.Received)
 		}
 		e.report, e.reported = message.ReportDelayed, noticeDue(j, now, notice)
 		e.outcome.Warned = e.reported

@@ -72,6 +72,8 @@ type verdict struct {
 	// alarm is set where the operator has to act; cause is for the log.
 	alarm bool
 	cause error
+	// slow is set where mail waits for its turn at a provider: see slowVerdict.
+	slow bool
 }
 
 // peer is a host as it was reached.

@@ -144,6 +144,7 @@ func (w *worker) lease(d store.Destination, limit int) error {
 	jobs, err := w.r.opts.Store.Lease(w.stop, w.r.opts.Now(), d.Submitter, d.Domain, limit, w.r.limits.lease())
 	if err == nil && len(jobs) < limit {
 		w.r.exhausted(w.to, d, news)
+		err = w.r.noteNext(w.stop, d)
 	}
 	tried, err := w.endGivenUp(jobs, err) // also what comes with an error is leased
 	w.jobs = append(w.jobs, tried...)
@@ -195,7 +196,7 @@ func (w *worker) connect() (ready bool, err error) {
 	}
 	demand := w.nextDemand()
 	found := w.r.reach(w.stop, w.to, wish{
-		owner: w.owner, granted: w.granted, demand: demand,
+		owner: w.owner, granted: w.granted, demand: demand, cautious: w.cautious(),
 		force: slices.ContainsFunc(w.jobs, func(j store.Job) bool { return j.Released }),
 	})
 	if w.granted != nil && !found.spent {
@@ -322,6 +323,9 @@ func (w *worker) sendAll() (more bool, err error) {
 			w.rest()
 			return true, nil
 		}
+		if did, err := w.yields(); did || err != nil {
+			return true, err
+		}
 		if !sleep(w.stop, w.r.hosts.wait(w.link.at, w.r.opts.Now())) {
 			return false, nil
 		}
@@ -341,6 +345,7 @@ func (w *worker) sendAll() (more bool, err error) {
 		if err := w.r.settle(w.abort, decisions); err != nil {
 			return true, err
 		}
+		w.judged(w.link.peer.host, decisions)
 		w.learn(decisions, begun)
 		if err := w.heed(decisions); err != nil {
 			return true, err

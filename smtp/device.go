@@ -32,7 +32,7 @@ func (s *session) withDevice(who authenticated) (authenticated, error) {
 	d, err := s.srv.opts.Auth.CurrentDevice(s.ctx, who.identity, s.remote)
 	switch {
 	case errors.Is(err, auth.ErrCredentials), errors.Is(err, auth.ErrDeviceExpired), errors.Is(err, auth.ErrDeviceNetwork),
-		errors.Is(err, auth.ErrDeviceScope):
+		errors.Is(err, auth.ErrDeviceScope), errors.Is(err, auth.ErrExposed):
 		return who, refuse(refusal.AuthDeviceRevoked).because(err)
 	case err != nil:
 		return who, err
@@ -41,8 +41,8 @@ func (s *session) withDevice(who authenticated) (authenticated, error) {
 	return who, nil
 }
 
-// notThisDevice adds what a client should know to the refusal of a device's password that is right.
-func (s *session) notThisDevice(err error) error {
+// notThisPassword adds what a client should know to the refusal of a password that is right.
+func (s *session) notThisPassword(err error) error {
 	settings, failed := s.srv.opts.Store.Settings(s.ctx)
 	if failed != nil {
 		return failed

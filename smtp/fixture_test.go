@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -48,6 +49,7 @@ type fakeAuth struct {
 	mu        sync.Mutex
 	fail      error // what Login returns instead
 	logins    int
+	clear     []string // what ArrivedInClear was told
 }
 
 func (a *fakeAuth) Login(ctx context.Context, at auth.Attempt, username, password string) (auth.Identity, error) {
@@ -71,6 +73,19 @@ func (a *fakeAuth) Login(ctx context.Context, at auth.Attempt, username, passwor
 	return auth.Identity{
 		Account: account.ID, Name: name, Address: address(name + "@" + testDomain), CredentialVersion: account.CredentialVersion,
 	}, nil
+}
+
+func (a *fakeAuth) ArrivedInClear(at auth.Attempt, username, password string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.clear = append(a.clear, fmt.Sprintf("%s %s %s %q %q %t", at.Service, at.Mechanism, at.Remote, username, password, at.TLS))
+}
+
+// inClear is what ArrivedInClear was told.
+func (a *fakeAuth) inClear() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.clear
 }
 
 func (a *fakeAuth) CleartextAllowed(context.Context, netip.Addr) bool { return a.cleartext }

@@ -93,6 +93,8 @@ func (s *session) beginAuth(mech string) (sasl.Server, error) {
 		return nil, refuse(refusal.AuthSPA)
 	case slices.Contains(s.challenges(), mech):
 		return s.beginChallenge(e, mech)
+	case !s.passwordAllowed() && mech == "PLAIN":
+		return &clearExchange{session: s}, nil
 	case !s.passwordAllowed():
 		return nil, auth.ErrCleartext
 	case mech == "PLAIN":
@@ -204,9 +206,10 @@ func (e *exchange) Next(response []byte) (challenge []byte, done bool, err error
 	case errors.Is(err, auth.ErrCredentials), errors.Is(err, auth.ErrSuspended), errors.Is(err, auth.ErrThrottled),
 		errors.Is(err, auth.ErrIdentity):
 		s.authFailures++
-	case errors.Is(err, auth.ErrDeviceNetwork), errors.Is(err, auth.ErrDeviceScope), errors.Is(err, auth.ErrDeviceExpired):
+	case errors.Is(err, auth.ErrDeviceNetwork), errors.Is(err, auth.ErrDeviceScope), errors.Is(err, auth.ErrDeviceExpired),
+		errors.Is(err, auth.ErrExposed):
 		s.authFailures++
-		err = s.notThisDevice(err)
+		err = s.notThisPassword(err)
 	case !e.asked && !errors.Is(err, errPanic), errors.Is(err, sasl.ErrUnexpectedClientResponse):
 		err = refuse(refusal.AuthMalformed).because(err)
 	}
@@ -236,6 +239,24 @@ func (s *session) current(who authenticated) error {
 		return refuse(refusal.AuthChanged).because(err)
 	}
 	return err
+}
+
+// clearExchange refuses PLAIN where no password may come, and tells of the one that came all the same with the command (RFC 4954 §4: an initial
+// response).
+type clearExchange struct{ session *session }
+
+// Next asks for nothing. Whatever the response is, the answer is the same.
+func (e *clearExchange) Next(response []byte) (challenge []byte, done bool, err error) {
+	s := e.session
+	err = s.safely("AUTH", func() error {
+		if response != nil {
+			auth.ReadPlain(response, func(username, password string) {
+				s.srv.opts.Auth.ArrivedInClear(s.attempt("PLAIN"), username, password)
+			})
+		}
+		return auth.ErrCleartext
+	})
+	return nil, false, s.answer("AUTH", err)
 }
 
 func tooManyLogins() *refused {

@@ -220,6 +220,9 @@ func (a proofAuth) Login(_ context.Context, _ auth.Attempt, username, password s
 // CleartextAllowed implements Authenticator: a connection in memory is as good as loopback.
 func (proofAuth) CleartextAllowed(context.Context, netip.Addr) bool { return true }
 
+// ArrivedInClear implements Authenticator: it never does.
+func (proofAuth) ArrivedInClear(auth.Attempt, string, string) {}
+
 // Current implements Authenticator.
 func (proofAuth) Current(context.Context, auth.Identity) error { return nil }
 

@@ -93,6 +93,7 @@ func outcomes() []outcome {
 		{auth.ErrDeviceExpired, false, refusal.AuthDeviceExpired},
 		{auth.ErrBusy, true, refusal.AuthBusy},
 		{auth.ErrCleartext, false, refusal.AuthCleartext},
+		{auth.ErrExposed, false, refusal.AuthExposed},
 
 		{errPanic, true, refusal.ServerPanic},
 		{errTooLarge, false, refusal.MessageTooLarge},

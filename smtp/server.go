@@ -54,6 +54,7 @@ type Store interface {
 type Authenticator interface {
 	Login(ctx context.Context, a auth.Attempt, username, password string) (auth.Identity, error)
 	CleartextAllowed(ctx context.Context, remote netip.Addr) bool
+	ArrivedInClear(a auth.Attempt, username, password string)
 	Current(ctx context.Context, id auth.Identity) error
 	CurrentDevice(ctx context.Context, id auth.Identity, remote netip.Addr) (store.Device, error)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -172,6 +173,16 @@ func TestAuthIsOfferedWhereItWorks(t *testing.T) {
 			c.ask("AUTH LOGIN", tt.want)
 			if f.auth.logins != 0 {
 				t.Errorf("%d passwords were looked at", f.auth.logins)
+			}
+			var clear []string
+			if tt.want == "538 5.7.11" {
+				clear = []string{`smtp PLAIN 127.0.0.1 "alice" "alice-pw" false`}
+			}
+			for _, nothing := range []string{"AUTH PLAIN", "AUTH PLAIN =", "AUTH PLAIN " + plain("alice", "")[:8], "AUTH LOGIN YWxpY2U="} {
+				c.ask(nothing, tt.want)
+			}
+			if got := f.auth.inClear(); !slices.Equal(got, clear) {
+				t.Errorf("in the clear came %q, want %q", got, clear)
 			}
 		})
 	}

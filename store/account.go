@@ -58,6 +58,9 @@ type Account struct {
 	SendAs []mailaddr.Address `json:"send_as,omitempty"`
 	// Forward is where its mail is sent on to.
 	Forward Forward `json:"forward,omitzero"`
+	// ClearSince is when the password was first seen to have crossed a network in the clear where TLS is needed: zero for never, and zero again
+	// with a new Verifier. See [Settings.ClearPasswordDays].
+	ClearSince time.Time `json:"clear_since,omitzero"`
 	// Created is when the account was added.
 	Created time.Time `json:"created"`
 	// Version is raised by every change; UpdateAccount is refused with ErrConflict when it does not match.
@@ -145,6 +148,9 @@ func (a *Account) Succeed(old Account, s Settings) {
 	}
 	if a.Verifier != old.Verifier || !a.MaySeal(s) {
 		a.Sealed = ""
+	}
+	if a.Verifier != old.Verifier {
+		a.ClearSince = time.Time{}
 	}
 }
 
@@ -326,7 +332,7 @@ type Accounts interface {
 	AddAccount(ctx context.Context, a Account) (Account, error)
 	// UpdateAccount replaces the account with this ID if a.Version is the stored one (else ErrConflict) and returns the new record.
 	// A changed Name renames it. Sealed is not taken from a: what is stored stays, or is cleared with this change if Verifier is another one, or if
-	// neither the account nor the settings allow old-client login any more. ErrExists if the new name is taken; ErrReserved if postmaster or abuse
+	// neither the account nor the settings allow old-client login any more. A changed Verifier clears ClearSince. ErrExists if the new name is taken; ErrReserved if postmaster or abuse
 	// would lead nowhere.
 	UpdateAccount(ctx context.Context, a Account) (Account, error)
 	// SealPassword keeps the sealed form of the password that Verifier is of, durably, and changes no version. credentialVersion is that of the record

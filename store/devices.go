@@ -60,7 +60,9 @@ type Device struct {
 	DailyRecipients int   `json:"daily_recipients,omitempty"`
 	// Expires is when it ends by itself: it is good before and not at that moment. Zero is never.
 	Expires time.Time `json:"expires,omitzero"`
-	Created time.Time `json:"created"`
+	// ClearSince is that of [Account], for the device's password. It never changes back: a device has one password.
+	ClearSince time.Time `json:"clear_since,omitzero"`
+	Created    time.Time `json:"created"`
 	// Version is raised by every change; UpdateDevice is refused with ErrConflict when it does not match.
 	Version uint64 `json:"version"`
 }
@@ -144,6 +146,9 @@ func (d Device) CheckNew() error {
 // UpdateDevice.
 func (d *Device) Succeed(old Device) {
 	d.Version, d.Verifier, d.Created = old.Version+1, old.Verifier, old.Created
+	if !old.ClearSince.IsZero() {
+		d.ClearSince = old.ClearSince
+	}
 }
 
 // PlaceDevice says whether a device may be added, or take the place of the one with its id, beside those that the account has: ErrExists if
@@ -181,7 +186,7 @@ type Devices interface {
 	// if it has a device of the name, ErrBound beyond MaxDevices, ErrInvalid.
 	AddDevice(ctx context.Context, d Device) (Device, error)
 	// UpdateDevice replaces the device with this Account and ID if d.Version is the stored one (else ErrConflict) and returns the new record.
-	// Verifier and Created are not taken from d: they stay. ErrNotFound, ErrExists, ErrInvalid.
+	// Verifier and Created are not taken from d: they stay, and a ClearSince that is set. ErrNotFound, ErrExists, ErrInvalid.
 	UpdateDevice(ctx context.Context, d Device) (Device, error)
 	// RemoveDevice forgets a device, for good. ErrNotFound.
 	RemoveDevice(ctx context.Context, account AccountID, id DeviceID) error

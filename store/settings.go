@@ -32,6 +32,8 @@ const (
 	// MaxLoginDelay bounds Settings.LoginDelay in seconds, MaxExpireDays Settings.ExpireDays in days.
 	MaxLoginDelay = 86_400
 	MaxExpireDays = 3650
+	// MaxClearPasswordDays bounds Settings.ClearPasswordDays.
+	MaxClearPasswordDays = 3650
 	// MaxDelayNotice bounds Settings.DelayNotice, in hours: a message is given up soon after that.
 	MaxDelayNotice = 96
 	// MaxHelpURL bounds Settings.HelpURL in octets: it stands in replies, behind the cure.
@@ -56,6 +58,9 @@ type Settings struct {
 	AuthOnMX bool `json:"auth_on_mx"`
 	// CleartextLogin takes passwords without TLS from anywhere; otherwise only from loopback.
 	CleartextLogin bool `json:"cleartext_login"`
+	// ClearPasswordDays is after how many days a password that crossed a network in the clear where TLS is needed is refused, 0 to
+	// MaxClearPasswordDays, counted from ClearSince of its [Account] or [Device]; 0 is never. See [Settings.ClearPasswordEnds].
+	ClearPasswordDays int `json:"clear_password_days"`
 	// OldClientLogin is [Account.OldClientLogin] for every account. Switching it off clears the sealed passwords of accounts without their own.
 	OldClientLogin bool `json:"old_client_login"`
 	// OldClientNetworks may use the old-client doors for every account; masked.
@@ -124,6 +129,14 @@ func DefaultSettings(domain string) Settings {
 // DomainQuota is what DomainOctets and DomainMessages come to.
 func (s Settings) DomainQuota() Quota {
 	return Quota{Octets: s.DomainOctets, Messages: s.DomainMessages}
+}
+
+// ClearPasswordEnds is when a password is refused that was seen in the clear at since: it is good before and not at that moment. Zero is never.
+func (s Settings) ClearPasswordEnds(since time.Time) time.Time {
+	if since.IsZero() || s.ClearPasswordDays == 0 {
+		return time.Time{}
+	}
+	return since.AddDate(0, 0, s.ClearPasswordDays)
 }
 
 // AuthRequired reports whether "Authenticated SMTP" is on at now: because it is, or because its time has come again.
@@ -216,6 +229,9 @@ func (s Settings) validatePOP3(bad func(format string, args ...any)) {
 	}
 	if s.LoginDelay < 0 || s.LoginDelay > MaxLoginDelay {
 		bad("login_delay is 0 (none) to %d seconds", MaxLoginDelay)
+	}
+	if s.ClearPasswordDays < 0 || s.ClearPasswordDays > MaxClearPasswordDays {
+		bad("clear_password_days is 0 (never) to %d days", MaxClearPasswordDays)
 	}
 	if s.ExpireDays < 0 || s.ExpireDays > MaxExpireDays {
 		bad("expire_days is 0 (never) to %d days", MaxExpireDays)

@@ -40,9 +40,11 @@ type Account struct {
 	OldClientLogin bool `json:"old_client_login"`
 	PasswordKept   bool `json:"password_kept"`
 	// POP3 is how the mailbox is shown to its client.
-	POP3    store.POP3Options `json:"pop3"`
-	Created time.Time         `json:"created"`
-	Version uint64            `json:"version"`
+	POP3 store.POP3Options `json:"pop3"`
+	// ClearSince is when its password was seen to cross the network in the clear; nothing for never.
+	ClearSince time.Time `json:"clear_since,omitzero"`
+	Created    time.Time `json:"created"`
+	Version    uint64    `json:"version"`
 }
 
 // AccountPage is a part of the listing; ask for what comes after Next if it is not empty.
@@ -161,7 +163,7 @@ func (a *API) view(ctx context.Context, account store.Account, domain string) (A
 	return Account{
 		ID: account.ID, Name: account.Name, Address: address, DisplayName: account.DisplayName, Suspended: account.Suspended, Owner: account.Owner,
 		Quota: account.Quota, Usage: usage, SendAs: sendAs, Forward: account.Forward, OldClientLogin: account.OldClientLogin, PasswordKept: account.Sealed != "",
-		POP3: account.POP3, Created: account.Created, Version: account.Version,
+		POP3: account.POP3, ClearSince: account.ClearSince, Created: account.Created, Version: account.Version,
 	}, nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"latchkey/internal/refusal"
 	"latchkey/internal/relayprobe"
 	"latchkey/internal/zone"
+	"latchkey/relay"
 	"latchkey/relay/signing"
 	"latchkey/store"
 )
@@ -75,6 +76,8 @@ type Options struct {
 	Conduct *guard.Conduct
 	// Reputation is that of the running server; nil: there is none.
 	Reputation Reputation
+	// SlowProviders are those to which the running server sends slowly; nil: there is no such server.
+	SlowProviders func() []relay.Slow
 	// Logger gets causes that no client sees; nil discards them.
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
@@ -107,6 +110,7 @@ type API struct {
 	conduct *guard.Conduct
 	// reputation is nil where no server runs.
 	reputation Reputation
+	slow       func() []relay.Slow
 	// refusals is Options.Refusals.
 	refusals *refusal.Recent
 	// relayProof is Options.RelayProof.
@@ -134,7 +138,7 @@ type API struct {
 func New(o Options) *API {
 	a := &API{
 		store: o.Store, hasher: o.Hasher, bans: o.Bans, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux(),
-		maxManifest: MaxManifestSize, backupStall: backupStall, conduct: newConduct(o), reputation: o.Reputation,
+		maxManifest: MaxManifestSize, backupStall: backupStall, conduct: newConduct(o), reputation: o.Reputation, slow: o.SlowProviders,
 		relayProof: o.RelayProof, refusals: o.Refusals, keys: o.Keys, dns: o.DNS, where: o.Place,
 		prover: o.Prover, webURL: o.WebURL,
 	}

@@ -41,9 +41,11 @@ type Device struct {
 	Address mailaddr.Address `json:"address"`
 	DeviceRules
 	// Expired is set when it has ended by itself.
-	Expired bool      `json:"expired"`
-	Created time.Time `json:"created"`
-	Version uint64    `json:"version"`
+	Expired bool `json:"expired"`
+	// ClearSince is when its password was seen to cross the network in the clear; nothing for never.
+	ClearSince time.Time `json:"clear_since,omitzero"`
+	Created    time.Time `json:"created"`
+	Version    uint64    `json:"version"`
 }
 
 // AddedDevice is a device that was added, with its password, which is shown this once.
@@ -79,7 +81,7 @@ func (a *API) viewDevice(d store.Device, owner store.Account, domain string) (De
 		return Device{}, fmt.Errorf("address of account %d: %w", owner.ID, err)
 	}
 	v := Device{
-		ID: d.ID, Mailbox: owner.Name, Address: address, Expired: d.Expired(a.now()), Created: d.Created, Version: d.Version,
+		ID: d.ID, Mailbox: owner.Name, Address: address, Expired: d.Expired(a.now()), ClearSince: d.ClearSince, Created: d.Created, Version: d.Version,
 		DeviceRules: DeviceRules{
 			Name: d.Name, Send: d.Send, Fetch: d.Fetch, Networks: []string{}, OwnDomain: d.OwnDomain, Recipients: []string{},
 			MessageSize: d.MessageSize, DailyRecipients: d.DailyRecipients, Expires: d.Expires,

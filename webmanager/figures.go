@@ -34,6 +34,8 @@ type figures struct {
 	addresses map[store.SentWay]map[netip.Addr]int64
 	// grants is how many grants are live now; looked at only if they are to end.
 	grants int64
+	// ended is how many passwords that were seen in the clear end at once; looked at only if clear_password_days is to change.
+	ended int64
 	// usage is what all mailboxes hold; looked at only if the quota of the domain is to change.
 	usage store.Usage
 }

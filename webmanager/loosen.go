@@ -12,6 +12,7 @@ import (
 // no effect as the settings are to be does not count; it does once it gets one. Both sides are settled.
 func loosens(before, after store.Settings) bool {
 	return !before.CleartextLogin && after.CleartextLogin ||
+		before.ClearPasswordDays > 0 && (after.ClearPasswordDays == 0 || after.ClearPasswordDays > before.ClearPasswordDays) ||
 		!before.OutgoingMail && after.OutgoingMail ||
 		loosensBudgets(before, after) ||
 		len(addedSenders(before, after)) > 0 ||

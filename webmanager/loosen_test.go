@@ -64,6 +64,8 @@ func TestLoosens(t *testing.T) {
 		{"help", nothing, func(s *store.Settings) { s.HelpURL = "https://example.com" }, false, false},
 		{"AUTH on port 25", nothing, func(s *store.Settings) { s.AuthOnMX = false }, false, false},
 		{"cleartext login", nothing, func(s *store.Settings) { s.CleartextLogin = true }, true, false},
+		{"days of a password in the clear", func(s *store.Settings) { s.ClearPasswordDays = 30 }, func(s *store.Settings) { s.ClearPasswordDays = 31 }, true, false},
+		{"an end of passwords in the clear", nothing, func(s *store.Settings) { s.ClearPasswordDays = 3650 }, false, true},
 		{"old clients", nothing, func(s *store.Settings) { s.OldClientLogin = true }, true, false},
 		{"old clients of a network", nothing, old("192.0.2.0/24"), true, false},
 		{"old clients of a wider network", old("192.0.2.0/24"), old("192.0.0.0/16"), true, false},

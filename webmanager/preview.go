@@ -81,6 +81,11 @@ func (a *API) preview(ctx context.Context, before, after store.Settings) (Settin
 			return p, err
 		}
 	}
+	if before.ClearPasswordDays != after.ClearPasswordDays {
+		if f.ended, err = a.endedPasswords(ctx, before, after); err != nil {
+			return p, err
+		}
+	}
 	p.Consequences = append(p.Consequences, consequences(before, after, f)...)
 	return p, nil
 }
@@ -131,6 +136,7 @@ func consequences(before, after store.Settings, f figures) []string {
 	t.auth()
 	t.popBeforeSMTP()
 	t.logins()
+	t.clearPasswords()
 	t.oldClients()
 	t.maildrops()
 	t.budgets()

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"latchkey/guard"
+	"latchkey/relay"
 	"latchkey/store"
 )
 
@@ -17,6 +18,8 @@ type Reputation interface {
 type ReputationView struct {
 	// Standings are empty if nothing was asked yet: no lists are configured, or the server has no public address.
 	Standings []guard.Standing `json:"standings"`
+	// Slow are the providers that block this server, or may do so while it is listed: mail to them goes slowly.
+	Slow []relay.Slow `json:"slow"`
 	// Senders are the mailboxes that sent out of the domain today or yesterday, those with most against them first.
 	Senders []Sender `json:"senders"`
 }
@@ -44,7 +47,10 @@ func (a *API) showReputation(r *http.Request) (any, error) {
 	if a.reputation == nil {
 		return nil, &Error{Code: CodeUnavailable, Message: "only a running server knows what blocklists say"}
 	}
-	view := ReputationView{Standings: append([]guard.Standing{}, a.reputation.Standings()...), Senders: []Sender{}}
+	view := ReputationView{Standings: append([]guard.Standing{}, a.reputation.Standings()...), Slow: []relay.Slow{}, Senders: []Sender{}}
+	if a.slow != nil {
+		view.Slow = append(view.Slow, a.slow()...)
+	}
 	now := a.now()
 	for after := ""; ; {
 		page, err := a.store.ListAccounts(r.Context(), after, MaxListLimit)

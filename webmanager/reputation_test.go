@@ -5,8 +5,10 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"latchkey/guard"
+	"latchkey/relay"
 	"latchkey/store"
 )
 
@@ -25,6 +27,9 @@ func TestReputation(t *testing.T) {
 		t.Errorf("where no server runs: %v", err)
 	}
 	f.api.reputation = oneStanding{}
+	f.api.slow = func() []relay.Slow {
+		return []relay.Slow{{Provider: "example.net", Pause: time.Minute, Why: "554 blocked"}}
+	}
 	for _, s := range []struct {
 		daysAgo int
 		figure  store.SendingFigure
@@ -40,7 +45,8 @@ func TestReputation(t *testing.T) {
 	}
 	f.do(http.MethodGet, "/v1/reputation", nil, &view)
 	want := []Sender{{Mailbox: "bert", Recipients: 20, Failed: 3, Refused: 4}, {Mailbox: "anna", Recipients: 150, Held: 140}}
-	if !slices.Equal(view.Senders, want) || len(view.Standings) != 1 || view.Standings[0].Suspect != "bert" {
+	if !slices.Equal(view.Senders, want) || len(view.Standings) != 1 || view.Standings[0].Suspect != "bert" || len(view.Slow) != 1 ||
+		view.Slow[0].Pause != time.Minute {
 		t.Errorf("got %+v, want %+v", view, want)
 	}
 	f.do(http.MethodPost, "/v1/accounts/anna/complaints", Complaint{Count: 3}, nil)

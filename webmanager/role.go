@@ -183,6 +183,8 @@ func (a *API) proveOwn(ctx context.Context, account store.Account, current strin
 		return invalid(Field{"current", "is not the present password"})
 	case errors.Is(err, auth.ErrSuspended):
 		return notAllowed()
+	case errors.Is(err, auth.ErrExposed):
+		return nil // it is right, and another one is the cure
 	}
 	return err
 }

@@ -58,6 +58,8 @@ func settings() []Setting {
 			func(s *store.Settings) *bool { return &s.AuthOnMX }),
 		boolSetting("cleartext_login", "take passwords without TLS from anywhere: anybody on the way can read them",
 			func(s *store.Settings) *bool { return &s.CleartextLogin }),
+		numberSetting("clear_password_days", "days after which a password is refused that came without TLS where it is needed, until it is changed; 0: never",
+			func(s *store.Settings, n int64) { s.ClearPasswordDays = int(n) }, func(s store.Settings) int64 { return int64(s.ClearPasswordDays) }),
 		boolSetting("old_client_login", "let every mailbox use the doors for old clients, and keep its password, encrypted, for challenge logins there",
 			func(s *store.Settings) *bool { return &s.OldClientLogin }),
 		networksSetting("old_client_networks", "networks that may use the doors for old clients, for every mailbox",

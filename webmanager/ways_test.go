@@ -31,7 +31,9 @@ func (a anybody) Login(ctx context.Context, _ auth.Attempt, username, _ string) 
 }
 
 func (anybody) CleartextAllowed(context.Context, netip.Addr) bool { return true }
-func (anybody) Current(context.Context, auth.Identity) error      { return nil }
+
+func (anybody) ArrivedInClear(auth.Attempt, string, string)  {}
+func (anybody) Current(context.Context, auth.Identity) error { return nil }
 func (anybody) CurrentDevice(context.Context, auth.Identity, netip.Addr) (store.Device, error) {
 	return store.Device{}, store.ErrNotFound
 }

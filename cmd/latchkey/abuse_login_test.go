@@ -2,12 +2,15 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"latchkey/auth"
 	"latchkey/store"
 )
 
@@ -308,6 +311,119 @@ func TestAbuse33PasswordInClear(t *testing.T) {
 					t.Errorf("%s, %s: %q", door, strings.Fields(try)[1], got)
 				}
 			}
+		}
+	})
+}
+
+// inClear sends a password before TLS, as a program does that does not look at answers, and returns them.
+func (s *street) inClear(door, remote, name, password string) (answers string) {
+	s.t.Helper()
+	c := s.dial(door, remote)
+	defer c.end()
+	if door == "pop3" {
+		return c.ask("USER %s", name) + "\n" + c.ask("PASS %s", password)
+	}
+	c.want("250", "EHLO client.example")
+	return c.ask("AUTH PLAIN %s", plainAuth(name, password))
+}
+
+// TestAbuse33SeenInClear: a password that came before TLS is refused as any is, whatever it is, and in the same time; but a right one is noted, told
+// to its owner once, and refused over TLS too after the days that the owner of the domain sets. Until then, and with a new password, all is well.
+func TestAbuse33SeenInClear(t *testing.T) {
+	for _, door := range []string{"pop3", "submission", "mx"} {
+		onStreet(t, func(s *street) {
+			s.settings(func(set *store.Settings) { set.ClearPasswordDays = 3 })
+			const at = "203.0.113.5"
+			answers := map[string]bool{}
+			for _, try := range [][2]string{{"anna", "wrong"}, {"nobody", "wrong"}, {"anna", "password of anna"}, {"bert", "password of anna"}} {
+				before := time.Now()
+				answers[s.inClear(door, at, try[0], try[1])+time.Since(before).String()] = true
+			}
+			if len(answers) != 1 {
+				t.Errorf("%s: answers tell passwords apart: %v", door, answers)
+			}
+			since := func(name string) time.Time {
+				a, err := s.store.AccountByName(s.t.Context(), name)
+				s.must(err)
+				return a.ClearSince
+			}
+			if since("anna").IsZero() || !since("bert").IsZero() || s.holds("anna") != 1 || s.holds("bert") != 0 {
+				t.Fatalf("%s: since %v and %v, %d and %d messages", door, since("anna"), since("bert"), s.holds("anna"), s.holds("bert"))
+			}
+			both := func(pop, smtp string) {
+				t.Helper()
+				if got := s.popLogin(at, "anna", "password of anna"); !strings.HasPrefix(got, pop) {
+					t.Errorf("%s, then POP3: %s", door, got)
+				}
+				if _, got := s.smtpLogin(at, "anna", "password of anna"); !strings.HasPrefix(got, smtp) {
+					t.Errorf("%s, then SMTP: %s", door, got)
+				}
+			}
+			time.Sleep(time.Until(since("anna").AddDate(0, 0, 3)) - time.Minute)
+			both("+OK", "235")
+			for range 3 { // a program that comes again and again
+				s.inClear(door, at, "anna", "password of anna")
+			}
+			time.Sleep(time.Minute)
+			both("-ERR [AUTH] have a new password set", "535 5.7.8 Have a new password set")
+			if got := s.holds("anna"); got != 1 {
+				t.Errorf("%s: told %d times", door, got)
+			}
+			a, err := s.store.AccountByName(s.t.Context(), "anna")
+			s.must(err)
+			a.Verifier, err = s.o.auth.Hash(s.t.Context(), "another one")
+			s.must(err)
+			_, err = s.store.UpdateAccount(s.t.Context(), a)
+			s.must(err)
+			if got := s.popLogin(at, "anna", "another one"); !strings.HasPrefix(got, "+OK") || !since("anna").IsZero() {
+				t.Errorf("%s: with a new password: %s, %v", door, got, since("anna"))
+			}
+			if log := s.log.String(); strings.Contains(log, "password of") || !strings.Contains(log, "a right password came in the clear, and was refused") {
+				t.Errorf("%s: the log: %s", door, log)
+			}
+		})
+	}
+}
+
+// TestAbuse33FloodInClear: ten thousand names and passwords in the clear, and every guess at one mailbox, hold up nobody who logs in over TLS, not
+// even from the same address, and what is looked at of them is bounded.
+func TestAbuse33FloodInClear(t *testing.T) {
+	onStreet(t, func(s *street) {
+		const flood = "198.51.100.66"
+		s.settings(func(set *store.Settings) { set.GrantNotices = false })
+		login := func(from, name string) time.Duration {
+			before := time.Now()
+			if got := s.popLogin(from, name, "password of "+name); !strings.HasPrefix(got, "+OK") {
+				t.Errorf("%s from %s: %s", name, from, got)
+			}
+			return time.Since(before)
+		}
+		quiet := login("192.0.2.7", "bert")
+		arrives := func(name, password string) {
+			s.o.auth.ArrivedInClear(auth.Attempt{Service: "pop3", Remote: netip.MustParseAddr(flood)}, name, password)
+		}
+		for i := range 10_000 {
+			name := fmt.Sprint("user", i)
+			if i%2 == 0 {
+				name = "anna"
+			}
+			arrives(name, fmt.Sprint("guess ", i))
+			if i%100 == 0 {
+				synctest.Wait()
+			}
+		}
+		arrives("anna", "password of anna") // its network is heard no more for now
+		for _, from := range []string{flood, "203.0.113.5"} {
+			if took := login(from, "anna"); took != quiet {
+				t.Errorf("a login from %s takes %v, and %v on a quiet day", from, took, quiet)
+			}
+		}
+		if a, err := s.store.AccountByName(s.t.Context(), "anna"); err != nil || !a.ClearSince.IsZero() || s.holds("anna") != 0 {
+			t.Errorf("noted since %v, %v, told %d times", a.ClearSince, err, s.holds("anna"))
+		}
+		s.inClear("pop3", "203.0.113.5", "anna", "password of anna")
+		if got := s.holds("anna"); got != 1 {
+			t.Errorf("from elsewhere: told %d times", got)
 		}
 	})
 }

@@ -80,7 +80,7 @@ func newStreet(t *testing.T) *street {
 		delays: new(maildrop.Delays), locks: new(maildrop.Locks), clients: p.clients, refusals: new(refusal.Recent), now: time.Now,
 		strangers: guard.NewStrangers(guard.StrangerLimits{}, authenticator.Known), gate: guard.NewGate(connections(c), authenticator.Known),
 	}
-	s.background(p.stale.Run, p.conduct.Run)
+	s.background(p.stale.Run, p.conduct.Run, authenticator.RunClear)
 	s.must(s.o.loadCertificate())
 	s.roots = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // the certificate was made a moment ago, and nobody is between
 	for _, k := range s.o.kinds() {

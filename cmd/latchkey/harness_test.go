@@ -419,7 +419,16 @@ func (s *testServer) tryDeliver(from string, to []string, message string) error 
 	return transact(client, from, to, message)
 }
 
+// transact sends one message, and is all that goes over a connection.
 func transact(client *smtp.Client, from string, to []string, message string) error {
+	if err := hand(client, from, to, message); err != nil {
+		return err
+	}
+	return client.Quit()
+}
+
+// hand sends one message.
+func hand(client *smtp.Client, from string, to []string, message string) error {
 	if err := client.Mail(from); err != nil {
 		return err
 	}
@@ -435,10 +444,7 @@ func transact(client *smtp.Client, from string, to []string, message string) err
 	if _, err := io.WriteString(w, message); err != nil {
 		return err
 	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	return client.Quit()
+	return w.Close()
 }
 
 func (s *testServer) send(user, password string, to []string, message string) {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"latchkey/store"
 	"os"
 	"runtime"
 	"runtime/pprof"
@@ -17,7 +18,7 @@ import (
 )
 
 // TestProfile writes a CPU profile of a server at work into the file that LATCHKEY_PROFILE names: mail comes in, in the clear and by
-// STARTTLS, some of it pipelined; owners submit, to each other and out of the domain; programs look for mail, and fetch and delete it, with
+// STARTTLS, some of it pipelined; owners submit, to each other and out of the domain, some of it message by message; programs look for mail, and fetch and delete it, with
 // TLS and without. It is what `make pgo` makes default.pgo of.
 func TestProfile(t *testing.T) {
 	const atWork = 25 * time.Second
@@ -29,6 +30,11 @@ func TestProfile(t *testing.T) {
 	for _, user := range users {
 		s.addAccount(user, "the password")
 	}
+	most := store.MaxRecipientBudget
+	s.do("PATCH", "/v1/settings", map[string]any{
+		"daily_recipients": most, "hourly_recipients": most, "new_recipients": most, "domain_hourly_recipients": most, "domain_daily_recipients": most,
+		"hold_jumps": false, "daily_octets": 0, "confirm": s.domain,
+	}, nil)
 	file, err := os.Create(os.Getenv("LATCHKEY_PROFILE"))
 	if err != nil {
 		t.Fatal(err)
@@ -68,6 +74,9 @@ func TestProfile(t *testing.T) {
 		to = strings.Replace(to, "b@", users[(i+1)%len(users)]+"@", 1)
 		return s.trySend(users[i], "the password", []string{to}, text(from, to))
 	})
+	run(8, func(i int) error {
+		return s.goesOut(users[i%len(users)], text(users[i%len(users)]+"@example.com", "x@other.example"))
+	})
 	run(2*len(users), func(i int) error {
 		return s.fetches(users[i/2], []string{"pop3", "pop3s"}[i%2])
 	})
@@ -103,6 +112,17 @@ func (s *testServer) comesIn(user string, pipelined bool, text string) error {
 	}
 	c.cmd("221", "QUIT\r\n")
 	return nil
+}
+
+// goesOut submits some messages for another domain over one connection.
+func (s *testServer) goesOut(user, text string) error {
+	client := s.submission(user, "the password")
+	for range 50 {
+		if err := hand(client, user+"@example.com", []string{"x@other.example"}, text); err != nil {
+			return err
+		}
+	}
+	return client.Quit()
 }
 
 // fetches lists a maildrop, fetches and deletes what is in it, and looks in again.

@@ -15,10 +15,10 @@ import (
 
 // newReputation builds the watch over this server's own addresses.
 func newReputation(
-	c config.Config, st store.Store, names *resolver.Resolver, conduct *guard.Conduct, log *slog.Logger, now func() time.Time,
+	c config.Config, st store.Store, names *resolver.Resolver, conduct *guard.Conduct, listed func(bool), log *slog.Logger, now func() time.Time,
 ) *guard.Reputation {
 	o := guard.ReputationOptions{
-		Store: st, Conduct: conduct, Addrs: names.Addrs, Notices: &webmanager.Notices{Store: st, Now: now, Logger: log}, Logger: log, Now: now,
+		Store: st, Conduct: conduct, Listed: listed, Addrs: names.Addrs, Notices: &webmanager.Notices{Store: st, Now: now, Logger: log}, Logger: log, Now: now,
 		Addresses: func() []netip.Addr { return ownAddresses(c) },
 	}
 	for _, zone := range c.Reputation.Lists {

@@ -119,6 +119,7 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 	running.Go(func() { p.prover.Run(ending) })
 	running.Go(func() { p.clients.Run(ending) })
 	running.Go(func() { p.stale.Run(ending) })
+	running.Go(func() { p.auth.RunClear(ending) })
 	running.Go(func() { p.bans.Run(ending) })
 	running.Go(func() { p.conduct.Run(ending) })
 	running.Go(func() { p.reputation.Run(ending) })

@@ -36,6 +36,7 @@ type process struct {
 	clients     *maildrop.Inventory
 	logins      *guard.Logins
 	stale       *guard.StaleDevices
+	auth        *auth.Authenticator
 	bans        *guard.BanKeeper
 	conduct     *guard.Conduct
 	reputation  *guard.Reputation
@@ -98,7 +99,8 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	}, log)
 	p.bans = guard.NewBanKeeper(logins, st, now, log)
 	remember(ctx, st, logins, p.bans, log)
-	authenticator := newAuthenticator(st, logins, grants, p.stale, log, now)
+	p.auth = newAuthenticator(st, logins, grants, p.stale, log, now)
+	authenticator := p.auth
 	strangers := guard.NewStrangers(guard.StrangerLimits{Mail: store.Limit{N: int64(c.Limits.MessagesPerMailbox), Window: time.Hour}}, authenticator.Known)
 	o := &opener{config: c, store: st, process: p, hosts: hosts, grants: grants, sending: guard.NewSending(st, now), auth: authenticator,
 		delays: new(maildrop.Delays), locks: new(maildrop.Locks), clients: p.clients, strangers: strangers,
@@ -135,12 +137,12 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 		p.release()
 		return nil, err
 	}
-	p.reputation = newReputation(c, st, names, p.conduct, log, now)
+	p.reputation = newReputation(c, st, names, p.conduct, p.runner.SetListed, log, now)
 	p.expirer = &maildrop.Expirer{Store: st, Now: now, Logger: log}
 	p.api = newAPI(webmanager.Options{
-		Bans: &guard.BanDesk{Logins: logins, Keeper: p.bans, Strangers: strangers}, Conduct: p.conduct, Reputation: p.reputation,
+		Bans: &guard.BanDesk{Logins: logins, Keeper: p.bans, Strangers: strangers}, Conduct: p.conduct, Reputation: p.reputation, SlowProviders: p.runner.Slow,
 		RelayProof: p.prover.Report, Refusals: o.refusals, Keys: p.keys, DNS: names, Place: placeOf(c, p.hostname),
-		Prover: authenticator, WebURL: func() string { return p.webURL(c) },
+		WebURL: func() string { return p.webURL(c) },
 	}, st, authenticator, log, now)
 	p.keyWatcher = &signing.Watcher{Ring: p.keys, Settings: st, TXT: p.api.TXT, Logger: log}
 	if err := o.openManagement(); err != nil {
@@ -163,12 +165,13 @@ func newAuthenticator(
 ) *auth.Authenticator {
 	return auth.New(auth.Options{
 		Accounts: st, Settings: st, Devices: st, Sealing: st, Guard: logins, Guesses: guesses, Stale: stale, Cost: passwordCost, Logger: log, Now: now,
+		Exposed: func(ctx context.Context, e auth.Exposed) error { return webmanager.NoteExposed(ctx, st, e, now()) },
 	})
 }
 
 // newAPI makes the management API; o is what depends on whether a server runs.
 func newAPI(o webmanager.Options, st store.Store, authenticator *auth.Authenticator, log *slog.Logger, now func() time.Time) *webmanager.API {
-	o.Store, o.Hasher, o.Logger, o.Now, o.Version, o.Go = st, authenticator, log, now, buildVersion(), runtime.Version()
+	o.Store, o.Hasher, o.Prover, o.Logger, o.Now, o.Version, o.Go = st, authenticator, authenticator, log, now, buildVersion(), runtime.Version()
 	return webmanager.New(o)
 }
 

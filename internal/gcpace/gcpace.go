@@ -15,7 +15,7 @@ import (
 
 // Headroom is how far a heap may grow between two collections, in octets. Only one that holds more than twice as much may grow further: by
 // half.
-const Headroom = 32 << 20
+const Headroom = 28 << 20
 
 const (
 	// usual is the growth between two collections, in per cent of what is alive, of a process that is not busy; least and most bound that of

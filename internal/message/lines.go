@@ -147,10 +147,10 @@ type RepairReader struct {
 // NewRepairReader reads from r. A bare LF, a bare CR and a run of CRs with or without LF each become one CRLF; a final line end
 // that is missing is added.
 func NewRepairReader(r io.Reader) *RepairReader {
-	return &RepairReader{r: r, buf: make([]byte, repairBuffer)}
+	return &RepairReader{r: r}
 }
 
-// Reset makes r what NewRepairReader(source) returns. Its buffer is used again.
+// Reset makes r what NewRepairReader(source) returns. Its buffer, which it has from the first Read on, is used again.
 func (r *RepairReader) Reset(source io.Reader) { *r = RepairReader{r: source, buf: r.buf} }
 
 // Repaired is the number of line ends that were changed so far.
@@ -185,6 +185,9 @@ func (r *RepairReader) fill(have bool) bool {
 		return false // hand out what there is before waiting for more
 	}
 	if r.err == nil {
+		if r.buf == nil {
+			r.buf = make([]byte, repairBuffer)
+		}
 		r.start = 0
 		r.end, r.err = r.r.Read(r.buf)
 		return true

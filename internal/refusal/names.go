@@ -39,6 +39,7 @@ const (
 	AuthBanned        Name = "auth-banned"
 	AuthBusy          Name = "auth-busy"
 	AuthCleartext     Name = "auth-cleartext"
+	AuthExposed       Name = "auth-exposed"
 	AuthMechanism     Name = "auth-mechanism"
 	AuthSPA           Name = "auth-spa"
 	AuthMalformed     Name = "auth-malformed"

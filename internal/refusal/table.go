@@ -217,6 +217,13 @@ var rows = [...]Refusal{
 		Cure:  "Turn on SSL/TLS or STARTTLS in the mail program.",
 	},
 	{
+		Name:  AuthExposed,
+		SMTP:  SMTP{535, [3]int{5, 7, 8}, "Have a new password set, and keep encryption on in your mail program: this one went over the network without it{help}"},
+		POP3:  POP3{"AUTH", "have a new password set, and keep encryption on: this one went over the network without it", false},
+		Cause: "The password is right, and came without encryption once, so that others may have read it; the owner of the domain lets such a password end after some days (clear_password_days).",
+		Cure:  "Set a new password (latchkey account set-password; for a device latchkey device revoke, and add it anew), and turn on SSL/TLS or STARTTLS in every program of the mailbox.",
+	},
+	{
 		Name:  AuthMechanism,
 		SMTP:  SMTP{504, [3]int{5, 5, 4}, "Unknown mechanism: use PLAIN or LOGIN"},
 		POP3:  POP3{"", "use PLAIN or LOGIN: there is no such mechanism", false},

@@ -17,10 +17,10 @@ import (
 type oldSession struct{ *session }
 
 var (
-	_ pop3.APOPSession     = (*oldSession)(nil)
-	_ pop3.AuthSession     = (*oldSession)(nil)
-	_ pop3.PasswordSession = (*oldSession)(nil)
-	_ pop3.PolicySession   = (*oldSession)(nil)
+	_ pop3.APOPSession   = (*oldSession)(nil)
+	_ pop3.AuthSession   = (*oldSession)(nil)
+	_ pop3.ClearSession  = (*oldSession)(nil)
+	_ pop3.PolicySession = (*oldSession)(nil)
 )
 
 // APOP proves who the client is by the digest of timestamp and password.

@@ -33,6 +33,8 @@ func loginError(err error) error {
 		return reply(refusal.AuthBanned, nil)
 	case errors.Is(err, auth.ErrCleartext):
 		return reply(refusal.AuthCleartext, nil) // RFC 2595 §2.3
+	case errors.Is(err, auth.ErrExposed):
+		return reply(refusal.AuthExposed, nil)
 	case errors.Is(err, auth.ErrIdentity):
 		return reply(refusal.AuthOtherIdentity, nil)
 	case errors.Is(err, auth.ErrBinding):

@@ -60,9 +60,9 @@ type session struct {
 }
 
 var (
-	_ pop3.AuthSession     = (*session)(nil)
-	_ pop3.PasswordSession = (*session)(nil)
-	_ pop3.PolicySession   = (*session)(nil)
+	_ pop3.AuthSession   = (*session)(nil)
+	_ pop3.ClearSession  = (*session)(nil)
+	_ pop3.PolicySession = (*session)(nil)
 )
 
 func (s *session) attempt(mechanism string) auth.Attempt {
@@ -99,6 +99,22 @@ func (s *session) RefusePassword() *pop3.Error {
 	refused := reply(refusal.AuthCleartext, nil)
 	_ = s.told("USER", refused) // the same
 	return refused
+}
+
+// PasswordInClear is told of a PASS behind a USER that was refused.
+func (s *session) PasswordInClear(username, password string) {
+	name, _, _ := splitSelection(username)
+	s.auth.ArrivedInClear(s.attempt("USER"), name, password)
+}
+
+// ResponseInClear is told of a password that came with AUTH. The exchange may have been refused for another reason.
+func (s *session) ResponseInClear(mech string, response []byte) {
+	if mech == sasl.Plain && !s.passwordAllowed() {
+		auth.ReadPlain(response, func(username, password string) {
+			name, _, _ := splitSelection(username)
+			s.auth.ArrivedInClear(s.attempt(mech), name, password)
+		})
+	}
 }
 
 // told remembers a refusal for whoever asks what it was about, and returns it. The name that a client gave is not kept: some give their password.

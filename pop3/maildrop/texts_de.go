@@ -43,6 +43,7 @@ var germanTexts = [...]struct {
 	{refusal.AuthBanned, "berichtigen Sie das gespeicherte Passwort, dann warten Sie oder lassen Ihren Mailverwalter die Sperre aufheben: zu viele falsche Passwörter kamen von dieser Adresse"},
 	{refusal.AuthBusy, "versuchen Sie es gleich noch einmal: zu viele Anmeldungen zur selben Zeit"},
 	{refusal.AuthCleartext, "schalten Sie die Verschlüsselung (SSL/TLS oder STARTTLS) für den Posteingang ein: ohne sie wird kein Passwort angenommen"},
+	{refusal.AuthExposed, "lassen Sie ein neues Passwort setzen, und lassen Sie die Verschlüsselung eingeschaltet: dieses ging ohne sie durchs Netz"},
 	{refusal.AuthMechanism, "verwenden Sie PLAIN oder LOGIN: dieses Verfahren gibt es hier nicht"},
 	{refusal.AuthSPA, "schalten Sie die \"gesicherte Kennwortauthentifizierung (SPA)\" aus und stattdessen die Verschlüsselung (SSL/TLS) ein"},
 	{refusal.AuthMalformed, "fehlerhafte Antwort"},

@@ -16,6 +16,8 @@ type Backend struct {
 	Mechanisms []string
 	// RefusePassword, if set, is why USER and PASS are refused without TLS.
 	RefusePassword *pop3.Error
+	// InClear, if set, is told what came with commands that were refused: a name and a password, or a mechanism and its initial response.
+	InClear func(name, secret string)
 	// BeforeLogin and AfterLogin are what CAPA tells of maildrops.
 	BeforeLogin, AfterLogin pop3.Policy
 	// Last offers LAST.

@@ -23,13 +23,13 @@ type session struct {
 type apopSession struct{ *session }
 
 var (
-	_ pop3.AuthSession     = (*session)(nil)
-	_ pop3.PasswordSession = (*session)(nil)
-	_ pop3.PolicySession   = (*session)(nil)
-	_ pop3.APOPSession     = (*apopSession)(nil)
-	_ pop3.Translator      = (*Backend)(nil)
-	_ pop3.UTF8Maildrop    = (*maildrop)(nil)
-	_ pop3.LastMaildrop    = (*lastMaildrop)(nil)
+	_ pop3.AuthSession   = (*session)(nil)
+	_ pop3.ClearSession  = (*session)(nil)
+	_ pop3.PolicySession = (*session)(nil)
+	_ pop3.APOPSession   = (*apopSession)(nil)
+	_ pop3.Translator    = (*Backend)(nil)
+	_ pop3.UTF8Maildrop  = (*maildrop)(nil)
+	_ pop3.LastMaildrop  = (*lastMaildrop)(nil)
 )
 
 var errWrong = &pop3.Error{Code: pop3.CodeAuth, Text: "wrong name or password"}
@@ -64,6 +64,18 @@ func (s *session) RefusePassword() *pop3.Error {
 		return nil
 	}
 	return s.backend.RefusePassword
+}
+
+func (s *session) PasswordInClear(username, password string) {
+	if s.backend.InClear != nil {
+		s.backend.InClear(username, password)
+	}
+}
+
+func (s *session) ResponseInClear(mech string, response []byte) {
+	if s.backend.InClear != nil {
+		s.backend.InClear(mech, string(response))
+	}
 }
 
 func (s *session) AuthMechanisms() []string { return s.backend.Mechanisms }

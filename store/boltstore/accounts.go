@@ -36,6 +36,7 @@ func encodeAccount(a *store.Account) []byte {
 	e.string(a.POP3.Select)
 	e.mailboxes(a.Forward.To)
 	e.bool(a.Forward.Keep)
+	e.time(a.ClearSince)
 	e.bool(a.Owner)
 	return e.b
 }
@@ -57,6 +58,7 @@ func decodeAccount(b []byte) (store.Account, error) {
 	}
 	a.POP3.Select = d.string()
 	a.Forward = store.Forward{To: d.mailboxes(), Keep: d.bool()}
+	a.ClearSince = d.time()
 	a.Owner = d.bool()
 	if d.err != nil {
 		return store.Account{}, d.err

@@ -46,6 +46,7 @@ func encodeDevice(d *store.Device) []byte {
 	e.uvarint(uint64(d.MessageSize))
 	e.uvarint(uint64(d.DailyRecipients))
 	e.time(d.Expires)
+	e.time(d.ClearSince)
 	e.time(d.Created)
 	e.uvarint(d.Version)
 	return e.b
@@ -72,7 +73,7 @@ func decodeDevice(key, b []byte) (store.Device, error) {
 		v.Domains = append(v.Domains, d.string())
 	}
 	v.MessageSize, v.DailyRecipients = int64(d.uvarint()), int(d.uvarint())
-	v.Expires, v.Created = d.time(), d.time()
+	v.Expires, v.ClearSince, v.Created = d.time(), d.time(), d.time()
 	v.Version = d.uvarint()
 	// One that cannot be what was written must open nothing.
 	if d.err == nil && v.CheckNew() != nil {

@@ -94,6 +94,7 @@ func (r *recordReader) fill() error {
 		return r.fillFirst()
 	}
 	if r.next >= r.place.Size {
+		r.giveBuffer() // whoever reads may keep this open while it waits for somebody else
 		return io.EOF
 	}
 	block := r.buf[:min(blockSize, r.place.Size-r.next)]
@@ -180,16 +181,21 @@ func (r *recordReader) check(block []byte) error {
 
 // Close gives the block back, and the pin.
 func (r *recordReader) Close() error {
-	if r.buf != nil {
-		r.pool.Put(r.buf)
-		r.buf = nil
-	}
+	r.giveBuffer()
 	r.prefix, r.ready, r.err = nil, nil, store.ErrClosed
 	if r.pin != nil {
 		r.pin.Release()
 		r.pin = nil
 	}
 	return nil
+}
+
+// giveBuffer lets others have the buffer; ready and prefix are empty, or not looked at again.
+func (r *recordReader) giveBuffer() {
+	if r.buf != nil {
+		r.pool.Put(r.buf)
+		r.buf = nil
+	}
 }
 
 // largeReader yields a copy's prefix and then a large body.

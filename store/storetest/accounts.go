@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"latchkey/internal/mailaddr"
 	"latchkey/store"
@@ -14,6 +15,7 @@ import (
 var accountTests = []test{
 	{"AddAccount", TestAddAccount},
 	{"AccountNamesAreTaken", TestAccountNamesAreTaken},
+	{"ClearSince", TestClearSince},
 	{"AccountBounds", TestAccountBounds},
 	{"AccountIDsAreNeverReused", TestAccountIDsAreNeverReused},
 	{"ListAccounts", TestListAccounts},
@@ -40,7 +42,7 @@ func TestAddAccount(t *testing.T, f Factory) {
 		Name: "anna", DisplayName: "Anna Ö. Beispiel", Verifier: "$argon2id$v=19$secret", Suspended: true, Owner: true,
 		Quota: store.Quota{Octets: 1 << 20, Messages: 500}, SendAs: []mailaddr.Address{address("sales@" + Domain), address("anna@other.example")},
 		Forward: store.Forward{To: []mailaddr.Address{address("x@other.example"), address("y@other.example")}, Keep: true}, OldClientLogin: true, Sealed: "a caller's", POP3: store.POP3Options{ReplaceNUL: true, Last: true, Select: "new"},
-		Created: h.now,
+		ClearSince: h.now.Add(time.Hour), Created: h.now,
 	}
 	got, err := h.s.AddAccount(h.ctx, in)
 	h.must(err)
@@ -75,11 +77,45 @@ func TestAddAccount(t *testing.T, f Factory) {
 }
 
 func sameAccount(a, b store.Account) bool {
-	if !a.Created.Equal(b.Created) || !slices.Equal(a.SendAs, b.SendAs) {
+	if !a.Created.Equal(b.Created) || !a.ClearSince.Equal(b.ClearSince) || !slices.Equal(a.SendAs, b.SendAs) {
 		return false
 	}
-	a.Created, a.SendAs = b.Created, b.SendAs
+	a.Created, a.ClearSince, a.SendAs = b.Created, b.ClearSince, b.SendAs
 	return reflect.DeepEqual(a, b)
+}
+
+// TestClearSince: when a password was seen in the clear stays, whatever else is changed, until the password is another one; and is no change of
+// the credential. That of a device stays for good.
+func TestClearSince(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna := h.account("anna")
+	since := h.now.Add(time.Hour)
+	a := h.update(anna.ID, func(a *store.Account) { a.ClearSince = since })
+	if a.CredentialVersion != anna.CredentialVersion {
+		t.Errorf("credential version %d, want %d", a.CredentialVersion, anna.CredentialVersion)
+	}
+	d := h.device(anna, "Scanner")
+	d.ClearSince = since
+	d, err := h.s.UpdateDevice(h.ctx, d)
+	h.must(err)
+	h.reopen()
+	h.update(anna.ID, func(a *store.Account) { a.Suspended, a.DisplayName = true, "Anna" })
+	d.Name, d.ClearSince = "Printer", time.Time{}
+	_, err = h.s.UpdateDevice(h.ctx, d)
+	h.must(err)
+	for range 2 {
+		a, err := h.s.Account(h.ctx, anna.ID)
+		h.must(err)
+		d, err := h.s.Device(h.ctx, anna.ID, d.ID)
+		h.must(err)
+		if !a.ClearSince.Equal(since) || !d.ClearSince.Equal(since) || d.Name != "Printer" {
+			t.Errorf("seen in the clear since %v, the device's since %v (%s); want %v", a.ClearSince, d.ClearSince, d.Name, since)
+		}
+		h.reopen()
+	}
+	if a := h.update(anna.ID, func(a *store.Account) { a.Verifier += "2" }); !a.ClearSince.IsZero() {
+		t.Errorf("a new password was seen in the clear since %v", a.ClearSince)
+	}
 }
 
 // TestAccountNamesAreTaken: accounts and aliases share one name space.

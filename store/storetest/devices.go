@@ -59,7 +59,7 @@ func (h *harness) wantDevices(a store.Account, want ...store.Device) {
 func (h *harness) sameDevice(got, want store.Device) {
 	h.t.Helper()
 	for _, d := range []*store.Device{&got, &want} {
-		d.Expires, d.Created = d.Expires.UTC(), d.Created.UTC()
+		d.Expires, d.ClearSince, d.Created = d.Expires.UTC(), d.ClearSince.UTC(), d.Created.UTC()
 	}
 	if !reflect.DeepEqual(got, want) {
 		h.t.Errorf("device %+v (verifier %q), want %+v (verifier %q)", got, string(got.Verifier), want, string(want.Verifier))

@@ -163,7 +163,7 @@ func (p *player) updateAccount(rt *rapid.T) {
 	old := p.anyAccount(rt)
 	in := old.Account
 	secret := false
-	switch draw(rt, "change", []string{"name", "suspended", "verifier", "quota", "stale", "old clients", "owner"}) {
+	switch draw(rt, "change", []string{"name", "suspended", "verifier", "quota", "stale", "old clients", "in clear", "owner"}) {
 	case "name":
 		in.Name = draw(rt, "name", modelNames)
 	case "suspended":
@@ -178,6 +178,8 @@ func (p *player) updateAccount(rt *rapid.T) {
 		in.Version--
 	case "old clients":
 		in.OldClientLogin, in.Sealed, in.POP3.Last = !in.OldClientLogin, "a caller's", !in.POP3.Last
+	case "in clear":
+		in.ClearSince = in.Created.Add(time.Hour)
 	}
 	after := p.m.names()
 	delete(after.accounts, old.Name)
@@ -199,6 +201,9 @@ func (p *player) updateAccount(rt *rapid.T) {
 	want.Version, want.CredentialVersion, want.Sealed = got.Version, got.CredentialVersion, old.Sealed
 	if in.Verifier != old.Verifier || !in.OldClientLogin && !p.m.oldLogin {
 		want.Sealed = ""
+	}
+	if in.Verifier != old.Verifier {
+		want.ClearSince = time.Time{}
 	}
 	if !sameAccount(got, want) || got.Version <= old.Version || secret != (got.CredentialVersion > old.CredentialVersion) || got.CredentialVersion < old.CredentialVersion {
 		rt.Errorf("update of %+v returned %+v", old.Account, got)

@@ -58,7 +58,7 @@ func (x *exchange) login() error {
 		data.Busy = true
 		return x.showAs(http.StatusServiceUnavailable, "login", x.t("login.title"), data)
 	case err == nil, errors.Is(err, auth.ErrCredentials), errors.Is(err, auth.ErrSuspended), errors.Is(err, auth.ErrThrottled),
-		errors.Is(err, auth.ErrBanned), errors.Is(err, auth.ErrCleartext), errors.Is(err, auth.ErrDeviceExpired),
+		errors.Is(err, auth.ErrBanned), errors.Is(err, auth.ErrCleartext), errors.Is(err, auth.ErrExposed), errors.Is(err, auth.ErrDeviceExpired),
 		errors.Is(err, auth.ErrDeviceNetwork), errors.Is(err, auth.ErrDeviceScope):
 		data.Wrong = true
 		return x.showAs(http.StatusUnauthorized, "login", x.t("login.title"), data)

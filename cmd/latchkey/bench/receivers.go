@@ -108,7 +108,8 @@ func newReceivers(ctx context.Context, count int) (*receivers, error) {
 	return r, nil
 }
 
-// answerName answers for the receivers' domains: each is its own mail exchanger.
+// answerName answers for the receivers' domains: each is its own mail exchanger, and has nothing else. What there is not is said with the
+// SOA record that every name server gives, so that it can be remembered (RFC 2308 §3).
 func answerName(w dns.ResponseWriter, q *dns.Msg) {
 	m := new(dns.Msg)
 	m.SetReply(q)
@@ -123,6 +124,12 @@ func answerName(w dns.ResponseWriter, q *dns.Msg) {
 		m.Answer = []dns.RR{&dns.MX{Hdr: head, Preference: 10, Mx: name}}
 	case head.Rrtype == dns.TypeA:
 		m.Answer = []dns.RR{&dns.A{Hdr: head, A: net.ParseIP(receiverAddr(n))}}
+	}
+	if len(m.Answer) == 0 {
+		m.Ns = []dns.RR{&dns.SOA{
+			Hdr: dns.RR_Header{Name: "rate.example.", Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: 3600}, Ns: "ns.rate.example.",
+			Mbox: "hostmaster.rate.example.", Serial: 1, Refresh: 3600, Retry: 600, Expire: 86400, Minttl: 3600,
+		}}
 	}
 	_ = w.WriteMsg(m) // whoever asks asks again
 }
