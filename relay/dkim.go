@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// maxSignatures bounds the messages whose signatures are kept for their other recipients, maxSignature each of them in octets.
+	// maxSignatures bounds the messages whose signatures or seals are kept for their other recipients, maxSignature each of them in octets.
 	maxSignatures = 1000
 	maxSignature  = 4 << 10
 	// signatureAge is how long they are used: a later attempt signs anew, with the keys of then.
@@ -31,20 +31,26 @@ type Signer interface {
 }
 
 // signed puts the domain's signatures before a message, and returns its jobs with the sizes that it has then. A message that is not the
-// domain's own is left alone: a signature would vouch for what somebody else wrote, and could not be aligned with its From (RFC 7489 §3.1)
-// anyway. A verdict says why the message cannot be sent now.
+// domain's own is not signed: a signature would vouch for what somebody else wrote, and could not be aligned with its From (RFC 7489 §3.1)
+// anyway. If it is sent on from here it is sealed. A verdict says why the message cannot be sent now.
 //
 // It is signed here and not when it is accepted, so that local copies have none, a new key counts for what waits, and what is hashed is
 // what is sent: nothing converts or edits a message behind this point.
 func (r *Runner) signed(ctx context.Context, jobs []store.Job, open body) ([]store.Job, body, *verdict) {
 	first := &jobs[0]
-	if r.opts.Signer == nil || !first.Ours {
+	var vouch func(context.Context, *store.Job, body) ([]byte, *verdict)
+	switch {
+	case first.Ours && r.opts.Signer != nil:
+		vouch = r.sign
+	case !first.Ours && sentOn(first) && r.opts.Sealer != nil:
+		vouch = r.seal
+	default:
 		return jobs, open, nil
 	}
-	fields, ok := r.signatures.get(first.Message, r.opts.Now())
+	fields, ok := r.signatures.get(first.Message, ageOf(first), r.opts.Now())
 	if !ok {
 		var v *verdict
-		if fields, v = r.sign(ctx, first, open); v != nil {
+		if fields, v = vouch(ctx, first, open); v != nil {
 			return nil, nil, v
 		}
 		r.signatures.put(first.Message, fields, r.opts.Now())
@@ -52,12 +58,8 @@ func (r *Runner) signed(ctx context.Context, jobs []store.Job, open body) ([]sto
 	if len(fields) == 0 {
 		return jobs, open, nil
 	}
-	jobs = slices.Clone(jobs)
-	for i := range jobs {
-		jobs[i].Size += int64(len(fields))
-		jobs[i].HeaderLen += int64(len(fields))
-	}
-	return jobs, prefixed(fields, open), nil
+	jobs, open = headed(fields, jobs, open)
+	return jobs, open, nil
 }
 
 // sign makes the signatures of a message.
@@ -113,9 +115,14 @@ func unsigned(err error) *verdict {
 	return &v
 }
 
-// prefixed is a body with something before it.
-func prefixed(fields []byte, open body) body {
-	return func() (io.ReadCloser, error) {
+// headed puts fields before a message, and returns its jobs with the sizes that it has then.
+func headed(fields []byte, jobs []store.Job, open body) ([]store.Job, body) {
+	jobs = slices.Clone(jobs)
+	for i := range jobs {
+		jobs[i].Size += int64(len(fields))
+		jobs[i].HeaderLen += int64(len(fields))
+	}
+	return jobs, func() (io.ReadCloser, error) {
 		content, err := open()
 		if err != nil {
 			return nil, err
@@ -143,11 +150,11 @@ type signature struct {
 
 func newSignatures() *signatures { return &signatures{kept: map[store.MessageID]signature{}} }
 
-func (s *signatures) get(id store.MessageID, now time.Time) ([]byte, bool) {
+func (s *signatures) get(id store.MessageID, age time.Duration, now time.Time) ([]byte, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	kept, ok := s.kept[id]
-	return kept.fields, ok && now.Sub(kept.at) < signatureAge
+	return kept.fields, ok && now.Sub(kept.at) < age
 }
 
 func (s *signatures) put(id store.MessageID, fields []byte, now time.Time) {

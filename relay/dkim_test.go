@@ -260,23 +260,26 @@ func TestSignaturesBound(t *testing.T) {
 		s.put(id+1, []byte("x"), now)
 		s.put(id+1, []byte("x"), now)
 	}
-	if _, ok := s.get(1, now); ok || len(s.kept) != maxSignatures {
+	if _, ok := s.get(1, signatureAge, now); ok || len(s.kept) != maxSignatures {
 		t.Errorf("%d kept, the oldest among them: %t", len(s.kept), ok)
 	}
 	for _, id := range []store.MessageID{2, maxSignatures + 1} {
-		if _, ok := s.get(id, now); !ok {
+		if _, ok := s.get(id, signatureAge, now); !ok {
 			t.Errorf("message %d is forgotten", id)
 		}
 	}
 	for n, want := range map[int]bool{0: false, maxSignature: true, maxSignature + 1: false} {
 		s.put(7_000_000, make([]byte, n), now)
-		if _, ok := s.get(7_000_000, now); ok != want {
+		if _, ok := s.get(7_000_000, signatureAge, now); ok != want {
 			t.Errorf("fields of %d octets are kept: %t, want %t", n, ok, want)
 		}
 		delete(s.kept, 7_000_000)
 	}
 	s.put(9, []byte("x"), now)
-	if _, ok := s.get(9, now.Add(signatureAge)); ok {
+	if _, ok := s.get(9, signatureAge, now.Add(signatureAge)); ok {
 		t.Error("an old signature is used")
+	}
+	if _, ok := s.get(9, sealAge, now.Add(signatureAge)); !ok {
+		t.Error("a seal is not used any more")
 	}
 }

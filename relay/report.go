@@ -23,11 +23,21 @@ func (r *Runner) commitReport(abort context.Context, group []ending) error {
 	if err != nil {
 		return err
 	}
-	to, route, err := r.hearer(ctx, first, settings.Domain)
+	list, err := r.hearers(ctx, first, settings.Domain)
 	if err != nil {
 		return err
 	}
-	b := r.newReport(group, to, settings.Domain)
+	for _, h := range list {
+		if err = r.commitReportTo(ctx, h, group, settings.Domain); !errors.Is(err, store.ErrNoRecipients) {
+			break
+		}
+	}
+	return err
+}
+
+func (r *Runner) commitReportTo(ctx context.Context, h hearer, group []ending, domain string) (err error) {
+	first := &group[0].job
+	b := r.newReport(group, h.to, domain)
 	b.Subject = r.subject(ctx, first)
 	if !b.UTF8 && first.UTF8 {
 		// Many programs declare SMTPUTF8 whatever they send. The plain form is the one that every mail program can show.
@@ -36,7 +46,7 @@ func (r *Runner) commitReport(abort context.Context, group []ending) error {
 	}
 	// What cannot be read, or finds no room, is left out: the sender is owed the news rather than the copy.
 	for _, form := range returnedForms(first, b.Report) {
-		err = r.commitForm(ctx, b, form, route, group)
+		err = r.commitForm(ctx, b, form, h.route, group)
 		switch {
 		case errors.Is(err, errBody):
 			logBody(ctx, r.log, first, err)

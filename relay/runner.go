@@ -42,6 +42,7 @@ type Store interface {
 	Settings(ctx context.Context) (store.Settings, error)
 	NoteFailures(ctx context.Context, failures []store.Failure) error
 	Take(ctx context.Context, now time.Time, key string, cost int64, l store.Limit) (store.Taken, error)
+	MessageTrail(ctx context.Context, id store.MessageID) ([]store.TrailEvent, error)
 	Secrets
 }
 
@@ -72,6 +73,8 @@ type Options struct {
 	Failed func(ctx context.Context, submitter store.AccountID)
 	// Signer signs mail that is the domain's own; nil signs nothing.
 	Signer Signer
+	// Sealer seals mail of others that is sent on; nil seals nothing.
+	Sealer Sealer
 	// Dial makes TCP connections from an address, or any if that is not valid; a net.Dialer's unless a test says otherwise.
 	Dial   func(ctx context.Context, from netip.Addr, address string) (net.Conn, error)
 	Logger *slog.Logger
@@ -100,6 +103,7 @@ type Runner struct {
 	hosts      *hosts
 	providers  *providers
 	signatures *signatures
+	joins      joins
 	// connecting and transferring have a place for each worker in that phase.
 	connecting, transferring *places
 	// poke asks for another look at the destinations.
@@ -118,6 +122,8 @@ type Runner struct {
 	sendersUntil time.Time
 	// troubled is when the store last gave an error.
 	troubled time.Time
+	// stopped is closed at the stop of the run.
+	stopped <-chan struct{}
 	// halt ends the run, because outcomes cannot be kept any more; fatal is why.
 	halt  context.CancelFunc
 	fatal error
@@ -184,10 +190,12 @@ func resuming(base *tls.Config) *tls.Config {
 func (r *Runner) Run(stop, abort context.Context) error {
 	stop, halt := context.WithCancel(stop)
 	r.mu.Lock()
-	r.halt, r.fatal = halt, nil
+	r.halt, r.fatal, r.stopped = halt, nil, stop.Done()
 	r.mu.Unlock()
+	r.joins.stop(false)
 	defer func() {
 		halt()
+		r.joins.stop(true)
 		r.workers.Wait()
 		old, _ := r.hosts.expire(time.Now(), true)
 		r.hangUp(old)
@@ -569,6 +577,13 @@ func (r *Runner) trouble(doing string, err error) {
 		r.fatal = err
 		r.halt()
 	}
+}
+
+// stopping is closed at the stop of the run.
+func (r *Runner) stopping() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stopped
 }
 
 // whyEnded returns why the run ends: nil for a stop.

@@ -100,7 +100,7 @@ func (r *Runner) settle(abort context.Context, decisions []decision) error {
 	}
 	err := r.finish(abort, plain)
 	for _, g := range groups {
-		err = errors.Join(err, r.finishWithReport(abort, g))
+		err = errors.Join(err, r.joinOrReport(abort, g))
 	}
 	return err
 }
@@ -132,6 +132,9 @@ func (r *Runner) ended(abort context.Context, endings []ending) {
 	for _, e := range endings {
 		logEnding(abort, r.log, e)
 		r.later(e)
+		if e.reported && sentOn(&e.job) {
+			r.told(abort, &e.job)
+		}
 		if r.opts.Failed != nil && e.outcome.Kind == store.Failed && !sentOn(&e.job) {
 			r.opts.Failed(context.WithoutCancel(abort), e.job.Submitter)
 		}

@@ -400,7 +400,8 @@ func (w *worker) transact(group []store.Job) []verdict {
 	release := w.link.guard(w.abort)
 	defer release()
 	logAttempt(w.abort, w.r.log, w.to, w.link.peer, group)
-	jobs, open, v := w.r.signed(w.abort, group, w.r.letter(w.abort, &group[0]))
+	jobs, open := w.r.letter(w.abort, group)
+	jobs, open, v := w.r.signed(w.abort, jobs, open)
 	if v != nil {
 		return slices.Repeat([]verdict{*v}, len(group))
 	}

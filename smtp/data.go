@@ -247,17 +247,41 @@ func (s *sizeReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// edit checks and completes the header. Mail from others gets its trace line and no other change.
+// edit checks and completes the header. Mail from others gets its trace line, and loses what claims to be a verdict of this server; there is no
+// other change.
 func (s *session) edit(tx *transaction, h *message.Header) error {
 	if h.Count("Received") > maxReceived {
 		return refuse(refusal.MessageLoop)
 	}
+	h.RemoveIf("Authentication-Results", func(value string) bool { return s.claimsToBeOurs(value) })
 	if submits(tx.who) {
 		if err := s.fixUp(tx, h); err != nil {
 			return err
 		}
 	}
 	return h.Prepend("Received", s.received(tx)...)
+}
+
+// claimsToBeOurs reports whether an Authentication-Results field has this server's name for its authserv-id. Nobody else may write that, and
+// readers would believe it (RFC 8601 §5).
+func (s *session) claimsToBeOurs(value string) bool {
+	for depth := 0; value != ""; value = value[1:] {
+		switch c := value[0]; {
+		case c == '(':
+			depth++
+		case c == ')':
+			depth--
+		case depth > 0 && c == '\\' && len(value) > 1:
+			value = value[1:]
+		case depth <= 0 && !strings.ContainsRune(" \t\"", rune(c)):
+			end := strings.IndexAny(value, " \t\";(")
+			if end < 0 {
+				end = len(value)
+			}
+			return strings.EqualFold(strings.TrimSuffix(value[:end], "."), s.srv.opts.Hostname)
+		}
+	}
+	return false
 }
 
 // received is the value of the trace field (RFC 5321 §4.4), with the protocol by RFC 3848 and the cipher by RFC 8314 §4.3.

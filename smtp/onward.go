@@ -97,7 +97,7 @@ func (s *session) sendOn(tx *transaction, h *message.Header) error {
 			}
 			return mine
 		})
-		if slices.ContainsFunc(been, func(v string) bool { return strings.EqualFold(strings.Trim(v, " \t<>"), by.By.String()) }) {
+		if slices.ContainsFunc(been, func(v string) bool { return names(v, by.By) }) {
 			return refuse(refusal.MessageLoop)
 		}
 		if by.Account != 0 && !tx.holds(by.Account) {
@@ -113,6 +113,12 @@ func (s *session) sendOn(tx *transaction, h *message.Header) error {
 		tx.putOnward(going, len(going) == len(group), s.srv.opts.SRS.Forward(tx.reversePath, s.srv.opts.Now()))
 	}
 	return nil
+}
+
+// names reports whether a Delivered-To is of an address.
+func names(value string, a mailaddr.Address) bool {
+	value = strings.Trim(value, " \t<>")
+	return strings.EqualFold(value, a.String()) || strings.EqualFold(value, a.Trace())
 }
 
 // going are the copies of one mailbox or alias that leave now: those that may, if its budget has room for all of them.

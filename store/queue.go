@@ -38,7 +38,9 @@ type Job struct {
 	// was written to Recipient itself. Kept says that a mailbox here has a copy as well.
 	ForwardedBy mailaddr.Address `json:"forwarded_by,omitzero"`
 	Kept        bool             `json:"kept,omitempty"`
-	Received    time.Time        `json:"received"`
+	// Alone is set if the message made no other job when it was accepted.
+	Alone    bool      `json:"alone,omitempty"`
+	Received time.Time `json:"received"`
 	// NextAttempt is when the job is due; a new job is due at once.
 	NextAttempt time.Time `json:"next_attempt"`
 	Attempts    int       `json:"attempts"`

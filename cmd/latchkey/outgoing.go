@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,7 @@ func newRunner(
 	o := relay.Options{
 		Store: st, Resolver: names, Hostname: p.hostname, AllowNetworks: c.Relay.AllowNetworks, Own: p.listensAt, Port: uint16(c.Relay.Port),
 		NoTLSReports: !c.Relay.TLSReports, Failed: p.conduct.Failed, Signer: &signing.Signer{Ring: p.keys}, Logger: log, Now: now,
+		Sealer: &signing.Sealer{Ring: p.keys, Hostname: p.hostname, TXT: keysOfOthers(names), DNS: names},
 	}
 	o.Limits.Transferring, o.Limits.PerDestination = c.Relay.Connections, c.Relay.ConnectionsPerHost
 	o.Smarthost = smarthost(c.Relay.Smarthost, c.Relay.SmarthostUser, c.Relay.SmarthostPasswordFile, c.Relay.SmarthostTLS)
@@ -43,6 +45,17 @@ func newRunner(
 		return nil, fmt.Errorf("relay.smarthost or relay.routes: %w", err)
 	}
 	return runner, nil
+}
+
+// keysOfOthers looks up keys that others have published.
+func keysOfOthers(names *resolver.Resolver) signing.TXT {
+	return func(ctx context.Context, name string) ([]string, error) {
+		list, err := names.TXT(ctx, name)
+		if errors.Is(err, resolver.ErrNotFound) {
+			return nil, nil
+		}
+		return list, err
+	}
 }
 
 // smarthost is a server that takes mail, nil without an address. Its password is read at each login.

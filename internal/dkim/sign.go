@@ -41,12 +41,14 @@ type Key struct {
 	Private crypto.Signer
 }
 
-// covered are the names of fields that are signed (RFC 6376 §5.4.1), in the order in which h= has them. Those that are guarded are
-// named once more often than they are there.
-var covered = []struct {
+// coverage is a name of fields that are signed. One that is guarded is named once more often than it is there.
+type coverage struct {
 	name    string
 	guarded bool
-}{
+}
+
+// covered are the names of fields that are signed (RFC 6376 §5.4.1), in the order in which h= has them.
+var covered = []coverage{
 	{"from", true}, {"sender", false}, {"reply-to", true}, {"to", true}, {"cc", true}, {"subject", true}, {"date", true},
 	{"message-id", true}, {"in-reply-to", true}, {"references", true},
 	{"mime-version", true}, {"content-type", true}, {"content-transfer-encoding", true}, {"content-disposition", false},
@@ -64,6 +66,9 @@ type Digest struct {
 	// ended is set once the empty line has come.
 	ended bool
 	body  bodyHash
+	// begin, if there is one, is told of the whole header before the body comes; others are further forms of the body.
+	begin  func()
+	others []bodyForm
 }
 
 // NewDigest returns an empty Digest.
@@ -72,19 +77,34 @@ func NewDigest() *Digest { return &Digest{body: newBodyHash()} }
 // Write takes a part of the message. The error is ErrHeader.
 func (d *Digest) Write(p []byte) (int, error) {
 	if d.ended {
-		d.body.write(p)
+		d.feed(p)
 		return len(p), nil
 	}
 	before := len(d.header)
 	d.header = append(d.header, p[:min(len(p), MaxHeader+1-before)]...)
 	switch end, body := endOfHeader(d.header, max(0, before-len("\r\n\r"))); {
 	case end >= 0:
-		d.header, d.ended = d.header[:end], true
-		d.body.write(p[body-before:])
+		d.header = d.header[:end]
+		d.endHeader()
+		d.feed(p[body-before:])
 	case len(d.header) > MaxHeader:
 		return 0, ErrHeader
 	}
 	return len(p), nil
+}
+
+func (d *Digest) endHeader() {
+	d.ended = true
+	if d.begin != nil {
+		d.begin()
+	}
+}
+
+func (d *Digest) feed(p []byte) {
+	d.body.write(p)
+	for _, o := range d.others {
+		o.write(p)
+	}
 }
 
 // endOfHeader finds the empty line, from an octet on: the header ends behind the line end before it, and the body begins behind it.
@@ -106,36 +126,48 @@ func (d *Digest) Sign(domain string, now time.Time, keys ...Key) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	names, signed := choose(list)
-	if len(names) == 0 || names[0] != "from" || !has(list, "from") {
+	names, signed := choose(list, covered)
+	if !has(list, "from") {
 		return nil, ErrNoFrom
 	}
 	bodyHash := base64.StdEncoding.EncodeToString(d.body.sum())
 	var out []byte
 	for _, key := range keys {
-		algorithm, opts, err := algorithmOf(key.Private.Public())
+		algorithm, _, err := algorithmOf(key.Private.Public())
 		if err != nil {
 			return nil, err
 		}
 		head := "DKIM-Signature: v=1; a=" + string(algorithm) + "-sha256; c=relaxed/relaxed;\r\n\td=" + domain + ";\r\n\ts=" + key.Selector +
 			"; t=" + strconv.FormatInt(now.Unix(), 10) + ";\r\n\th=" + fold(names, ":", len("h=")) + ";\r\n\tbh=" + bodyHash + ";\r\n\tb="
-		h := sha256.New()
-		h.Write(signed)
-		h.Write(appendRelaxed(nil, []byte(head)))
-		signature, err := key.Private.Sign(rand.Reader, h.Sum(nil), opts)
+		field, err := endorse(key, head, signed)
 		if err != nil {
-			return nil, fmt.Errorf("dkim: signing: %w", err)
+			return nil, err
 		}
-		out = append(append(out, head...), foldBase64(signature)...)
-		out = append(out, crlf...)
+		out = append(out, field...)
 	}
 	return out, nil
 }
 
+// endorse completes a field that ends in b=, as a whole line: the signature of fields in their form, and of the field itself.
+func endorse(key Key, head string, signed []byte) ([]byte, error) {
+	_, opts, err := algorithmOf(key.Private.Public())
+	if err != nil {
+		return nil, err
+	}
+	h := sha256.New()
+	h.Write(signed)
+	h.Write(appendRelaxed(nil, []byte(head)))
+	signature, err := key.Private.Sign(rand.Reader, h.Sum(nil), opts)
+	if err != nil {
+		return nil, fmt.Errorf("dkim: signing: %w", err)
+	}
+	return append(append([]byte(head), foldBase64(signature)...), crlf...), nil
+}
+
 // choose returns the names for h=, and the fields that they stand for in the form and the order in which they are hashed: of one name
 // from the last up (RFC 6376 §5.4.2).
-func choose(list []field) (names []string, signed []byte) {
-	for _, c := range covered {
+func choose(list []field, which []coverage) (names []string, signed []byte) {
+	for _, c := range which {
 		n := 0
 		for i := len(list) - 1; i >= 0 && n < MaxInstances; i-- {
 			if list[i].name == c.name {
@@ -215,6 +247,12 @@ func algorithmOf(public crypto.PublicKey) (Algorithm, crypto.SignerOpts, error) 
 		return Ed25519, crypto.Hash(0), nil
 	}
 	return "", nil, ErrKey
+}
+
+// AlgorithmOf is the kind of a key; empty if it is neither RSA of at least RSABits nor Ed25519.
+func AlgorithmOf(k Key) Algorithm {
+	a, _, _ := algorithmOf(k.Private.Public())
+	return a
 }
 
 // Generate makes a key. The error is ErrKey for an algorithm that is none.

@@ -3,6 +3,7 @@ package mailaddr
 import (
 	"errors"
 	"fmt"
+	"mime"
 	"net/netip"
 	"strings"
 	"unicode"
@@ -124,6 +125,15 @@ func (a Address) String() string {
 
 // Path returns the address in angle brackets: <user@example.com>, or <> for the zero Address.
 func (a Address) Path() string { return "<" + a.String() + ">" }
+
+// Trace returns the address as the trace fields of a message can have it that goes to hosts which may know ASCII only: a local part that is
+// not ASCII is an encoded word (RFC 2047), which nobody has for an address. Two addresses that differ are different there too.
+func (a Address) Trace() string {
+	if a.IsASCII() {
+		return a.String()
+	}
+	return strings.ReplaceAll(mime.QEncoding.Encode("utf-8", a.local), " ", "") + "@" + a.domain
+}
 
 // MarshalText makes addresses read the same in JSON as on the wire.
 func (a Address) MarshalText() ([]byte, error) { return []byte(a.String()), nil }

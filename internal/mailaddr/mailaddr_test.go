@@ -98,3 +98,23 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestTrace: in ASCII, each address its own, and those that are ASCII as they are.
+func TestTrace(t *testing.T) {
+	long := strings.Repeat("ü", MaxLocalLen/2)
+	for in, want := range map[string]string{
+		"anna@example.org": "anna@example.org", "grüße@example.org": "=?utf-8?q?gr=C3=BC=C3=9Fe?=@example.org", `"a b"@example.org`: `"a b"@example.org`, long + "@example.org": "",
+	} {
+		a, err := Parse(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := a.Trace()
+		if b, err := Parse(got); err != nil && in != long+"@example.org" || err == nil && b.String() != got || strings.ContainsFunc(got, func(r rune) bool { return r > '~' || r == ' ' && in[0] != '"' }) {
+			t.Errorf("%s: %s (%v)", in, got, err)
+		}
+		if want != "" && got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+}

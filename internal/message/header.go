@@ -184,15 +184,14 @@ func (h *Header) Tidy() int {
 
 // Remove drops all fields of that name but prepended ones, and returns how many there were.
 func (h *Header) Remove(name string) int {
-	kept := h.fields[:0]
-	for _, f := range h.fields {
-		if !h.is(f, name) {
-			kept = append(kept, f)
-		}
-	}
-	n := len(h.fields) - len(kept)
-	h.fields = kept
-	return n
+	return h.RemoveIf(name, func(string) bool { return true })
+}
+
+// RemoveIf drops the fields of that name but prepended ones whose unfolded value is one to drop, and returns how many there were.
+func (h *Header) RemoveIf(name string, drop func(value string) bool) int {
+	before := len(h.fields)
+	h.fields = slices.DeleteFunc(h.fields, func(f field) bool { return h.is(f, name) && drop(h.value(f)) })
+	return before - len(h.fields)
 }
 
 // Prepend puts a field before all others, as trace fields are (RFC 5321 §4.4). The parts of the value go on lines of their own.

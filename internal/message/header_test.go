@@ -237,6 +237,14 @@ func TestPrependOrder(t *testing.T) {
 	}
 }
 
+// TestRemoveIf: of the fields of a name those go whose whole value is one to drop.
+func TestRemoveIf(t *testing.T) {
+	h, _ := parse(t, "X: a\r\nY: b\r\nX :\r\n b\r\nx: c\r\n\r\n")
+	if n := h.RemoveIf("X", func(v string) bool { return v == "b" }); n != 1 || string(h.Octets()) != "X: a\r\nY: b\r\nx: c\r\n" {
+		t.Errorf("removed %d, left %q", n, h.Octets())
+	}
+}
+
 // TestTidy: blanks before a colon go behind it, and nothing else moves.
 func TestTidy(t *testing.T) {
 	for _, tt := range []struct {

@@ -108,11 +108,24 @@ func (m *messageEntry) job(id store.JobID, h *holder) jobRecord {
 	}
 	return jobRecord{where: whereOf(m.place, m.metaLen), flags: m.flags(), Job: store.Job{
 		ID: id, Message: m.id, Submitter: m.submitter, ReversePath: reversePath, Recipient: h.address,
-		ForwardedBy: h.onward.By, Kept: h.onward.Kept,
+		ForwardedBy: h.onward.By, Kept: h.onward.Kept, Alone: m.oneJob(),
 		Size: m.body.size, HeaderLen: m.headerLen, HeaderID: m.headerID, EightBit: m.eightBit, UTF8: m.utf8, Ours: m.ours, TLS: m.tls,
 		Return: m.ret, EnvelopeID: m.envelope, Notify: h.notify, Original: h.original,
 		Received: m.received, NextAttempt: m.received, Held: m.hold != "", HoldReason: m.hold,
 	}}
+}
+
+// oneJob reports whether a message makes no more than one job.
+func (m *messageEntry) oneJob() bool {
+	n := 0
+	for i := range m.holders {
+		if m.holders[i].account == 0 {
+			if n++; n > 1 {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func (m *messageEntry) applyJob(t *txn, id store.JobID, h *holder) {

@@ -185,6 +185,17 @@ func (d *data) addCopy(e store.Envelope, r store.Recipient, id store.MessageID, 
 	return store.Copy{ID: c.ID, Account: r.Account, UID: c.UID}
 }
 
+// oneJob reports whether an envelope makes no more than one job.
+func oneJob(list []store.Recipient) bool {
+	n := 0
+	for i := range list {
+		if list[i].Account == 0 {
+			n++
+		}
+	}
+	return n <= 1
+}
+
 func (d *data) addJob(e store.Envelope, r store.Recipient, id store.MessageID, size int64) store.JobID {
 	d.lastJob++
 	reversePath := e.ReversePath
@@ -193,7 +204,7 @@ func (d *data) addJob(e store.Envelope, r store.Recipient, id store.MessageID, s
 	}
 	d.jobs[d.lastJob] = &job{Job: store.Job{
 		ID: d.lastJob, Message: id, Submitter: e.Submitter, ReversePath: reversePath, Recipient: r.Address,
-		ForwardedBy: r.Onward.By, Kept: r.Onward.Kept,
+		ForwardedBy: r.Onward.By, Kept: r.Onward.Kept, Alone: oneJob(e.Recipients),
 		Size: size, HeaderLen: e.HeaderLen, HeaderID: e.HeaderID, EightBit: e.EightBit, UTF8: e.UTF8, Ours: e.Ours, TLS: e.TLS,
 		Return: e.Return, EnvelopeID: e.EnvelopeID, Notify: r.Notify, Original: r.Original,
 		Received: e.Received, NextAttempt: e.Received, Held: e.Hold != "", HoldReason: store.CleanText(e.Hold),

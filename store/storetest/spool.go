@@ -286,6 +286,9 @@ func TestCommitOnward(t *testing.T, f Factory) {
 			for i, want := range []store.Onward{{ReversePath: e.ReversePath}, e.Recipients[2].Onward, e.Recipients[3].Onward} {
 				j, err := h.s.Job(h.ctx, r.Jobs[i])
 				h.must(err)
+				if j.Alone {
+					t.Errorf("job %d is alone", i)
+				}
 				if got := (store.Onward{By: j.ForwardedBy, ReversePath: j.ReversePath, Kept: j.Kept}); got != want {
 					t.Errorf("job %d: %+v, want %+v", i, got, want)
 				}
@@ -293,8 +296,16 @@ func TestCommitOnward(t *testing.T, f Factory) {
 			h.reopen()
 		}
 	}
+	r, err := h.draft("x").Commit(h.ctx, h.envelope("x", to(anna), store.Recipient{Address: address("own@other.example")}))
+	h.must(err)
+	for range 2 {
+		if j, err := h.s.Job(h.ctx, r.Jobs[0]); err != nil || !j.Alone {
+			t.Errorf("the only job of a message beside a copy: %+v, %v", j, err)
+		}
+		h.reopen()
+	}
 	bad := h.envelope("x", store.Recipient{Address: address("a@other.example"), Onward: store.Onward{Kept: true}})
-	_, err := h.draft("x").Commit(h.ctx, bad)
+	_, err = h.draft("x").Commit(h.ctx, bad)
 	h.want(err, store.ErrInvalid)
 	bad = h.envelope("x", to(anna))
 	bad.Recipients[0].Onward.By = address("anna@" + Domain)
