@@ -11,10 +11,12 @@ type Config struct {
 	Data string
 	// Hostname is the name that greetings and Received lines show; "" means the machine's own.
 	Hostname string
-	Listen   Listen
-	TLS      TLS
-	Log      Log
-	Limits   Limits
+	// OldHostname is the name at which mail programs reach the doors for old clients; "" means Hostname.
+	OldHostname string
+	Listen      Listen
+	TLS         TLS
+	Log         Log
+	Limits      Limits
 	// Proxies are what connections come through whose clients are told by a PROXY header.
 	Proxies []netip.Prefix
 	Relay   Relay

@@ -71,7 +71,12 @@ func serverKeys() []Key {
 		{
 			Name: "hostname", kind: text,
 			Help: "name of this server in greetings and Received lines; empty: the machine's own name",
-			set:  setHostname,
+			set:  setHostname(func(c *Config) *string { return &c.Hostname }),
+		},
+		{
+			Name: "old_hostname", kind: text,
+			Help: "name at which mail programs reach the doors for old clients, if those have an address of their own; empty: hostname",
+			set:  setHostname(func(c *Config) *string { return &c.OldHostname }),
 		},
 		door("pop3", ":110", "POP3 with STLS", func(l *Listen) *[]string { return &l.POP3 }),
 		door("pop3s", ":995", "POP3 with TLS from the start", func(l *Listen) *[]string { return &l.POP3S }),
@@ -208,16 +213,18 @@ func setPath(field func(*Config) *string) func(*Config, string) error {
 	}
 }
 
-func setHostname(c *Config, value string) error {
-	if value != "" {
-		name, err := mailaddr.CanonicalDomain(value)
-		if err != nil || strings.HasPrefix(name, "[") {
-			return fmt.Errorf("%q is not a host name", value)
+func setHostname(field func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		if value != "" {
+			name, err := mailaddr.CanonicalDomain(value)
+			if err != nil || strings.HasPrefix(name, "[") {
+				return fmt.Errorf("%q is not a host name", value)
+			}
+			value = name
 		}
-		value = name
+		*field(c) = value
+		return nil
 	}
-	c.Hostname = value
-	return nil
 }
 
 func setWord(field func(*Config) *string, words ...string) func(*Config, string) error {

@@ -39,7 +39,7 @@ type Job struct {
 	ForwardedBy mailaddr.Address `json:"forwarded_by,omitzero"`
 	Kept        bool             `json:"kept,omitempty"`
 	// Alone is set if the message made no other job when it was accepted.
-	Alone    bool      `json:"alone,omitempty"`
+	Alone    bool      `json:"-"`
 	Received time.Time `json:"received"`
 	// NextAttempt is when the job is due; a new job is due at once.
 	NextAttempt time.Time `json:"next_attempt"`

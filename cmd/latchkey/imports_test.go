@@ -24,6 +24,8 @@ var levels = []struct {
 	{"cli", 5},
 	{"webmanager/pages", 5},
 	{"webmanager", 4},
+	{"webmanager/guide", 4},
+	{"webmanager/setup", 4},
 	{"config", 4},
 	{"pop3/maildrop", 3},
 	{"smtp", 3},

@@ -14,9 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
-	"latchkey/internal/mailaddr"
 	"latchkey/store"
 )
 
@@ -171,7 +169,8 @@ func TestInteropRecordings(t *testing.T) {
 			s.wrap = func(inner store.Store) store.Store { st = inner; return inner }
 			s.start()
 			s.addAccount("alice", "open sesame")
-			replacing := deliverToAlice(t, st)
+			uids := deliverToAlice(t, st)
+			replacing := strings.NewReplacer(uids[0], "{{uid1}}", uids[1], "{{uid2}}")
 			r, port := recordProxy(t, s.addr("pop3"), nil)
 			p.fetch(t, port)
 			said := r.dialogue()
@@ -202,45 +201,4 @@ func TestInteropRecordings(t *testing.T) {
 
 func clientLines(dialogue []string) []string {
 	return slices.DeleteFunc(slices.Clone(dialogue), func(line string) bool { return !strings.HasPrefix(line, "C: ") })
-}
-
-// deliverToAlice gives her the two messages that she has in the tests of pop3/maildrop, and returns what makes variables of their unique-ids.
-func deliverToAlice(t *testing.T, st store.Store) *strings.Replacer {
-	t.Helper()
-	account, err := st.AccountByName(t.Context(), "alice")
-	if err != nil {
-		t.Fatal(err)
-	}
-	to, err := mailaddr.New("alice", "example.com")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range []struct{ header, body string }{{"Subject: one\r\n\r\n", ".dot\r\n"}, {"Subject: two\r\n\r\n", "body\r\n"}} {
-		d, err := st.NewDraft(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := d.Write([]byte(m.header + m.body)); err != nil {
-			t.Fatal(err)
-		}
-		recipient := store.Recipient{Address: to, Account: account.ID, Prefix: []byte("Delivered-To: alice@example.com\r\n")}
-		envelope := store.Envelope{Received: time.Now(), HeaderLen: int64(len(m.header)), Recipients: []store.Recipient{recipient}}
-		if _, err := d.Commit(t.Context(), envelope); err != nil {
-			t.Fatal(err)
-		}
-	}
-	drop, err := st.OpenMaildrop(t.Context(), account.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = drop.Close() }()
-	list, err := drop.Messages(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var pairs []string
-	for message := range list {
-		pairs = append(pairs, message.UID, fmt.Sprintf("{{uid%d}}", len(pairs)/2+1))
-	}
-	return strings.NewReplacer(pairs...)
 }

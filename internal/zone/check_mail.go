@@ -254,8 +254,8 @@ func (c *checker) extras() {
 			continue
 		}
 		if len(list) == 0 {
-			if want.Type == "CNAME" {
-				c.list = c.list[:len(c.list)-1] // an A record does as well; what uses the name would miss it
+			if want.Type == "CNAME" || want.Type == "SRV" {
+				c.list = c.list[:len(c.list)-1] // an A record or another name does as well; what uses the name would miss it
 				continue
 			}
 			f.is(Note, "", "not published; mail arrives without it")

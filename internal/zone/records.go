@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"latchkey/internal/clientsetup"
 	"latchkey/internal/dkim"
 )
 
@@ -125,18 +126,12 @@ func mechanism(a netip.Addr) string {
 // none of, is said to be so (RFC 6186 §3.4).
 func (p *Place) services() []Record {
 	var list []Record
-	for _, s := range []struct {
-		name string
-		port int
-		what string
-	}{
-		{"_pop3s._tcp", p.Ports.POP3S, "POP3 with TLS"}, {"_pop3._tcp", p.Ports.POP3, "POP3 with STLS"},
-		{"_submissions._tcp", p.Ports.Submissions, "submission with TLS"}, {"_submission._tcp", p.Ports.Submission, "submission with STARTTLS"},
-		{"_imaps._tcp", 0, "IMAP"}, {"_imap._tcp", 0, "IMAP"},
-	} {
-		r := Record{Name: s.name + "." + p.Domain, Type: "SRV", Data: "0 0 0 .", Purpose: "for mail clients: there is no " + s.what, Optional: true}
-		if s.port != 0 {
-			r.Data, r.Purpose = "0 1 "+strconv.Itoa(s.port)+" "+p.Hostname+".", "for mail clients: "+s.what
+	for _, s := range clientsetup.Services(clientsetup.Place{
+		POP3: p.Ports.POP3, POP3S: p.Ports.POP3S, Submission: p.Ports.Submission, Submissions: p.Ports.Submissions,
+	}) {
+		r := Record{Name: s.Name + "." + p.Domain, Type: "SRV", Data: "0 0 0 .", Purpose: "for mail clients: there is no " + s.What, Optional: true}
+		if s.Port != 0 {
+			r.Data, r.Purpose = "0 1 "+strconv.Itoa(s.Port)+" "+p.Hostname+".", "for mail clients: "+s.What
 			r.Optional = false
 		}
 		list = append(list, r)
@@ -157,12 +152,16 @@ func (p *Place) extras() []Record {
 			Optional: true,
 		},
 		{Name: "mta-sts." + p.Domain, Type: "CNAME", Data: p.Hostname + ".", Purpose: "MTA-STS: the web server of the policy", Optional: true},
-		{
-			Name: "autoconfig." + p.Domain, Type: "CNAME", Data: p.Hostname + ".", Optional: true,
-			Purpose: "Thunderbird and others: a web server with autoconfig",
-		},
-		{Name: "autodiscover." + p.Domain, Type: "CNAME", Data: p.Hostname + ".", Purpose: "Outlook: a web server with autodiscover", Optional: true},
 	}
+	for _, n := range clientsetup.WebNames() {
+		list = append(list, Record{
+			Name: n.Name + "." + p.Domain, Type: "CNAME", Data: p.Hostname + ".", Purpose: n.For + ": a web server with " + n.What, Optional: true,
+		})
+	}
+	list = append(list, Record{
+		Name: "_autodiscover._tcp." + p.Domain, Type: "SRV", Data: "0 0 443 " + p.Hostname + ".", Optional: true,
+		Purpose: "Outlook: a web server with autodiscover, by the server's own name and certificate",
+	})
 	if p.KeyDigest != "" {
 		list = append(list, Record{
 			Name: "_25._tcp." + p.Hostname, Type: "TLSA", Data: "3 1 1 " + p.KeyDigest,
