@@ -27,19 +27,29 @@ func (o *opener) openManagement() (err error) {
 
 // openPages takes the addresses of the pages, which all have one server: whoever signed in did so at all of them.
 func (o *opener) openPages() error {
-	if len(o.config.Web.Listen) == 0 {
-		return nil
-	}
-	server := pages.New(pages.Options{
-		API: o.process.api, Login: o.auth, TLS: o.tls, Secure: strings.HasPrefix(o.config.Web.URL, "https:"), Proxies: o.config.Proxies,
-		Connections: connections(o.config), Gate: o.gate, Known: o.auth.Known, Logger: o.process.log, Now: o.now,
-	})
+	p := o.process
+	first := len(p.doors)
 	for _, address := range o.config.Web.Listen {
 		listener, err := listenAt(address)
 		if err != nil {
 			return fmt.Errorf("web.listen: %w", err)
 		}
-		o.process.doors = append(o.process.doors, door{name: pagesDoor, listener: listener, server: server})
+		p.doors = append(p.doors, door{name: pagesDoor, listener: listener})
+	}
+	if len(p.doors) == first {
+		return nil
+	}
+	help, err := o.newHelp(p.webURL(o.config))
+	if err != nil {
+		return err
+	}
+	server := pages.New(pages.Options{
+		API: p.api, Login: o.auth, TLS: o.tls, Secure: strings.HasPrefix(o.config.Web.URL, "https:"), Proxies: o.config.Proxies,
+		Guide: help, GuideHandles: help.handles, Help: helpPath + "/",
+		Connections: connections(o.config), Gate: o.gate, Known: o.auth.Known, Logger: p.log, Now: o.now,
+	})
+	for i := first; i < len(p.doors); i++ {
+		p.doors[i].server = server
 	}
 	return nil
 }

@@ -110,6 +110,16 @@ func TestPages(t *testing.T) {
 		t.Errorf("%d %s, %v", answer.StatusCode, text, err)
 	}
 
+	for path, words := range map[string][]string{
+		"/help/": {"200 OK"}, "/help/thunderbird": {"200 OK", "anna@example.com"}, "/Mail/config-v1.1.xml?emailaddress=anna%40example.com": {"200 OK", "<clientConfig"},
+	} {
+		anna.has(anna.ask(path, nil), words...)
+	}
+	if stranger := newVisitor(t, base); strings.Contains(stranger.ask("/help/thunderbird", nil), "anna@example.com") {
+		t.Error("a stranger is shown the values of anna")
+	}
+	anna.has(anna.ask("/mailbox/anna", nil), `href="/help/"`)
+
 	s.setPassword("anna", "another password")
 	anna.has(anna.ask("/mailbox/anna", nil), "Sign in")
 	s.stop()

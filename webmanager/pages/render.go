@@ -228,7 +228,7 @@ func (v *view) At(path string) bool {
 // view collects what every page shows.
 func (x *exchange) view(title string, data any) (*view, error) {
 	v := &view{
-		Lang: string(x.lang), Title: title, Path: x.r.URL.Path, Style: x.s.render.stylePath, Help: x.s.help(),
+		Lang: string(x.lang), Title: title, Path: x.r.URL.Path, Style: x.s.render.stylePath, Help: x.s.o.Help,
 		Problem: x.problem, Form: x.r.PostForm, D: data,
 	}
 	if v.Form == nil {

@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -39,10 +37,11 @@ type Options struct {
 	TLS *tls.Config
 	// Secure says that browsers come by TLS in any case: a proxy on this host ends it.
 	Secure bool
-	// Guide answers at GuidePaths, whoever asks: [Person] says who did. A path that ends with a slash is all below it, and capitals do not count:
-	// mail programs write them as they like. The first one that ends so is linked as help. They go before the pages' own. nil: there is none.
-	Guide      http.Handler
-	GuidePaths []string
+	// Guide answers where GuideHandles says so of a path, whoever asks: [Person] says who did. It goes before the pages' own. Help is the path that
+	// is linked as help. Guide nil: there is none of all this.
+	Guide        http.Handler
+	GuideHandles func(path string) bool
+	Help         string
 	// Proxies, Connections, Gate and Known are those of the other doors: see guard.ListenerOptions.
 	Proxies     []netip.Prefix
 	Connections guard.ConnLimits
@@ -192,19 +191,11 @@ func (s *Server) mux() *http.ServeMux {
 	return mux
 }
 
-// guides reports whether a path is one of Options.GuidePaths.
-func (s *Server) guides(path string) bool {
-	return slices.ContainsFunc(s.o.GuidePaths, func(own string) bool {
-		deep := strings.HasSuffix(own, "/") && len(path) >= len(own) && strings.EqualFold(path[:len(own)], own)
-		return s.o.Guide != nil && (deep || strings.EqualFold(path, own))
-	})
-}
-
 // route lets Options.Guide have what is its own, and the pages the rest.
 func (s *Server) route() http.Handler {
 	mux := s.mux()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.guides(r.URL.Path) {
+		if s.o.Guide != nil && s.o.GuideHandles(r.URL.Path) {
 			s.guide(w, r)
 			return
 		}
@@ -233,16 +224,4 @@ func (s *Server) guide(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(context.WithValue(r.Context(), personKey{}, x.actor))
 	}
 	s.o.Guide.ServeHTTP(w, r)
-}
-
-// help is the path that is linked as help; "" if there is none.
-func (s *Server) help() string {
-	if s.o.Guide == nil {
-		return ""
-	}
-	i := slices.IndexFunc(s.o.GuidePaths, func(path string) bool { return strings.HasSuffix(path, "/") })
-	if i < 0 {
-		return ""
-	}
-	return s.o.GuidePaths[i]
 }
