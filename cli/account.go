@@ -28,6 +28,7 @@ func newAccount(env *Env) *cobra.Command {
 func newAccountAdd(env *Env) *cobra.Command {
 	cmd := &cobra.Command{Use: "add NAME", Short: "Add a mailbox; NAME is a local part or an address of the domain", Args: wants(1, 1)}
 	display := cmd.Flags().String("display-name", "", "name for people")
+	owner := cmd.Flags().Bool("owner", false, "it may manage the domain in the Webmanager")
 	password := addPasswordFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		text, made, err := password.read(env)
@@ -35,7 +36,7 @@ func newAccountAdd(env *Env) *cobra.Command {
 			return err
 		}
 		var account webmanager.Account
-		body := webmanager.NewAccount{Name: args[0], Password: text, DisplayName: *display}
+		body := webmanager.NewAccount{Name: args[0], Password: text, DisplayName: *display, Owner: *owner}
 		if err := env.do(cmd, http.MethodPost, webmanager.Path("accounts"), body, &account); err != nil {
 			return err
 		}
@@ -113,6 +114,14 @@ func seenInClear(since time.Time) string {
 	return timestamp(since)
 }
 
+// standing is the state, and whether it manages the domain.
+func standing(a webmanager.Account) string {
+	if a.Owner {
+		return state(a) + ", manages the domain"
+	}
+	return state(a)
+}
+
 func newAccountShow(env *Env) *cobra.Command {
 	cmd := &cobra.Command{Use: "show NAME", Short: "Show one mailbox", Args: wants(1, 1), ValidArgsFunction: env.completeAccounts}
 	asJSON := addJSONFlag(cmd)
@@ -132,7 +141,7 @@ func newAccountShow(env *Env) *cobra.Command {
 			sendAs += address.String()
 		}
 		return env.printTable([]string{"address", a.Address.String()}, [][]string{
-			{"state", state(a)},
+			{"state", standing(a)},
 			{"display-name", orDash(a.DisplayName)},
 			{"messages", strconv.FormatInt(a.Usage.Messages, 10) + of(a.Quota.Messages)},
 			{"octets", strconv.FormatInt(a.Usage.Octets, 10) + of(a.Quota.Octets)},
@@ -199,6 +208,7 @@ func newAccountChange(env *Env) *cobra.Command {
 	keep := cmd.Flags().Bool("forward-keep", false, "leave a copy in the mailbox of what is sent on")
 	octets := cmd.Flags().Int64("quota-octets", 0, "most octets that it holds; 0: no bound")
 	messages := cmd.Flags().Int64("quota-messages", 0, "most messages that it holds; 0: no bound")
+	owner := cmd.Flags().Bool("owner", false, "it may manage the domain in the Webmanager (=false: no more)")
 	options := addPOP3Flags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var body webmanager.AccountChange
@@ -208,6 +218,9 @@ func newAccountChange(env *Env) *cobra.Command {
 		}
 		if given("display-name") {
 			body.DisplayName = display
+		}
+		if given("owner") {
+			body.Owner = owner
 		}
 		if given("send-as") {
 			body.SendAs = sendAs

@@ -126,7 +126,7 @@ func newRoot(env *Env) *cobra.Command {
 		newReputation(env), newDKIM(env), newDNS(env), newRelayProof(env), newExplain(env),
 		newTLSReports(env),
 		newBackup(env), newVerify(env), newRestore(env), newCheck(env), newCompact(env),
-		newMetrics(env), newAudit(env), newVersion(env),
+		newWebLogin(env), newToken(env), newMetrics(env), newAudit(env), newVersion(env),
 	)
 	return root
 }

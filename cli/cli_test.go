@@ -460,7 +460,7 @@ func TestInitIsCompleted(t *testing.T) {
 		if err := w.init(t.Context(), w.dir, "example.com"); err != nil {
 			t.Fatal(err)
 		}
-		client := webmanager.InProcess(w.api(w.stores[w.dir]), webmanager.Actor{Name: "tester"})
+		client := webmanager.InProcess(w.api(w.stores[w.dir]), webmanager.Actor{Name: "tester", Role: webmanager.RoleOperator})
 		if done > 0 {
 			if err := client.Do(t.Context(), "POST", "/v1/accounts", webmanager.NewAccount{Name: "chief", Password: "lost password"}, nil); err != nil {
 				t.Fatal(err)

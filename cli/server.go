@@ -134,7 +134,7 @@ func InitDomain(ctx context.Context, env *Env, dir, domain, postmaster, password
 	if existed && len(missing) == 0 {
 		return fmt.Errorf("%w: %s in %s", ErrComplete, domain, dir)
 	}
-	body := webmanager.NewAccount{Name: postmaster, Password: password}
+	body := webmanager.NewAccount{Name: postmaster, Password: password, Owner: true}
 	var account webmanager.Account
 	err = client.Do(ctx, http.MethodPost, webmanager.Path("accounts"), body, &account)
 	var refusal *webmanager.Error

@@ -20,6 +20,7 @@ type Config struct {
 	// Proxies are what connections come through whose clients are told by a PROXY header.
 	Proxies []netip.Prefix
 	Relay   Relay
+	Web     Web
 	// Reputation watches over the addresses from which mail leaves.
 	Reputation Reputation
 }
@@ -42,6 +43,14 @@ type Listen struct {
 
 // Sniffs reports whether a door looks how a client begins.
 func (l Listen) Sniffs(door string) bool { return slices.Contains(l.Sniff, door) }
+
+// Web says where the pages are served.
+type Web struct {
+	// Listen are addresses as those of a door: plain HTTP on loopback and unix sockets, HTTPS elsewhere. None: there are no pages.
+	Listen []string
+	// URL is how browsers reach the pages, without a slash at its end; "" is what Listen says.
+	URL string
+}
 
 // TLS names the certificate chain and its key, both PEM files.
 type TLS struct {

@@ -216,6 +216,10 @@ func TestBounds(t *testing.T) {
 		{"limits.connections", "1e3", false}, {"limits.connections", "", false},
 		{"listen.mx", ports(MaxAddresses - 1), true}, {"listen.mx", ports(MaxAddresses), true}, {"listen.mx", ports(MaxAddresses + 1), false},
 		{"listen.mx", "127.0.0.1:65535", true}, {"listen.mx", "127.0.0.1:65536", false}, {"listen.mx", "127.0.0.1:-1", false},
+		{"web.url", "", true}, {"web.url", "https://mail.example.com", true}, {"web.url", "http://[::1]:8080/", true},
+		{"web.url", "mail.example.com", false}, {"web.url", "ftp://mail.example.com", false}, {"web.url", "https://u:p@mail.example.com", false},
+		{"web.url", "https://mail.example.com/path", false}, {"web.url", "https://mail.example.com?x", false}, {"web.url", "https://a\nb", false},
+		{"web.url", "https://" + long(maxWebURL-8), true}, {"web.url", "https://" + long(maxWebURL-7), false},
 		{"tls.cert", long(maxPath - 1), true}, {"tls.cert", long(maxPath), true}, {"tls.cert", long(maxPath + 1), false},
 	} {
 		_, err := Load(Sources{Flags: map[string]string{"data": "d", k.key: k.value}})
@@ -265,6 +269,15 @@ func TestServerFits(t *testing.T) {
 		{"an old door at a usual one's address", map[string]string{"tls.cert": "c", "tls.key": "k", "listen.old_submission": ":587"}, []string{
 			"--listen-old-submission: listen.old_submission: :587 is the address of listen.submission already",
 		}},
+		{"pages on this host need none", map[string]string{
+			"listen.pop3s": "", "listen.submission": "", "listen.smtps": "", "web.listen": "127.0.0.1:80,[::1]:80,localhost:81,unix:/run/x.sock",
+		}, nil},
+		{"pages elsewhere", map[string]string{
+			"listen.pop3s": "", "listen.submission": "", "listen.smtps": "", "web.listen": "127.0.0.1:80,192.0.2.1:443",
+		}, []string{`--web-listen: web.listen: needs tls.cert and tls.key; or set it to "" to switch it off`}},
+		{"pages everywhere", map[string]string{
+			"listen.pop3s": "", "listen.submission": "", "listen.smtps": "", "web.listen": ":80",
+		}, []string{`--web-listen: web.listen: needs tls.cert and tls.key; or set it to "" to switch it off`}},
 		{"all off", map[string]string{"listen.pop3": "", "listen.pop3s": "", "listen.mx": "", "listen.submission": "", "listen.smtps": ""}, []string{
 			"listen: every door is off: nothing to serve",
 		}},

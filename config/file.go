@@ -28,6 +28,7 @@ type outline struct {
 	Log    struct{} `toml:"log"`
 	Limits struct{} `toml:"limits"`
 	Relay  struct{} `toml:"relay"`
+	Web    struct{} `toml:"web"`
 }
 
 // entry is one key of the file.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -57,7 +58,7 @@ func (k Key) Env() string { return EnvPrefix + strings.ToUpper(strings.ReplaceAl
 
 // Keys returns the table of everything that can be configured.
 func Keys() []Key {
-	return append(append(serverKeys(), outgoingKeys()...), reputationKeys()...)
+	return slices.Concat(serverKeys(), webKeys(), outgoingKeys(), reputationKeys())
 }
 
 func serverKeys() []Key {
@@ -127,6 +128,41 @@ func serverKeys() []Key {
 			set:  setNumber(func(c *Config) *int { return &c.Limits.MessagesPerMailbox }),
 		},
 	}
+}
+
+func webKeys() []Key {
+	return []Key{
+		{
+			Name: "web.listen", kind: addresses,
+			Help: "pages and JSON API of the Webmanager: one or more host:port, or unix:/path; plain HTTP on loopback and sockets, HTTPS elsewhere; empty: off",
+			set: func(c *Config, value string) (err error) {
+				c.Web.Listen, err = parseAddresses(value)
+				return err
+			},
+		},
+		{
+			Name: "web.url", kind: text,
+			Help: "how browsers reach the pages, such as https://mail.example.com; empty: as web.listen says",
+			set:  setWebURL,
+		},
+	}
+}
+
+// maxWebURL bounds web.url in octets.
+const maxWebURL = 200
+
+func setWebURL(c *Config, value string) error {
+	if value == "" {
+		c.Web.URL = ""
+		return nil
+	}
+	u, err := url.Parse(value)
+	if err != nil || len(value) > maxWebURL || mailaddr.HasControl(value) || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" ||
+		u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("%q is not https://host or http://host, with a port or without", value)
+	}
+	c.Web.URL = u.Scheme + "://" + u.Host
+	return nil
 }
 
 // clearDoors are the doors that start in the clear, as listen.sniff names them.

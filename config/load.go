@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -128,6 +130,7 @@ func (l *loader) doors() []struct {
 		{"listen.old_pop3s", listen.OldPOP3S},
 		{"listen.old_submission", listen.OldSubmission},
 		{"listen.old_smtps", listen.OldSMTPS},
+		{"web.listen", l.config.Web.Listen},
 	}
 }
 
@@ -160,6 +163,18 @@ func servesWithoutTLS(door string) bool {
 	return false
 }
 
+// onThisHost reports whether only this host can connect to all of some addresses.
+func onThisHost(list []string) bool {
+	return !slices.ContainsFunc(list, func(address string) bool {
+		if strings.HasPrefix(address, UnixPrefix) {
+			return false
+		}
+		host, _, err := net.SplitHostPort(address)
+		ip, ipErr := netip.ParseAddr(host)
+		return err != nil || host != "localhost" && (ipErr != nil || !ip.IsLoopback())
+	})
+}
+
 // checkTLS refuses half a certificate, and doors that are of no use without one.
 func (l *loader) checkTLS() {
 	cert, key := l.config.TLS.Cert, l.config.TLS.Key
@@ -171,7 +186,7 @@ func (l *loader) checkTLS() {
 		l.mistake(l.origin["tls.key"], "tls.key: tls.cert is missing")
 	case cert == "":
 		for _, d := range l.doors() {
-			if len(d.list) > 0 && !servesWithoutTLS(d.name) && !l.bad[d.name] {
+			if len(d.list) > 0 && !servesWithoutTLS(d.name) && !l.bad[d.name] && (d.name != "web.listen" || !onThisHost(d.list)) {
 				l.mistake(l.origin[d.name], "%s: needs tls.cert and tls.key; or set it to \"\" to switch it off", d.name)
 			}
 		}

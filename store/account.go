@@ -42,6 +42,8 @@ type Account struct {
 	CredentialVersion uint64 `json:"credential_version"`
 	// Suspended closes POP3 and SMTP to the account; incoming mail gets a temporary refusal.
 	Suspended bool `json:"suspended"`
+	// Owner lets the account manage the whole domain, not only its own mailbox.
+	Owner bool `json:"owner,omitempty"`
 	// Quota bounds the maildrop.
 	Quota Quota `json:"quota"`
 	// OldClientLogin lets the account be used by the old-client doors and by challenge logins (APOP, CRAM-MD5, SCRAM), for which its password

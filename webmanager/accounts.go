@@ -23,14 +23,16 @@ const (
 
 // Account is a mailbox as the API shows it.
 type Account struct {
-	ID          store.AccountID    `json:"id"`
-	Name        string             `json:"name"`
-	Address     mailaddr.Address   `json:"address"`
-	DisplayName string             `json:"display_name"`
-	Suspended   bool               `json:"suspended"`
-	Quota       store.Quota        `json:"quota"`
-	Usage       store.Usage        `json:"usage"`
-	SendAs      []mailaddr.Address `json:"send_as"`
+	ID          store.AccountID  `json:"id"`
+	Name        string           `json:"name"`
+	Address     mailaddr.Address `json:"address"`
+	DisplayName string           `json:"display_name"`
+	Suspended   bool             `json:"suspended"`
+	// Owner is set when it may manage the whole domain.
+	Owner  bool               `json:"owner"`
+	Quota  store.Quota        `json:"quota"`
+	Usage  store.Usage        `json:"usage"`
+	SendAs []mailaddr.Address `json:"send_as"`
 	// Forward is where its mail is sent on to; nothing for not at all.
 	Forward store.Forward `json:"forward,omitzero"`
 	// OldClientLogin lets the mailbox use the doors for old clients and challenge logins. PasswordKept is set when its password is kept, encrypted,
@@ -64,6 +66,8 @@ type NewAccount struct {
 	Name        string `json:"name"`
 	Password    string `json:"password"`
 	DisplayName string `json:"display_name,omitempty"`
+	// Owner lets it manage the domain; only the operator may say so.
+	Owner bool `json:"owner,omitempty"`
 }
 
 // AccountChange is the body that changes a mailbox; what is nil stays.
@@ -79,6 +83,8 @@ type AccountChange struct {
 	POP3           *POP3Change `json:"pop3,omitempty"`
 	// Forward sends its mail on; without addresses it ends that.
 	Forward *ForwardChange `json:"forward,omitempty"`
+	// Owner lets it manage the domain, or not; only the operator may say so.
+	Owner *bool `json:"owner,omitempty"`
 	// Version refuses the change if the mailbox was changed since; 0 does not look.
 	Version uint64 `json:"version,omitempty"`
 }
@@ -115,6 +121,8 @@ type Password struct {
 	Password string `json:"password"`
 	// Devices revokes the device credentials of the mailbox too; otherwise they stay as they are.
 	Devices bool `json:"devices,omitempty"`
+	// Current is the present password, which whoever changes the password of his own mailbox has to know.
+	Current string `json:"current,omitempty"`
 }
 
 // auditedAccount is what the audit log keeps of a mailbox: everything that a change can change, but no credential.
@@ -123,6 +131,7 @@ type auditedAccount struct {
 	Name        string             `json:"name"`
 	DisplayName string             `json:"display_name,omitempty"`
 	Suspended   bool               `json:"suspended"`
+	Owner       bool               `json:"owner,omitempty"`
 	Quota       store.Quota        `json:"quota"`
 	SendAs      []mailaddr.Address `json:"send_as,omitempty"`
 	Forward     store.Forward      `json:"forward,omitzero"`
@@ -133,7 +142,7 @@ type auditedAccount struct {
 
 func audited(a store.Account) auditedAccount {
 	return auditedAccount{
-		ID: a.ID, Name: a.Name, DisplayName: a.DisplayName, Suspended: a.Suspended, Quota: a.Quota, SendAs: a.SendAs, Forward: a.Forward,
+		ID: a.ID, Name: a.Name, DisplayName: a.DisplayName, Suspended: a.Suspended, Owner: a.Owner, Quota: a.Quota, SendAs: a.SendAs, Forward: a.Forward,
 		OldClientLogin: a.OldClientLogin, POP3: a.POP3,
 	}
 }
@@ -152,7 +161,7 @@ func (a *API) view(ctx context.Context, account store.Account, domain string) (A
 		sendAs = []mailaddr.Address{}
 	}
 	return Account{
-		ID: account.ID, Name: account.Name, Address: address, DisplayName: account.DisplayName, Suspended: account.Suspended,
+		ID: account.ID, Name: account.Name, Address: address, DisplayName: account.DisplayName, Suspended: account.Suspended, Owner: account.Owner,
 		Quota: account.Quota, Usage: usage, SendAs: sendAs, Forward: account.Forward, OldClientLogin: account.OldClientLogin, PasswordKept: account.Sealed != "",
 		POP3: account.POP3, ClearSince: account.ClearSince, Created: account.Created, Version: account.Version,
 	}, nil
@@ -203,6 +212,9 @@ func (a *API) addAccount(r *http.Request) (any, error) {
 		return nil, err
 	}
 	ctx := r.Context()
+	if body.Owner && actorOf(ctx).Role < RoleOperator {
+		return nil, notAllowedFields("owner")
+	}
 	settings, err := a.store.Settings(ctx)
 	if err != nil {
 		return nil, err
@@ -228,7 +240,7 @@ func (a *API) addAccount(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	added, err := a.store.AddAccount(ctx, store.Account{Name: name, DisplayName: body.DisplayName, Verifier: verifier, Created: a.now()})
+	added, err := a.store.AddAccount(ctx, store.Account{Name: name, DisplayName: body.DisplayName, Verifier: verifier, Owner: body.Owner, Created: a.now()})
 	if errors.Is(err, store.ErrExists) {
 		return nil, taken(name)
 	}
@@ -252,6 +264,9 @@ func (a *API) showAccount(r *http.Request) (any, error) {
 func (a *API) changeAccount(r *http.Request) (any, error) {
 	var body AccountChange
 	if err := decode(r, &body); err != nil {
+		return nil, err
+	}
+	if err := body.allowed(actorOf(r.Context())); err != nil {
 		return nil, err
 	}
 	for range maxConflicts {
@@ -283,9 +298,40 @@ func (a *API) changeAccount(r *http.Request) (any, error) {
 	return nil, store.ErrConflict
 }
 
+// allowed refuses the fields that are not the actor's to change. The owner of a mailbox changes what it shows and where its mail goes; its name, what
+// it may hold, whom it sends as, and whether its password is kept for old clients are the domain's.
+func (c AccountChange) allowed(actor Actor) error {
+	var names []string
+	add := func(given bool, least Role, name string) {
+		if given && actor.Role < least {
+			names = append(names, name)
+		}
+	}
+	add(c.Name != nil, RoleOwner, "name")
+	add(c.Suspended != nil, RoleOwner, "suspended")
+	add(c.Quota != nil, RoleOwner, "quota")
+	add(c.SendAs != nil, RoleOwner, "send_as")
+	add(c.OldClientLogin != nil, RoleOwner, "old_client_login")
+	add(c.Owner != nil, RoleOperator, "owner")
+	if len(names) > 0 {
+		return notAllowedFields(names...)
+	}
+	return nil
+}
+
+// notAllowedFields is notAllowed for some fields of a body.
+func notAllowedFields(names ...string) *Error {
+	refusal := notAllowed()
+	for _, name := range names {
+		refusal.Fields = append(refusal.Fields, Field{name, "is not yours to change"})
+	}
+	return refusal
+}
+
 // action is the word for the audit log.
 func (c AccountChange) action() string {
-	only := c.Name == nil && c.DisplayName == nil && c.Quota == nil && c.SendAs == nil && c.OldClientLogin == nil && c.POP3 == nil && c.Forward == nil
+	only := c.Name == nil && c.DisplayName == nil && c.Quota == nil && c.SendAs == nil && c.OldClientLogin == nil && c.POP3 == nil && c.Forward == nil &&
+		c.Owner == nil
 	switch {
 	case only && c.Suspended != nil && *c.Suspended:
 		return "account.suspend"
@@ -312,9 +358,7 @@ func (c AccountChange) apply(account store.Account, domain string) (store.Accoun
 		}
 		account.DisplayName = *c.DisplayName
 	}
-	if c.Suspended != nil {
-		account.Suspended = *c.Suspended
-	}
+	set(&account.Suspended, c.Suspended)
 	if c.Quota != nil {
 		if c.Quota.Octets < 0 || c.Quota.Messages < 0 {
 			wrong = append(wrong, Field{"quota", "is 0 (no bound) or more"})
@@ -326,9 +370,8 @@ func (c AccountChange) apply(account store.Account, domain string) (store.Accoun
 		wrong = append(wrong, mistakes...)
 		account.SendAs = addresses
 	}
-	if c.OldClientLogin != nil {
-		account.OldClientLogin = *c.OldClientLogin
-	}
+	set(&account.OldClientLogin, c.OldClientLogin)
+	set(&account.Owner, c.Owner)
 	if c.POP3 != nil {
 		wrong = append(wrong, c.POP3.apply(&account.POP3)...)
 	}
@@ -353,6 +396,9 @@ func (a *API) setPassword(r *http.Request) (any, error) {
 	}
 	account, _, err := a.pathAccount(r)
 	if err != nil {
+		return nil, err
+	}
+	if err := a.proveOwn(r.Context(), account, body.Current); err != nil {
 		return nil, err
 	}
 	if err := a.newPassword(r.Context(), account.ID, body.Password); err != nil {
@@ -391,6 +437,9 @@ func (a *API) removeAccount(r *http.Request) (any, error) {
 	}
 	if err := a.store.RemoveAccount(r.Context(), account.ID); err != nil {
 		return nil, err
+	}
+	if _, err := a.dropTOTP(r.Context(), account.ID); err != nil {
+		a.log.Error("the secret of a removed mailbox is left, which nothing asks for", "account", account.Name, "err", err)
 	}
 	return nil, a.audit(r.Context(), "account.remove", account.Name, audited(account), nil)
 }

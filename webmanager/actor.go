@@ -20,6 +20,11 @@ type Actor struct {
 	Name string
 	// Remote is the address that the request came from; the zero Addr for this host.
 	Remote netip.Addr
+	// Role says what the actor may do; ReadOnly takes all changes from that.
+	Role     Role
+	ReadOnly bool
+	// Account is the mailbox of somebody who logged in with its password; 0 for others.
+	Account store.AccountID
 }
 
 type actorKey struct{}
@@ -29,13 +34,13 @@ func WithActor(ctx context.Context, actor Actor) context.Context {
 	return context.WithValue(ctx, actorKey{}, actor)
 }
 
-// LocalActor is the user of this host with the given id.
+// LocalActor is the user of this host with the given id: whoever may connect to the control socket is an operator.
 func LocalActor(uid int) Actor {
 	id := strconv.Itoa(uid)
 	if u, err := user.LookupId(id); err == nil {
-		return Actor{Name: fmt.Sprintf("%s (uid %s)", u.Username, id)}
+		return Actor{Name: fmt.Sprintf("%s (uid %s)", u.Username, id), Role: RoleOperator}
 	}
-	return Actor{Name: "uid " + id}
+	return Actor{Name: "uid " + id, Role: RoleOperator}
 }
 
 // errNoActor is a mistake of whoever serves the API.
@@ -43,7 +48,7 @@ var errNoActor = errors.New("webmanager: request without an actor")
 
 // audit notes a change that was made, even if whoever made it has gone. If the note fails the change stands, and whoever made it is told so.
 func (a *API) audit(ctx context.Context, action, object string, before, after any) error {
-	actor, _ := ctx.Value(actorKey{}).(Actor) // answer saw to it
+	actor := actorOf(ctx) // allow saw to it that there is one
 	err := a.store.AppendAudit(context.WithoutCancel(ctx), store.AuditEntry{
 		Time: a.now(), Actor: actor.Name, Remote: actor.Remote, Action: action, Object: object,
 		Before: auditText(before), After: auditText(after),

@@ -92,6 +92,10 @@ type Options struct {
 	DNS zone.DNS
 	// Place is where the server stands, as the configuration has it; the domain and the keys are not looked at. nil: nothing is known.
 	Place func() zone.Place
+	// Prover checks the present password of whoever changes his own; nil: nobody can.
+	Prover Prover
+	// WebURL is where the pages are served, without a slash at its end; nil, or an empty text: nowhere.
+	WebURL func() string
 	// Version and Go are told to whoever asks.
 	Version, Go string
 }
@@ -112,12 +116,19 @@ type API struct {
 	// relayProof is Options.RelayProof.
 	relayProof func(context.Context) (relayprobe.Report, error)
 	// keys, dns and where are Options.Keys, Options.DNS and Options.Place.
-	keys    *signing.Ring
-	dns     zone.DNS
-	where   func() zone.Place
+	keys  *signing.Ring
+	dns   zone.DNS
+	where func() zone.Place
+	// prover and webURL are Options.Prover and Options.WebURL.
+	prover  Prover
+	webURL  func() string
 	version Version
 	mux     *http.ServeMux
 	proving sync.Mutex // lets one request at a time make the key of proofs
+	// tokens lets one request at a time change the tokens; links are those that sign the operator in.
+	tokens sync.Mutex
+	totp   sync.Mutex // lets one request at a time look at a code and note that it was used
+	links  signInLinks
 	// Bounds of backups, smaller in tests.
 	maxManifest int64
 	backupStall time.Duration
@@ -129,6 +140,7 @@ func New(o Options) *API {
 		store: o.Store, hasher: o.Hasher, bans: o.Bans, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux(),
 		maxManifest: MaxManifestSize, backupStall: backupStall, conduct: newConduct(o), reputation: o.Reputation, slow: o.SlowProviders,
 		relayProof: o.RelayProof, refusals: o.Refusals, keys: o.Keys, dns: o.DNS, where: o.Place,
+		prover: o.Prover, webURL: o.WebURL,
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -136,82 +148,20 @@ func New(o Options) *API {
 	if a.now == nil {
 		a.now = time.Now
 	}
-	for pattern, handle := range a.routes() {
-		a.mux.HandleFunc(pattern, a.answer(handle))
+	for _, rt := range a.routes() {
+		a.mux.HandleFunc(rt.pattern(), a.answer(rt))
 	}
-	a.mux.HandleFunc("POST /v1/backup", a.backup)
-	for word, verb := range queueVerbs() {
-		a.mux.HandleFunc("POST /v1/queue/"+word, a.answer(a.actOnQueue(verb)))
-	}
+	a.mux.HandleFunc("/", a.answer(route{handle: func(*http.Request) (any, error) {
+		return nil, &Error{Code: CodeNotFound, Message: "there is no such path, or not with this method"}
+	}}))
 	return a
-}
-
-// routes is the table of paths.
-func (a *API) routes() map[string]func(*http.Request) (any, error) {
-	return map[string]func(*http.Request) (any, error){
-		"GET /v1/version":                             a.showVersion,
-		"GET /v1/accounts":                            a.listAccounts,
-		"POST /v1/accounts":                           a.addAccount,
-		"GET /v1/accounts/{name}":                     a.showAccount,
-		"PATCH /v1/accounts/{name}":                   a.changeAccount,
-		"PUT /v1/accounts/{name}/password":            a.setPassword,
-		"DELETE /v1/accounts/{name}":                  a.removeAccount,
-		"GET /v1/usage":                               a.showUsage,
-		"GET /v1/aliases":                             a.listAliases,
-		"PUT /v1/aliases/{name}":                      a.putAlias,
-		"DELETE /v1/aliases/{name}":                   a.removeAlias,
-		"GET /v1/settings":                            a.showSettings,
-		"PATCH /v1/settings":                          a.changeSettings,
-		"POST /v1/settings/preview":                   a.previewSettings,
-		"GET /v1/grants":                              a.listGrants,
-		"POST /v1/grants/revoke":                      a.revokeGrants,
-		"GET /v1/clients":                             a.listClients,
-		"GET /v1/devices":                             a.listDevices,
-		"POST /v1/accounts/{name}/devices":            a.addDevice,
-		"GET /v1/accounts/{name}/devices/{device}":    a.showDevice,
-		"PATCH /v1/accounts/{name}/devices/{device}":  a.changeDevice,
-		"DELETE /v1/accounts/{name}/devices/{device}": a.revokeDevice,
-		"GET /v1/queue":                               a.listQueue,
-		"GET /v1/queue/{id}":                          a.showJob,
-		"GET /v1/trail":                               a.trail,
-		"POST /v1/proofs":                             a.issueProof,
-		"POST /v1/proofs/check":                       a.checkProof,
-		"GET /v1/check":                               a.check,
-		"POST /v1/compact":                            a.compact,
-		"GET /v1/metrics":                             a.showMetrics,
-		"GET /v1/audit":                               a.listAudit,
-		"GET /v1/suppressions":                        a.listSuppressions,
-		"PUT /v1/suppressions/{address}":              a.putSuppression,
-		"DELETE /v1/suppressions/{address}":           a.removeSuppression,
-		"GET /v1/bans":                                a.listBans,
-		"POST /v1/bans":                               a.addBan,
-		"POST /v1/bans/lift":                          a.liftBans,
-		"POST /v1/accounts/{name}/release":            a.releaseSender,
-		"POST /v1/accounts/{name}/purge":              a.purgeAccount,
-		"GET /v1/holds":                               a.listHolds,
-		"GET /v1/reputation":                          a.showReputation,
-		"POST /v1/accounts/{name}/complaints":         a.noteComplaint,
-		"GET /v1/refusals/{code}":                     a.explainRefusal,
-		"POST /v1/relay-proof":                        a.proveRelay,
-		"GET /v1/dkim":                                a.listDKIM,
-		"POST /v1/dkim":                               a.addDKIM,
-		"POST /v1/dkim/check":                         a.checkDKIM,
-		"POST /v1/dkim/{selector}/activate":           a.dkimStep("activate", (*signing.Ring).Activate),
-		"POST /v1/dkim/{selector}/retire":             a.dkimStep("retire", (*signing.Ring).Retire),
-		"POST /v1/dkim/{selector}/remove":             a.dkimStep("remove", (*signing.Ring).Remove),
-		"GET /v1/dns":                                 a.showDNS,
-		"GET /v1/dns/check":                           a.checkDNS,
-		"/": func(*http.Request) (any, error) {
-			return nil, &Error{Code: CodeNotFound, Message: "there is no such path, or not with this method"}
-		},
-	}
 }
 
 // ServeHTTP answers one request.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
 
 // answer is the only place that writes replies and logs their causes.
-func (a *API) answer(handle func(*http.Request) (any, error)) http.HandlerFunc {
+func (a *API) answer(rt route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			if p := recover(); p != nil {
@@ -219,11 +169,21 @@ func (a *API) answer(handle func(*http.Request) (any, error)) http.HandlerFunc {
 				writeJSON(w, http.StatusInternalServerError, internalError())
 			}
 		}()
-		r.Body = http.MaxBytesReader(w, r.Body, MaxBodySize)
-		result, err := handleFor(r, handle)
+		if rt.raw == nil {
+			r.Body = http.MaxBytesReader(w, r.Body, MaxBodySize)
+		}
+		var result any
+		r, err := a.allow(r, &rt)
+		switch {
+		case err != nil:
+		case rt.raw != nil:
+			rt.raw(w, r)
+			return
+		default:
+			result, err = rt.handle(r)
+		}
 		if err != nil {
-			refusal := a.refusal(r, err)
-			writeJSON(w, refusal.Code.status(), refusal)
+			a.refuse(w, r, err)
 			return
 		}
 		if result == nil {
@@ -234,6 +194,12 @@ func (a *API) answer(handle func(*http.Request) (any, error)) http.HandlerFunc {
 	}
 }
 
+// refuse writes the answer for an error.
+func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	refusal := a.refusal(r, err)
+	writeJSON(w, refusal.Code.Status(), refusal)
+}
+
 // refusal makes the answer for an error, and logs a cause that the client does not see.
 func (a *API) refusal(r *http.Request, err error) *Error {
 	refusal := errorFor(err)
@@ -241,14 +207,6 @@ func (a *API) refusal(r *http.Request, err error) *Error {
 		a.log.Error("management request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
 	return refusal
-}
-
-// handleFor refuses what nobody asked for: a change must never lack its author.
-func handleFor(r *http.Request, handle func(*http.Request) (any, error)) (any, error) {
-	if _, ok := r.Context().Value(actorKey{}).(Actor); !ok {
-		return nil, errNoActor
-	}
-	return handle(r)
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -56,7 +56,7 @@ func newFixture(t *testing.T) *fixture {
 		Store: s, Hasher: fakeHasher{"password busy": auth.ErrBusy, "password broken": errors.New("secret cause")},
 		Now: func() time.Time { return noon }, Version: "v1", Go: "go1",
 	})
-	return &fixture{t, s, api, InProcess(api, Actor{Name: "tester", Remote: netip.MustParseAddr("192.0.2.1")})}
+	return &fixture{t, s, api, InProcess(api, Actor{Role: RoleOperator, Name: "tester", Remote: netip.MustParseAddr("192.0.2.1")})}
 }
 
 func (f *fixture) do(method, path string, in, out any) {
@@ -90,7 +90,7 @@ func (f *fixture) raw(method, target, media, body string) (int, string) {
 		r.Header.Set("Content-Type", media)
 	}
 	w := httptest.NewRecorder()
-	f.api.ServeHTTP(w, r.WithContext(WithActor(f.Context(), Actor{Name: "tester"})))
+	f.api.ServeHTTP(w, r.WithContext(WithActor(f.Context(), Actor{Role: RoleOperator, Name: "tester"})))
 	return w.Code, w.Body.String()
 }
 
@@ -233,8 +233,8 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: answer %q is no error: %v", tt.name, body, err)
 			continue
 		}
-		if e.Code != tt.code || status != tt.code.status() || !strings.Contains(e.Error(), tt.words) {
-			t.Errorf("%s: got %d %s %q, want %d %s %q", tt.name, status, e.Code, e.Error(), tt.code.status(), tt.code, tt.words)
+		if e.Code != tt.code || status != tt.code.Status() || !strings.Contains(e.Error(), tt.words) {
+			t.Errorf("%s: got %d %s %q, want %d %s %q", tt.name, status, e.Code, e.Error(), tt.code.Status(), tt.code, tt.words)
 		}
 		if strings.Contains(body, "secret cause") || strings.Contains(body, "store:") || strings.Contains(body, "mailaddr:") {
 			t.Errorf("%s: the answer leaks: %s", tt.name, body)

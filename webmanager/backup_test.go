@@ -33,7 +33,7 @@ func (s archivingStore) Compact(context.Context) (store.Compaction, error) {
 // bothWays calls do with a client in this process and one by the control socket.
 func bothWays(t *testing.T, api *API, do func(t *testing.T, c *Client)) {
 	t.Helper()
-	t.Run("in process", func(t *testing.T) { do(t, InProcess(api, Actor{Name: "tester"})) })
+	t.Run("in process", func(t *testing.T) { do(t, InProcess(api, Actor{Role: RoleOperator, Name: "tester"})) })
 	t.Run("socket", func(t *testing.T) {
 		dir := t.TempDir()
 		control, err := ListenControl(dir, api, slog.New(slog.DiscardHandler))

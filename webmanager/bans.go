@@ -113,7 +113,7 @@ func (a *API) addBan(r *http.Request) (any, error) {
 			return nil, invalid(Field{"for", "is a time such as 90m, 2h or 7d, at most 366d"})
 		}
 	}
-	actor, _ := r.Context().Value(actorKey{}).(Actor) // answer saw to it
+	actor := actorOf(r.Context())
 	now := a.now()
 	b := guard.Ban{Network: network, Mailbox: name, Door: guard.BanLogin, Reason: body.Reason, By: actor.Name, Since: now, Until: now.Add(length)}
 	if err := b.Validate(); err != nil {

@@ -20,6 +20,9 @@ const (
 	// CodeMediaType: the body is not application/json. CodeTooLarge: it is larger than MaxBodySize.
 	CodeMediaType Code = "unsupported_media_type"
 	CodeTooLarge  Code = "too_large"
+	// CodeNoToken: the token is none (any more). CodeForbidden: this actor may not do that.
+	CodeNoToken   Code = "no_token"
+	CodeForbidden Code = "forbidden"
 	// CodeNotFound: there is no such mailbox, alias, job or path.
 	CodeNotFound Code = "not_found"
 	// CodeExists: the name is taken. CodeConflict: the record was changed since it was read. CodeReserved: postmaster or abuse would
@@ -37,7 +40,8 @@ const (
 	CodeInternal Code = "internal"
 )
 
-func (c Code) status() int {
+// Status is the status of HTTP that a refusal of the code has.
+func (c Code) Status() int {
 	switch c {
 	case CodeInvalid:
 		return http.StatusUnprocessableEntity
@@ -45,6 +49,10 @@ func (c Code) status() int {
 		return http.StatusUnsupportedMediaType
 	case CodeTooLarge:
 		return http.StatusRequestEntityTooLarge
+	case CodeNoToken:
+		return http.StatusUnauthorized
+	case CodeForbidden:
+		return http.StatusForbidden
 	case CodeNotFound:
 		return http.StatusNotFound
 	case CodeExists, CodeConflict, CodeReserved:
@@ -135,4 +143,9 @@ func errorFor(err error) *Error {
 func plain(err error) string {
 	text := strings.ReplaceAll(err.Error(), store.ErrInvalid.Error()+": ", "")
 	return strings.ReplaceAll(text, "\n", "; ")
+}
+
+// WriteRefusal answers a request with a refusal, as the API does.
+func WriteRefusal(w http.ResponseWriter, refusal *Error) {
+	writeJSON(w, refusal.Code.Status(), refusal)
 }

@@ -37,7 +37,7 @@ func TestStoreFailures(t *testing.T) {
 	} {
 		wrapped := fmt.Errorf("outer: %w", fmt.Errorf("inner: %w", tt.err))
 		api := New(Options{Store: failingStore{memstore.New(domain), wrapped}, Hasher: fakeHasher{}})
-		client := InProcess(api, Actor{Name: "tester"})
+		client := InProcess(api, Actor{Role: RoleOperator, Name: "tester"})
 		err := client.Do(t.Context(), "POST", "/v1/accounts", NewAccount{Name: "x", Password: "12345678"}, nil)
 		if !isCode(err, tt.code) || strings.Contains(err.Error(), "/var/lib") {
 			t.Errorf("%v: got %v, want %s", tt.err, err, tt.code)
@@ -48,7 +48,7 @@ func TestStoreFailures(t *testing.T) {
 func TestUnauditedChangeIsReported(t *testing.T) {
 	s := memstore.New(domain)
 	api := New(Options{Store: failingStore{s, errors.New("disk on fire")}, Hasher: fakeHasher{}})
-	err := InProcess(api, Actor{Name: "tester"}).Do(t.Context(), "PATCH", "/v1/settings", map[string]bool{"auth_on_mx": false}, nil)
+	err := InProcess(api, Actor{Role: RoleOperator, Name: "tester"}).Do(t.Context(), "PATCH", "/v1/settings", map[string]bool{"auth_on_mx": false}, nil)
 	if !isCode(err, CodeInternal) || !strings.Contains(err.Error(), "the change was made, but could not be written to the audit log") {
 		t.Errorf("got %v", err)
 	}
@@ -74,7 +74,7 @@ func (s *conflictingStore) UpdateAccount(ctx context.Context, a store.Account) (
 func TestConflictsAreTriedAgain(t *testing.T) {
 	for conflicts := maxConflicts - 1; conflicts <= maxConflicts; conflicts++ {
 		s := &conflictingStore{Store: memstore.New(domain)}
-		client := InProcess(New(Options{Store: s, Hasher: fakeHasher{}}), Actor{Name: "tester"})
+		client := InProcess(New(Options{Store: s, Hasher: fakeHasher{}}), Actor{Role: RoleOperator, Name: "tester"})
 		if err := client.Do(t.Context(), "POST", "/v1/accounts", NewAccount{Name: "x", Password: "12345678"}, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -98,7 +98,7 @@ type panickingHasher struct{}
 func (panickingHasher) Hash(context.Context, string) (store.Verifier, error) { panic("bug") }
 
 func TestPanicIsAnswered(t *testing.T) {
-	client := InProcess(New(Options{Store: memstore.New(domain), Hasher: panickingHasher{}}), Actor{Name: "tester"})
+	client := InProcess(New(Options{Store: memstore.New(domain), Hasher: panickingHasher{}}), Actor{Role: RoleOperator, Name: "tester"})
 	err := client.Do(t.Context(), "POST", "/v1/accounts", NewAccount{Name: "x", Password: "12345678"}, nil)
 	if !isCode(err, CodeInternal) {
 		t.Errorf("got %v", err)
@@ -139,7 +139,7 @@ func TestTrailWithGaps(t *testing.T) {
 	receipt := f.deliver()
 	var log strings.Builder
 	api := New(Options{Store: holedStore{f.store}, Hasher: fakeHasher{}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	client := InProcess(api, Actor{Name: "tester"})
+	client := InProcess(api, Actor{Role: RoleOperator, Name: "tester"})
 	for what, want := range map[string]store.TrailGap{"anna@example.com": {From: 2, To: 7}, receipt.Message.String(): {From: 2, To: 5}} {
 		var result TrailResult
 		if err := client.Do(t.Context(), "GET", "/v1/trail?for="+what, nil, &result); err != nil {

@@ -32,7 +32,7 @@ func FuzzAPI(f *testing.F) {
 		}
 		s := memstore.New(domain)
 		api := New(Options{Store: s, Hasher: fakeHasher{}})
-		client := InProcess(api, Actor{Name: "tester"})
+		client := InProcess(api, Actor{Role: RoleOperator, Name: "tester"})
 		for _, name := range []string{"postmaster", "anna", "bert"} {
 			if err := client.Do(t.Context(), "POST", "/v1/accounts", NewAccount{Name: name, Password: "12345678"}, nil); err != nil {
 				t.Fatal(err)
@@ -45,13 +45,13 @@ func FuzzAPI(f *testing.F) {
 		r.Method, r.URL = method, target
 		r.Header.Set("Content-Type", "application/json")
 		w := httptest.NewRecorder()
-		api.ServeHTTP(w, r.WithContext(WithActor(t.Context(), Actor{Name: "tester"})))
+		api.ServeHTTP(w, r.WithContext(WithActor(t.Context(), Actor{Role: RoleOperator, Name: "tester"})))
 		switch {
 		case w.Code == http.StatusInternalServerError:
 			t.Fatalf("%s %s %s: %s", method, path, body, w.Body)
 		case w.Code >= 400:
 			var e Error
-			if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || e.Code.status() != w.Code || e.Message == "" {
+			if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || e.Code.Status() != w.Code || e.Message == "" {
 				t.Fatalf("%s %s %s: %d %s", method, path, body, w.Code, w.Body)
 			}
 		}

@@ -194,6 +194,10 @@ func (a *API) revokeGrants(r *http.Request) (any, error) {
 	if err := decode(r, &body); err != nil {
 		return nil, err
 	}
+	own, err := a.revokesOwn(r.Context(), &body)
+	if err != nil {
+		return nil, err
+	}
 	ways := 0
 	for _, given := range []bool{body.IDs != nil, body.Mailbox != "", body.All} {
 		if given {
@@ -210,8 +214,25 @@ func (a *API) revokeGrants(r *http.Request) (any, error) {
 	case len(body.IDs) == 0 || len(body.IDs) > MaxActionIDs:
 		return nil, invalid(Field{"ids", fmt.Sprintf("are 1 to %d numbers of grants", MaxActionIDs)})
 	default:
-		return a.revokeByID(r.Context(), body.IDs)
+		return a.revokeByID(r.Context(), body.IDs, own)
 	}
+}
+
+// revokesOwn narrows a request of the owner of a mailbox down to its own grants, and returns that mailbox; 0 for others.
+func (a *API) revokesOwn(ctx context.Context, body *GrantRevocation) (store.AccountID, error) {
+	actor := actorOf(ctx)
+	if actor.Role >= RoleOwner {
+		return 0, nil
+	}
+	own, domain, err := a.ownMailbox(ctx, actor)
+	if err != nil {
+		return 0, err
+	}
+	name, mistake := localName(body.Mailbox, domain)
+	if body.All || body.Mailbox != "" && (mistake != "" || name != own.Name) {
+		return 0, notAllowed()
+	}
+	return own.ID, nil
 }
 
 // auditedGrants is what the audit log keeps when many grants ended at once.
@@ -277,15 +298,16 @@ func (a *API) revokeOfMailbox(ctx context.Context, name string) (GrantsRevoked, 
 	return a.revoke(ctx, grants, result)
 }
 
-func (a *API) revokeByID(ctx context.Context, ids []store.GrantID) (GrantsRevoked, error) {
+// revokeByID ends the grants with these numbers; of is the mailbox whose they must be, 0 for any.
+func (a *API) revokeByID(ctx context.Context, ids []store.GrantID, of store.AccountID) (GrantsRevoked, error) {
 	result := GrantsRevoked{NotLive: []store.GrantID{}}
 	ids = slices.Clone(ids)
 	slices.Sort(ids)
 	var grants []store.Grant
 	for _, id := range slices.Compact(ids) {
 		switch g, err := a.store.Grant(ctx, id); {
-		case errors.Is(err, store.ErrNotFound):
-			result.NotLive = append(result.NotLive, id)
+		case errors.Is(err, store.ErrNotFound), err == nil && of != 0 && g.Account != of:
+			result.NotLive = append(result.NotLive, id) // to its owner alone it is there
 		case err != nil:
 			return result, err
 		default:

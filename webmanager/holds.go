@@ -46,7 +46,15 @@ type Purged struct {
 }
 
 func (a *API) listHolds(r *http.Request) (any, error) {
-	held, err := a.store.ListHabits(r.Context(), 0, store.HabitHeld, maxHolds)
+	var of store.AccountID // all
+	if actor := actorOf(r.Context()); actor.Role < RoleOwner {
+		own, _, err := a.ownMailbox(r.Context(), actor)
+		if err != nil {
+			return nil, err
+		}
+		of = own.ID
+	}
+	held, err := a.store.ListHabits(r.Context(), of, store.HabitHeld, maxHolds)
 	if err != nil {
 		return nil, err
 	}
@@ -101,8 +109,8 @@ func (a *API) releaseSender(r *http.Request) (any, error) {
 	return result, errors.Join(err, a.audit(ctx, "sender.release", account.Name, nil, result))
 }
 
-// purgeAccount gives a mailbox a new password, which ends its sessions, and ends its devices, as a thief may have made one, its grants and what
-// it has on hold.
+// purgeAccount gives a mailbox a new password, which ends its sessions, and ends its devices and its authenticator, as a thief may have made one, its
+// grants and what it has on hold.
 func (a *API) purgeAccount(r *http.Request) (any, error) {
 	var body Purge
 	if err := decode(r, &body); err != nil {
@@ -117,6 +125,9 @@ func (a *API) purgeAccount(r *http.Request) (any, error) {
 	}
 	ctx := context.WithoutCancel(r.Context())
 	if err := a.newPassword(ctx, account.ID, body.Password); err != nil {
+		return nil, err
+	}
+	if _, err := a.dropTOTP(ctx, account.ID); err != nil {
 		return nil, err
 	}
 	devices, err := a.revokeDevices(ctx, account)

@@ -40,6 +40,9 @@ func (a *API) previewSettings(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := request.allowed(actorOf(r.Context())); err != nil {
+		return nil, err
+	}
 	stored, err := a.store.Settings(r.Context())
 	if err != nil {
 		return nil, err

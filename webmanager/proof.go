@@ -208,6 +208,11 @@ func (a *API) issueProof(r *http.Request) (any, error) {
 	if err != nil && !errors.As(err, &gaps) {
 		return nil, err
 	}
+	if actor := actorOf(ctx); actor.Role < RoleOwner && !slices.ContainsFunc(events, func(e store.TrailEvent) bool {
+		return e.Kind == store.TrailAccepted && e.Origin.Account != 0 && e.Origin.Account == actor.Account
+	}) {
+		return nil, &Error{Code: CodeNotFound, Message: fmt.Sprintf("the trail has no message %s (any more)", id)}
+	}
 	p, err := proofOf(events, id, to)
 	if err != nil {
 		return nil, err

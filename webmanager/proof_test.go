@@ -162,7 +162,7 @@ func TestNoProof(t *testing.T) {
 		}
 	}
 	later := New(Options{Store: f.store, Hasher: fakeHasher{}, Now: func() time.Time { return made.Proof.Expires }})
-	err = InProcess(later, Actor{Name: "tester"}).Do(t.Context(), "POST", "/v1/proofs/check", ProofCheck{Token: made.Token}, nil)
+	err = InProcess(later, Actor{Role: RoleOperator, Name: "tester"}).Do(t.Context(), "POST", "/v1/proofs/check", ProofCheck{Token: made.Token}, nil)
 	if !isCode(err, CodeInvalid) || !strings.Contains(err.Error(), "genuine, and expired on") {
 		t.Errorf("after its end: %v", err)
 	}

@@ -51,8 +51,8 @@ type QueueRefusal struct {
 
 // queueVerb is one thing that can be done to queued deliveries.
 type queueVerb struct {
-	// action is the word for the audit log.
-	action string
+	// action is the word for the audit log, summary a sentence for people.
+	action, summary string
 	// refuses says why a delivery must be left as it is; "" if it need not.
 	refuses func(store.Job) string
 	do      func(ctx context.Context, a *API, body QueueAction, ids []store.JobID) error
@@ -66,7 +66,7 @@ func takesAll(store.Job) string { return "" }
 func queueVerbs() map[string]queueVerb {
 	return map[string]queueVerb{
 		"retry": {
-			action: "queue.retry",
+			action: "queue.retry", summary: "Try deliveries at once.",
 			// Somebody who holds it in this very moment is not seen here, and his hold is ended.
 			refuses: func(j store.Job) string {
 				if j.Held {
@@ -79,13 +79,13 @@ func queueVerbs() map[string]queueVerb {
 			},
 		},
 		"hold": {
-			action: "queue.hold", takesReason: true, refuses: takesAll,
+			action: "queue.hold", summary: "Put deliveries on hold.", takesReason: true, refuses: takesAll,
 			do: func(ctx context.Context, a *API, body QueueAction, ids []store.JobID) error {
 				return a.store.HoldJobs(ctx, body.Reason, ids...)
 			},
 		},
 		"release": {
-			action: "queue.release",
+			action: "queue.release", summary: "Let deliveries go that are on hold.",
 			refuses: func(j store.Job) string {
 				if !j.Held {
 					return "it is not held: retry it to have it tried at once"
@@ -97,7 +97,7 @@ func queueVerbs() map[string]queueVerb {
 			},
 		},
 		"remove": {
-			action: "queue.remove", refuses: takesAll, bounces: true,
+			action: "queue.remove", summary: "Take deliveries out of the queue.", refuses: takesAll, bounces: true,
 			do: func(ctx context.Context, a *API, body QueueAction, ids []store.JobID) error {
 				if body.Bounce {
 					return a.store.GiveUpJobs(ctx, a.now(), body.Reason, ids...)

@@ -111,7 +111,7 @@ func TestDeliveredMeanwhile(t *testing.T) {
 		for _, id := range gone {
 			s.gone[id] = true
 		}
-		client := InProcess(New(Options{Store: s, Hasher: fakeHasher{}}), Actor{Name: "tester"})
+		client := InProcess(New(Options{Store: s, Hasher: fakeHasher{}}), Actor{Role: RoleOperator, Name: "tester"})
 		var r QueueResult
 		if err := client.Do(t.Context(), "POST", "/v1/queue/hold", QueueAction{IDs: ids}, &r); err != nil {
 			t.Fatal(err)
@@ -124,7 +124,7 @@ func TestDeliveredMeanwhile(t *testing.T) {
 		}
 	}
 	s := &vanishingStore{Store: f.api.store, err: store.ErrNoSpace}
-	client := InProcess(New(Options{Store: s, Hasher: fakeHasher{}}), Actor{Name: "tester"})
+	client := InProcess(New(Options{Store: s, Hasher: fakeHasher{}}), Actor{Role: RoleOperator, Name: "tester"})
 	before := len(f.audit())
 	if err := client.Do(t.Context(), "POST", "/v1/queue/hold", QueueAction{IDs: ids}, nil); !isCode(err, CodeUnavailable) || s.calls != 1 {
 		t.Errorf("full disk: got %v after %d calls", err, s.calls)
@@ -143,7 +143,7 @@ func TestManyAreAudited(t *testing.T) {
 		for i := range ids {
 			ids[i] = store.JobID(i + 1)
 		}
-		client := InProcess(New(Options{Store: s, Hasher: fakeHasher{}}), Actor{Name: "tester"})
+		client := InProcess(New(Options{Store: s, Hasher: fakeHasher{}}), Actor{Role: RoleOperator, Name: "tester"})
 		if err := client.Do(t.Context(), "POST", "/v1/queue/hold", QueueAction{IDs: ids}, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +162,7 @@ func TestUnauditedQueueAction(t *testing.T) {
 	f := newFixture(t)
 	f.add("anna", "bert")
 	jobs := f.deliver().Jobs
-	client := InProcess(New(Options{Store: failingStore{f.store, errors.New("disk on fire")}, Hasher: fakeHasher{}}), Actor{Name: "tester"})
+	client := InProcess(New(Options{Store: failingStore{f.store, errors.New("disk on fire")}, Hasher: fakeHasher{}}), Actor{Role: RoleOperator, Name: "tester"})
 	err := client.Do(t.Context(), "POST", "/v1/queue/hold", QueueAction{IDs: jobs}, nil)
 	if !isCode(err, CodeInternal) || !strings.Contains(err.Error(), "could not be written to the audit log") || !f.job(jobs[0]).Held {
 		t.Errorf("got %v", err)

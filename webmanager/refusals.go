@@ -1,9 +1,12 @@
 package webmanager
 
 import (
+	"context"
 	"net/http"
 	"net/netip"
+	"slices"
 
+	"latchkey/internal/mailaddr"
 	"latchkey/internal/refusal"
 )
 
@@ -34,9 +37,27 @@ func (a *API) explainRefusal(r *http.Request) (any, error) {
 		remote = remote.Unmap().WithZone("")
 	}
 	e := Explanation{Name: row.Name, Code: row.Name.Code(), Cause: row.Cause, Cure: row.Cure, Events: a.refusals.List(row.Name, remote)}
-	if e.Events == nil {
-		e.Events = []refusal.Event{}
+	mine, err := a.concerns(r.Context())
+	if err != nil {
+		return nil, err
 	}
+	e.Events = append([]refusal.Event{}, slices.DeleteFunc(e.Events, func(e refusal.Event) bool { return !mine(e) })...)
 	e.SMTP, e.POP3 = row.Replies()
 	return e, nil
+}
+
+// concerns says which events an actor may be told: the owner of the domain all, the owner of a mailbox those about its address, and a stranger none.
+func (a *API) concerns(ctx context.Context) (func(refusal.Event) bool, error) {
+	switch actor := actorOf(ctx); {
+	case actor.Role >= RoleOwner:
+		return func(refusal.Event) bool { return true }, nil
+	case actor.Role == RoleMailbox:
+		own, domain, err := a.ownMailbox(ctx, actor)
+		if err != nil {
+			return nil, err
+		}
+		address, err := mailaddr.New(own.Name, domain)
+		return func(e refusal.Event) bool { return e.Mailbox == address.String() || e.Mailbox == own.Name }, err
+	}
+	return func(refusal.Event) bool { return false }, nil
 }

@@ -83,6 +83,9 @@ func (a *API) changeSettings(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := request.allowed(actorOf(ctx)); err != nil {
+		return nil, err
+	}
 	before := settled(stored, a.now())
 	wanted, err := applySettings(before, request, a.now())
 	if err != nil {
@@ -156,6 +159,27 @@ func readSettings(r *http.Request) (settingsRequest, error) {
 	request.wrong = wrong
 	return request, nil
 }
+
+// allowed refuses settings that are not the actor's to change.
+func (r settingsRequest) allowed(actor Actor) error {
+	if actor.Role >= RoleOperator {
+		return nil
+	}
+	var names []string
+	for _, s := range Settings() {
+		if _, given := r.values[s.Name]; given && s.Operator {
+			names = append(names, s.Name)
+		}
+	}
+	if len(names) > 0 {
+		return notAllowedFields(names...)
+	}
+	return nil
+}
+
+// SettingsBody is the body of a change of settings and of a preview: settings by name, and beside them version (that of the settings as they
+// were read), require_auth_for (how long require_auth=false is to last, such as "2h" or "7d") and confirm (the domain's name).
+type SettingsBody map[string]any
 
 // readDuration is time.ParseDuration that also knows whole days.
 func readDuration(text string) (time.Duration, error) {

@@ -18,6 +18,8 @@ type Setting struct {
 	Name string
 	// Help is one sentence for people.
 	Help string
+	// Operator is set where the owner of the domain may not change it: what the domain as a whole may take of the server.
+	Operator bool
 
 	read  func(text string) (any, error)
 	apply func(s *store.Settings, value json.RawMessage) []Field
@@ -30,8 +32,19 @@ func (s Setting) Read(text string) (any, error) { return s.read(text) }
 // Show is the value as Read takes it.
 func (s Setting) Show(settings store.Settings) string { return s.show(settings) }
 
+// operatorSettings are those that say what the domain as a whole may take of the server.
+var operatorSettings = []string{"domain_octets", "domain_messages", "domain_daily_recipients", "domain_hourly_recipients"}
+
 // Settings returns the table.
 func Settings() []Setting {
+	table := settings()
+	for i := range table {
+		table[i].Operator = slices.Contains(operatorSettings, table[i].Name)
+	}
+	return table
+}
+
+func settings() []Setting {
 	return []Setting{
 		numberSetting("message_size", "largest message taken, in octets",
 			func(s *store.Settings, n int64) { s.MessageSize = n }, func(s store.Settings) int64 { return s.MessageSize }),

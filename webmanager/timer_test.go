@@ -57,7 +57,7 @@ func TestTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := memstore.New(domain)
 		api := New(Options{Store: s, Hasher: fakeHasher{}})
-		client := InProcess(api, Actor{Name: "tester"})
+		client := InProcess(api, Actor{Role: RoleOperator, Name: "tester"})
 		change := func(body map[string]any) {
 			t.Helper()
 			body["confirm"] = domain

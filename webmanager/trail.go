@@ -57,14 +57,14 @@ func (a *API) trail(r *http.Request) (any, error) {
 	}
 	var page store.TrailPage
 	var gaps store.TrailGaps
+	var q store.TrailQuery
 	if id, err := store.ParseMessageID(r.URL.Query().Get("for")); err == nil {
 		page.Messages = []store.MessageID{id}
 	} else {
-		q, err := a.trailQuery(r)
-		if err != nil {
+		if q, err = a.trailQuery(r); err != nil {
 			return nil, err
 		}
-		if page, err = a.searchTrail(ctx, q, limit); err != nil && !errors.As(err, &gaps) {
+		if page, err = a.searchTrail(ctx, &q, limit); err != nil && !errors.As(err, &gaps) {
 			return nil, err
 		}
 	}
@@ -80,7 +80,7 @@ func (a *API) trail(r *http.Request) (any, error) {
 			return nil, err
 		}
 		gaps = allGaps(gaps, more)
-		if len(events) == 0 {
+		if events = visible(events, actorOf(ctx), &q); len(events) == 0 {
 			continue
 		}
 		steps, err := names.steps(ctx, events)
@@ -96,14 +96,50 @@ func (a *API) trail(r *http.Request) (any, error) {
 	return result, nil
 }
 
-// searchTrail looks for an address that is none of the trail's as a Message-ID without its brackets too.
-func (a *API) searchTrail(ctx context.Context, q store.TrailQuery, limit int) (store.TrailPage, error) {
-	page, err := a.store.SearchTrail(ctx, q, limit)
+// visible are the events of a message that an actor may be told. The owner of a mailbox is told of a message that it sent what became of it, but
+// not when others read it; of a message that it got, its own copy and the acceptance, and nothing of other recipients, who may be hidden ones, nor
+// by which device a neighbour sent it. What is left must have what was asked for, so that nobody finds out by asking.
+func visible(events []store.TrailEvent, actor Actor, q *store.TrailQuery) []store.TrailEvent {
+	if actor.Role >= RoleOwner {
+		return events
+	}
+	sent := slices.ContainsFunc(events, func(e store.TrailEvent) bool {
+		return e.Kind == store.TrailAccepted && e.Origin.Account != 0 && e.Origin.Account == actor.Account
+	})
+	got := slices.ContainsFunc(events, func(e store.TrailEvent) bool { return e.Account != 0 && e.Account == actor.Account })
+	if !sent && !got {
+		return nil
+	}
+	var told []store.TrailEvent
+	var facts store.TrailFacts
+	for _, e := range events {
+		switch {
+		case e.Kind == store.TrailAccepted:
+			if !sent && e.Origin.Account != 0 {
+				e.Origin = store.Origin{Door: e.Origin.Door, TLS: e.Origin.TLS}
+			}
+		case e.Account == actor.Account:
+		case !sent, e.Kind == store.TrailFetched, e.Kind == store.TrailDeleted:
+			continue
+		}
+		told = append(told, e)
+		facts |= q.Facts(&e)
+	}
+	wanted := q.Wanted() &^ store.FactAccount // that it is the actor's is known
+	if !facts.Have(wanted) {
+		return nil
+	}
+	return told
+}
+
+// searchTrail looks for an address that is none of the trail's as a Message-ID without its brackets too; q is then what was looked for.
+func (a *API) searchTrail(ctx context.Context, q *store.TrailQuery, limit int) (store.TrailPage, error) {
+	page, err := a.store.SearchTrail(ctx, *q, limit)
 	if len(page.Messages) > 0 || page.Next != 0 || q.Address.IsZero() || q.HeaderID != "" {
 		return page, err
 	}
 	q.HeaderID, q.Address = "<"+q.Address.String()+">", mailaddr.Address{}
-	page, again := a.store.SearchTrail(ctx, q, limit)
+	page, again := a.store.SearchTrail(ctx, *q, limit)
 	var gaps store.TrailGaps
 	if err != nil && (again == nil || errors.As(again, &gaps)) {
 		again = err // the first search may have missed more

@@ -32,6 +32,7 @@ const (
 	offsetSMTPS      = 465
 	offsetSubmission = 587
 	offsetPOP3S      = 995
+	offsetWeb        = 80
 )
 
 // demo runs the demonstration domain until stop ends. Everything is on loopback; a second start goes on with the same data.
@@ -117,6 +118,7 @@ func demoConfig(dir, domain string, base int) (config.Config, error) {
 			MX: demoAddress(base, offsetMX), Submission: demoAddress(base, offsetSubmission), SMTPS: demoAddress(base, offsetSMTPS),
 			POP3: demoAddress(base, offsetPOP3), POP3S: demoAddress(base, offsetPOP3S),
 		},
+		Web: config.Web{Listen: demoAddress(base, offsetWeb)},
 	}
 	if err := guard.SelfSigned(c.TLS.Cert, c.TLS.Key, []string{"localhost", demoHost, c.Hostname}); err != nil {
 		return config.Config{}, fmt.Errorf("certificate: %w", err)
@@ -148,7 +150,7 @@ func demoUsers(facts map[string]string) []demoUser {
 
 // ensure makes the mailbox unless it is there. A password that nobody knows any more is replaced.
 func (u demoUser) ensure(ctx context.Context, api *webmanager.API) error {
-	client := webmanager.InProcess(api, webmanager.Actor{Name: "demo"})
+	client := webmanager.InProcess(api, webmanager.Actor{Name: "demo", Role: webmanager.RoleOperator})
 	err := client.Do(ctx, "POST", webmanager.Path("accounts"), webmanager.NewAccount{Name: u.name, Password: u.password}, nil)
 	var refusal *webmanager.Error
 	switch exists := errors.As(err, &refusal) && refusal.Code == webmanager.CodeExists; {

@@ -89,7 +89,7 @@ func freeBase(t *testing.T) int {
 	for range 100 {
 		base := 20_000 + 1000*rand.IntN(30) + rand.IntN(25)
 		free := true
-		for _, offset := range []int{offsetMX, offsetPOP3, offsetSMTPS, offsetSubmission, offsetPOP3S} {
+		for _, offset := range []int{offsetMX, offsetPOP3, offsetSMTPS, offsetSubmission, offsetPOP3S, offsetWeb} {
 			l, err := net.Listen("tcp", demoAddress(base, offset)[0])
 			if err != nil {
 				free = false
@@ -164,7 +164,7 @@ func TestDemoTwice(t *testing.T) {
 		name, _, _ := strings.Cut(line, "=")
 		names = append(names, name)
 	}
-	want := "HOST DOMAIN POP3_PORT POP3S_PORT SMTP_PORT SUBMISSION_PORT SMTPS_PORT USER1 PASS1 USER2 PASS2 CA_FILE PID"
+	want := "HOST DOMAIN POP3_PORT POP3S_PORT SMTP_PORT SUBMISSION_PORT SMTPS_PORT USER1 PASS1 USER2 PASS2 CA_FILE PID WEB_URL"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("demo.env: got %s, want %s", got, want)
 	}

@@ -41,6 +41,7 @@ func demoFacts(domain string, users []demoUser, certFile string, base int) []fac
 		{"PASS2", users[1].password},
 		{"CA_FILE", certFile},
 		{"PID", strconv.Itoa(os.Getpid())},
+		{"WEB_URL", "http://" + demoHost + ":" + port(offsetWeb)},
 	}
 }
 
@@ -163,6 +164,10 @@ For a mail program (accept the certificate, SHA-256 {FINGERPRINT}):
   incoming  POP3  {HOST}  port {POP3S_PORT} with TLS, or {POP3_PORT} with STARTTLS or none
   outgoing  SMTP  {HOST}  port {SMTPS_PORT} with TLS, or {SUBMISSION_PORT} with STARTTLS or none
   user name {USER1}, normal password, for both
+
+The Webmanager, in a browser; {USER1} manages the domain there, and the operator signs in by a link of latchkey web-login:
+
+  {WEB_URL}
 
 Look after it:
 

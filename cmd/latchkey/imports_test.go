@@ -22,6 +22,7 @@ var levels = []struct {
 	{"cmd/latchkey", 6},
 	{"cmd/latchkey/bench", 6},
 	{"cli", 5},
+	{"webmanager/pages", 5},
 	{"webmanager", 4},
 	{"webmanager/guide", 4},
 	{"webmanager/setup", 4},

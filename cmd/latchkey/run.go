@@ -93,7 +93,7 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 	for _, d := range p.doors {
 		running.Go(func() {
 			if err := d.server.Serve(d.listener); err != nil && stop.Err() == nil && (!p.relays.Load() || !errors.Is(err, smtp.ErrServerClosed)) {
-				failed <- fmt.Errorf("listen.%s: %w", d.name, err)
+				failed <- fmt.Errorf("%s: %w", d.key(), err)
 			}
 		})
 	}

@@ -56,6 +56,14 @@ type door struct {
 	server   server
 }
 
+// key is the door's key in the configuration.
+func (d door) key() string {
+	if d.name == pagesDoor {
+		return "web.listen"
+	}
+	return "listen." + d.name
+}
+
 // server is what every protocol offers.
 type server interface {
 	Serve(net.Listener) error
@@ -134,11 +142,12 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	p.api = newAPI(webmanager.Options{
 		Bans: &guard.BanDesk{Logins: logins, Keeper: p.bans, Strangers: strangers}, Conduct: p.conduct, Reputation: p.reputation, SlowProviders: p.runner.Slow,
 		RelayProof: p.prover.Report, Refusals: o.refusals, Keys: p.keys, DNS: names, Place: placeOf(c, p.hostname),
+		WebURL: func() string { return p.webURL(c) },
 	}, st, authenticator, log, now)
 	p.keyWatcher = &signing.Watcher{Ring: p.keys, Settings: st, TXT: p.api.TXT, Logger: log}
-	if p.control, err = webmanager.ListenControl(c.Data, p.api, log); err != nil {
+	if err := o.openManagement(); err != nil {
 		p.release()
-		return nil, fmt.Errorf("management socket: %w", err)
+		return nil, err
 	}
 	return p, nil
 }
@@ -162,7 +171,7 @@ func newAuthenticator(
 
 // newAPI makes the management API; o is what depends on whether a server runs.
 func newAPI(o webmanager.Options, st store.Store, authenticator *auth.Authenticator, log *slog.Logger, now func() time.Time) *webmanager.API {
-	o.Store, o.Hasher, o.Logger, o.Now, o.Version, o.Go = st, authenticator, log, now, buildVersion(), runtime.Version()
+	o.Store, o.Hasher, o.Prover, o.Logger, o.Now, o.Version, o.Go = st, authenticator, authenticator, log, now, buildVersion(), runtime.Version()
 	return webmanager.New(o)
 }
 

@@ -37,6 +37,7 @@ func encodeAccount(a *store.Account) []byte {
 	e.mailboxes(a.Forward.To)
 	e.bool(a.Forward.Keep)
 	e.time(a.ClearSince)
+	e.bool(a.Owner)
 	return e.b
 }
 
@@ -58,6 +59,7 @@ func decodeAccount(b []byte) (store.Account, error) {
 	a.POP3.Select = d.string()
 	a.Forward = store.Forward{To: d.mailboxes(), Keep: d.bool()}
 	a.ClearSince = d.time()
+	a.Owner = d.bool()
 	if d.err != nil {
 		return store.Account{}, d.err
 	}

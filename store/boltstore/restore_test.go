@@ -213,7 +213,7 @@ func TestRestoreKeepsWhatAccountsHave(t *testing.T) {
 	s, _ := fresh(t, Options{})
 	a, err := s.Account(t.Context(), 1)
 	noError(t, err)
-	a.OldClientLogin, a.POP3 = true, store.POP3Options{EndHeader: true, Select: "7d"}
+	a.Owner, a.OldClientLogin, a.POP3 = true, true, store.POP3Options{EndHeader: true, Select: "7d"}
 	a, err = s.UpdateAccount(t.Context(), a)
 	noError(t, err)
 	noError(t, s.SealPassword(t.Context(), 1, a.CredentialVersion, "sealed"))

@@ -39,7 +39,7 @@ func TestAddAccount(t *testing.T, f Factory) {
 	h := open(t, f)
 	in := store.Account{
 		ID: 77, CredentialVersion: 9, Version: 12,
-		Name: "anna", DisplayName: "Anna Ö. Beispiel", Verifier: "$argon2id$v=19$secret", Suspended: true,
+		Name: "anna", DisplayName: "Anna Ö. Beispiel", Verifier: "$argon2id$v=19$secret", Suspended: true, Owner: true,
 		Quota: store.Quota{Octets: 1 << 20, Messages: 500}, SendAs: []mailaddr.Address{address("sales@" + Domain), address("anna@other.example")},
 		Forward: store.Forward{To: []mailaddr.Address{address("x@other.example"), address("y@other.example")}, Keep: true}, OldClientLogin: true, Sealed: "a caller's", POP3: store.POP3Options{ReplaceNUL: true, Last: true, Select: "new"},
 		ClearSince: h.now.Add(time.Hour), Created: h.now,

@@ -163,7 +163,7 @@ func (p *player) updateAccount(rt *rapid.T) {
 	old := p.anyAccount(rt)
 	in := old.Account
 	secret := false
-	switch draw(rt, "change", []string{"name", "suspended", "verifier", "quota", "stale", "old clients", "in clear"}) {
+	switch draw(rt, "change", []string{"name", "suspended", "verifier", "quota", "stale", "old clients", "in clear", "owner"}) {
 	case "name":
 		in.Name = draw(rt, "name", modelNames)
 	case "suspended":
@@ -172,6 +172,8 @@ func (p *player) updateAccount(rt *rapid.T) {
 		in.Verifier, secret = in.Verifier+"1", true
 	case "quota":
 		in.Quota = quota(rt)
+	case "owner":
+		in.Owner = !in.Owner
 	case "stale":
 		in.Version--
 	case "old clients":

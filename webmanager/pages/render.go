@@ -1,0 +1,253 @@
+package pages
+
+import (
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"html/template"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"latchkey/internal/mailaddr"
+	"latchkey/store"
+	"latchkey/webmanager"
+)
+
+//go:embed templates/*.html static/style.css
+var files embed.FS
+
+// renderer makes pages of templates. Each is read when it is first needed.
+type renderer struct {
+	style     []byte
+	stylePath string
+
+	mu   sync.Mutex // protects made
+	made map[madeKey]*template.Template
+}
+
+type madeKey struct {
+	lang lang
+	name string
+}
+
+func newRenderer() *renderer {
+	style, err := files.ReadFile("static/style.css")
+	if err != nil {
+		panic(err) // it is in the program
+	}
+	sum := sha256.Sum256(style)
+	return &renderer{style: style, stylePath: "/static/" + hex.EncodeToString(sum[:6]) + "/style.css", made: map[madeKey]*template.Template{}}
+}
+
+// ServeHTTP serves the style sheet, whose path changes with it.
+func (d *renderer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/css; charset=utf-8")
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	_, _ = w.Write(d.style) // a client that has gone needs no answer
+}
+
+// page writes a page.
+func (d *renderer) page(w io.Writer, l lang, name string, v *view) error {
+	t, err := d.template(l, name)
+	if err != nil {
+		return err
+	}
+	return t.ExecuteTemplate(w, "layout", v)
+}
+
+func (d *renderer) template(l lang, name string) (*template.Template, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	key := madeKey{l, name}
+	if t := d.made[key]; t != nil {
+		return t, nil
+	}
+	t, err := template.New(name).Funcs(functions(l)).ParseFS(files, "templates/layout.html", "templates/"+name+".html")
+	if err != nil {
+		return nil, fmt.Errorf("pages: template %s: %w", name, err)
+	}
+	d.made[key] = t
+	return t, nil
+}
+
+// functions are what templates may call.
+func functions(l lang) template.FuncMap {
+	return template.FuncMap{
+		"t":    func(key string, args ...any) string { return text(l, key, args...) },
+		"when": when,
+		"size": size,
+		"esc":  url.PathEscape,
+		"lines": func(text string) []string {
+			return strings.Split(strings.TrimRight(text, "\n"), "\n")
+		},
+		"join":      strings.Join,
+		"strings":   texts[mailaddr.Address],
+		"texts":     func(list []mailaddr.Address) string { return strings.Join(texts(list), "\n") },
+		"sentence":  sentence,
+		"capital":   capital,
+		"step":      func(e webmanager.TrailStep) string { return step(l, e) },
+		"stepClass": stepClass,
+		"provable":  provable,
+		"subjectOf": func(m webmanager.TrailMessage) string { return subjectOf(l, m) },
+		"sizeOf":    sizeOf,
+		"onoff":     onOff,
+		"bound":     bound,
+		"megabytes": megabytes,
+	}
+}
+
+// when is a moment, for people and for programs.
+func when(t time.Time) template.HTML {
+	if t.IsZero() {
+		return "–"
+	}
+	t = t.UTC()
+	// Digits and letters of the clock's own, so nothing of it needs quoting.
+	return template.HTML(`<time datetime="` + t.Format(time.RFC3339) + `">` + t.Format("2006-01-02 15:04") + ` UTC</time>`) //nolint:gosec // see above
+}
+
+// texts are the texts of a list.
+func texts[T fmt.Stringer](list []T) []string {
+	all := make([]string, len(list))
+	for i, one := range list {
+		all[i] = one.String()
+	}
+	return all
+}
+
+// sentence begins what the API says with a capital, and ends it.
+func sentence(text string) string {
+	return strings.TrimSuffix(capital(text), ".") + "."
+}
+
+// capital begins a text with a capital.
+func capital(text string) string {
+	first, width := utf8.DecodeRuneInString(text)
+	return string(unicode.ToUpper(first)) + text[width:]
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
+}
+
+// bound is a bound as a form has it: empty for none.
+func bound(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// megabytes is bound for octets.
+func megabytes(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatFloat(float64(n)/(1<<20), 'f', -1, 64)
+}
+
+// size is a number of octets, for people.
+func size(n int64) string {
+	const step = 1024
+	if n < step {
+		return strconv.FormatInt(n, 10) + " B"
+	}
+	value, unit := float64(n)/step, 0
+	for value >= step && unit < 3 {
+		value /= step
+		unit++
+	}
+	return strconv.FormatFloat(value, 'f', 1, 64) + " " + [...]string{"KB", "MB", "GB", "TB"}[unit]
+}
+
+// view is what every template gets.
+type view struct {
+	Lang, Title, Domain, Path, Style, Help string
+	// Who signed in; empty for a stranger. Own is the name of the mailbox, Owner whether the domain is theirs, Operator the server.
+	Who, Own        string
+	Owner, Operator bool
+	Flash           string
+	Problem         *webmanager.Error
+	Form            url.Values
+	D               any
+}
+
+// Value is what was typed into a field of a form that is shown again, or what it holds otherwise.
+func (v *view) Value(name, otherwise string) string {
+	if v.Form.Has(name) {
+		return v.Form.Get(name)
+	}
+	return otherwise
+}
+
+// Checked is whether a box of a form is ticked.
+func (v *view) Checked(name string, otherwise bool) bool {
+	if v.Problem != nil && len(v.Form) > 0 {
+		return v.Form.Has(name)
+	}
+	return otherwise
+}
+
+// Wrong is what is wrong with a field; several names are several fields of the API behind one of the form.
+func (v *view) Wrong(names ...string) string {
+	if v.Problem == nil {
+		return ""
+	}
+	var found []string
+	for _, f := range v.Problem.Fields {
+		for _, name := range names {
+			if f.Field == name {
+				found = append(found, f.Message)
+			}
+		}
+	}
+	return strings.Join(found, "; ")
+}
+
+// MayProve reports whether a proof of a step can be asked for: the owner of a mailbox has proofs of what it sent.
+func (v *view) MayProve(e webmanager.TrailStep) bool {
+	return v.Owner || e.Mailbox != v.Own || e.Kind != store.TrailStored
+}
+
+// At marks the page that is shown in the navigation.
+func (v *view) At(path string) bool {
+	return v.Path == path || path != "/" && strings.HasPrefix(v.Path, path+"/")
+}
+
+// view collects what every page shows.
+func (x *exchange) view(title string, data any) (*view, error) {
+	v := &view{
+		Lang: string(x.lang), Title: title, Path: x.r.URL.Path, Style: x.s.render.stylePath, Help: x.s.o.Help,
+		Problem: x.problem, Form: x.r.PostForm, D: data,
+	}
+	if v.Form == nil {
+		v.Form = url.Values{}
+	}
+	if x.session == nil {
+		return v, nil
+	}
+	var version webmanager.Version
+	if err := x.get(webmanager.Path("version"), nil, &version); err != nil {
+		return nil, err
+	}
+	v.Domain, v.Who = version.Domain, x.actor.Name
+	if x.actor.Account != 0 {
+		v.Own, v.Who = x.actor.Name, x.actor.Name+"@"+version.Domain
+	}
+	v.Owner, v.Operator = x.actor.Role >= webmanager.RoleOwner, x.actor.Role >= webmanager.RoleOperator
+	if x.problem == nil {
+		v.Flash = x.s.sessions.takeFlash(x.session)
+	}
+	return v, nil
+}
