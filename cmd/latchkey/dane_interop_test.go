@@ -169,7 +169,7 @@ func TestInteropDANE(t *testing.T) {
 func (s *testServer) became(recipient string) string {
 	s.t.Helper()
 	for line := range strings.Lines(s.log.String()) {
-		event := regexp.MustCompile(`msg=(delivered|deferred|failed) .* recipient=` + regexp.QuoteMeta(recipient) + ` reply="([^"]*)"`).FindStringSubmatch(line)
+		event := regexp.MustCompile(`msg=(delivered|deferred|failed) .* recipient=` + regexp.QuoteMeta(recipient) + ` .*?reply="([^"]*)"`).FindStringSubmatch(line)
 		if event != nil {
 			return event[1] + ": " + event[2]
 		}
