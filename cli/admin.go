@@ -29,7 +29,11 @@ func newAudit(env *Env) *cobra.Command {
 		}
 		rows := make([][]string, len(entries))
 		for i, e := range entries {
-			rows[i] = []string{timestamp(e.Time), e.Actor, e.Action, e.Object, change(e)}
+			who := e.Actor
+			if e.Remote.IsValid() {
+				who += " from " + e.Remote.String()
+			}
+			rows[i] = []string{timestamp(e.Time), who, e.Action, e.Object, change(e)}
 		}
 		return env.printTable([]string{"TIME", "WHO", "ACTION", "WHAT", "CHANGE"}, rows)
 	}
