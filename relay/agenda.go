@@ -136,8 +136,6 @@ type activity struct {
 	owners map[store.AccountID]int
 	// served are the mailboxes that have mail for the route, each with the one destination that is being worked on. They take turns.
 	served []store.Destination
-	// news counts what was offered, so that a worker whose lease found nothing knows whether something came meanwhile.
-	news uint64
 }
 
 // serves returns the place of a mailbox among those that are served, or -1.
@@ -152,7 +150,6 @@ func (a *activity) startable(owner store.AccountID) bool {
 
 // join lets a destination be served. False means that the mailbox has another one here, or that there are too many.
 func (a *activity) join(d store.Destination) bool {
-	a.news++
 	switch i := a.serves(d.Submitter); {
 	case i >= 0:
 		return a.served[i].Domain == d.Domain
@@ -185,6 +182,7 @@ func (r *Runner) noteNext(stop context.Context, d store.Destination) error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.agenda.line(d.Submitter).later(found[0].Due)
+		r.pokeRunner() // it may wait for a later moment, or for none
 	}
 	return err
 }

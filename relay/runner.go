@@ -525,21 +525,14 @@ func (r *Runner) serves(to route, d store.Destination) bool {
 	return i >= 0 && a.served[i].Domain == d.Domain
 }
 
-// news is how often something was offered to those who work on a route.
-func (r *Runner) news(to route) uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.active[to].news
-}
-
-// exhausted notes that a destination had nothing more that was due when a lease began and the news were so many; another one of the same
-// mailbox and route may take its place. What came since then may be of this destination, and nobody else would look for it.
-func (r *Runner) exhausted(to route, d store.Destination, news uint64) {
+// exhausted notes that a destination has nothing more that is due, as far as a lease saw; another one of the same mailbox and route may take its
+// place. What came since is found by noteNext.
+func (r *Runner) exhausted(to route, d store.Destination) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := r.active[to]
 	i := a.serves(d.Submitter)
-	if i < 0 || a.served[i].Domain != d.Domain || a.news != news {
+	if i < 0 || a.served[i].Domain != d.Domain {
 		return
 	}
 	a.served = slices.Delete(a.served, i, i+1)

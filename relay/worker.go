@@ -140,10 +140,9 @@ func (w *worker) more() error {
 
 // lease leases due jobs of a destination.
 func (w *worker) lease(d store.Destination, limit int) error {
-	news := w.r.news(w.to)
 	jobs, err := w.r.opts.Store.Lease(w.stop, w.r.opts.Now(), d.Submitter, d.Domain, limit, w.r.limits.lease())
 	if err == nil && len(jobs) < limit {
-		w.r.exhausted(w.to, d, news)
+		w.r.exhausted(w.to, d)
 		err = w.r.noteNext(w.stop, d)
 	}
 	tried, err := w.endGivenUp(jobs, err) // also what comes with an error is leased
