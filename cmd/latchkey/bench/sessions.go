@@ -36,7 +36,7 @@ const (
 	visitTime  = 1500 * time.Millisecond
 	visitTurns = 2
 	// longList is the number of messages of the large mailbox, listTurns how often it is listed in a round.
-	longList, listTurns = 100_000, 3
+	longList, listTurns = 100_000, 15
 	listedLetter        = 1024
 	// drainConns clients drain at once, with so many commands under way when they do not wait for each answer.
 	drainConns, drainWindow = 16, 32
