@@ -64,7 +64,7 @@ type run struct {
 	curve  string // of part e, for the documents
 }
 
-const allParts = "abcdefghi"
+const allParts = "abcdefghij"
 
 // parse reads the command line.
 func parse(args []string) (*run, error) {
@@ -74,7 +74,7 @@ func parse(args []string) (*run, error) {
 	parts := f.String("parts", "a b c d g h i", "what to measure: letters of "+allParts)
 	f.IntVar(&r.rounds, "rounds", 3, "rounds of parts a to d and g to i")
 	f.Float64Var(&r.scale, "scale", 1, "share of the messages of parts a to d, f, g and i, to try things out")
-	f.IntVar(&r.most, "growth", defaultGrowth(), "messages at the end of part e (LATCHKEY_GROWTH)")
+	f.IntVar(&r.most, "growth", defaultGrowth(), "messages at the end of part e, recipients at that of part j (LATCHKEY_GROWTH)")
 	f.StringVar(&r.docs, "docs", "", "folder whose performance.md and growth.svg are written anew")
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -178,7 +178,7 @@ func (r *run) all(ctx context.Context) error {
 		{r.parts['g'], r.measureSessions},
 		{r.parts['c'], r.measureEngine},
 		{r.parts['e'], r.measureGrowth},
-		{r.parts['e'], r.measureQueue},
+		{r.parts['j'], r.measureQueue},
 		{r.parts['f'], r.measureDisk},
 		{r.parts['h'], r.measureFlood},
 		{r.parts['i'], r.measureRate},
@@ -213,7 +213,7 @@ func (r *run) measureBeside(ctx context.Context) (err error) {
 // space is how much of the disk the chosen parts may need, in octets.
 func (r *run) space() int64 {
 	need := int64(6e9 * max(r.scale, 1)) // loads, a sink's log, two bare layouts
-	if r.parts['e'] {
+	if r.parts['e'] || r.parts['j'] {
 		need = max(need, int64(r.most)*8000+1e9)
 	}
 	return need

@@ -15,7 +15,7 @@ import (
 	"latchkey/store/boltstore"
 )
 
-// Of the queue in part e.
+// Of part j.
 const (
 	queueEnqueue = "queue: a message to one recipient, enqueued"
 	queueLease   = "queue: lease of 10 jobs, and their return"
@@ -31,7 +31,7 @@ const (
 	queueBodyOctet = 4096
 )
 
-// measureQueue is the part of part e about the way out: what the queue costs with ever more recipients in it.
+// measureQueue is part j: what the queue costs with ever more recipients in it.
 func (r *run) measureQueue(ctx context.Context) (err error) {
 	dir := filepath.Join(r.root, "queue")
 	if err := boltstore.Init(ctx, dir, store.DefaultSettings(domain), boltstore.Options{}); err != nil {
@@ -74,7 +74,7 @@ func (r *run) measureQueue(ctx context.Context) (err error) {
 		{measure: queueFind, unit: "µs", want: below(1.5)}, {measure: queueList, unit: "µs", want: below(1.5)},
 		{measure: queueOpen, unit: "ms", want: below(1000).alone()},
 	} {
-		w.part, w.against = 'e', against
+		w.part, w.against = 'j', against
 		r.sheet.want(w)
 	}
 	return nil
