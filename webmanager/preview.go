@@ -165,14 +165,14 @@ func (t *teller) auth() {
 	switch {
 	case was && is:
 		if added := uncovered(networks, t.before.TrustedNetworks); len(added) > 0 {
-			t.say("trusted_networks count only while require_auth is off")
+			t.say("trusted_networks count only while authentication is off (require_auth)")
 		}
 	case !was && is:
 		t.tell(t.figures.by(store.SentTrusted), "without AUTH from trusted networks", "they will have to turn on AUTH")
 	case !is:
 		timed := was || !t.before.RequireAuthAt.Equal(t.after.RequireAuthAt)
 		if len(networks) == 0 && (timed || len(t.before.TrustedNetworks) > 0) {
-			t.say("require_auth off lets nobody in until a network is named in trusted_networks")
+			t.say("nobody can send without AUTH until a network is named in trusted_networks")
 		}
 		t.trusted()
 		if timed {
@@ -202,12 +202,15 @@ func (t *teller) trusted() {
 	}
 }
 
+// previewTime is how sentences for people have a time, which is of UTC.
+const previewTime = "2 January 2006, 15:04 UTC"
+
 func (t *teller) timer() {
 	if t.after.RequireAuthAt.IsZero() {
-		t.say("require_auth stays off until somebody switches it on")
+		t.say("authentication stays off until somebody switches it on")
 		return
 	}
-	t.say("require_auth is on again by itself at %s", t.after.RequireAuthAt.UTC().Format(time.RFC3339))
+	t.say("authentication is asked for again by itself from %s", t.after.RequireAuthAt.UTC().Format(previewTime))
 }
 
 func (t *teller) popBeforeSMTP() {

@@ -68,14 +68,14 @@ func TestPreview(t *testing.T) {
 			"whoever is in 192.0.2.0/24, 198.51.100.7/32 can send to other domains without AUTH, as any address of the domain that exists, to 100 recipients an hour for each address",
 			"3 addresses sent 257 messages from 192.0.2.0/24 in the last 30 days: 192.0.2.7, 192.0.2.9, 192.0.2.8",
 			"nobody sent from 198.51.100.7/32 in the last 30 days",
-			"require_auth is on again by itself at 2026-04-01T14:00:00Z",
+			"authentication is asked for again by itself from 1 April 2026, 14:00 UTC",
 		}},
 		{"authentication off without networks", map[string]any{"require_auth": false}, true, []string{
-			"require_auth off lets nobody in until a network is named in trusted_networks",
-			"require_auth stays off until somebody switches it on",
+			"nobody can send without AUTH until a network is named in trusted_networks",
+			"authentication stays off until somebody switches it on",
 		}},
 		{"networks while it is on", map[string]any{"trusted_networks": []string{"192.0.2.0/24"}}, false,
-			[]string{"trusted_networks count only while require_auth is off"}},
+			[]string{"trusted_networks count only while authentication is off (require_auth)"}},
 		{"no grants there", map[string]any{"no_grant_networks": []string{"192.0.2.0/24"}}, false, []string{
 			"a POP3 login from 192.0.2.0/24 lets nobody send without AUTH any more",
 			"1 address sent 214 messages by POP before SMTP from there in the last 30 days; they will have to turn on AUTH: 192.0.2.7",
@@ -229,12 +229,12 @@ func TestPreviewOfTheWayBack(t *testing.T) {
 			"1 mailbox and 2 addresses sent 42 messages without AUTH from trusted networks in the last 30 days; they will have to turn on AUTH: carl"},
 		{map[string]any{"trusted_networks": []string{"198.51.100.0/24"}},
 			"1 address sent 40 messages without AUTH from 192.0.2.0/24 in the last 30 days; they will have to turn on AUTH: 192.0.2.9"},
-		{map[string]any{"trusted_networks": []string{}}, "require_auth off lets nobody in until a network is named in trusted_networks|" +
+		{map[string]any{"trusted_networks": []string{}}, "nobody can send without AUTH until a network is named in trusted_networks|" +
 			"2 addresses sent 42 messages without AUTH from 192.0.2.0/24, 198.51.100.0/24 in the last 30 days; they will have to turn on AUTH: 192.0.2.9, 198.51.100.1"},
 		{map[string]any{"trusted_networks": []string{"192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"}},
 			"whoever is in 203.0.113.0/24 can send to other domains without AUTH, as any address of the domain that exists, to 100 recipients an hour for each address|" +
 				"nobody sent from 203.0.113.0/24 in the last 30 days"},
-		{map[string]any{"require_auth_at": noon.Add(time.Hour)}, "require_auth is on again by itself at 2026-04-01T13:00:00Z"},
+		{map[string]any{"require_auth_at": noon.Add(time.Hour)}, "authentication is asked for again by itself from 1 April 2026, 13:00 UTC"},
 	} {
 		if got := strings.Join(f.preview(tt.body).Consequences, "|"); got != tt.want {
 			t.Errorf("%v: got\n%s\nwant\n%s", tt.body, got, tt.want)
