@@ -82,8 +82,8 @@ else
 	$(GO) run ./cmd/latchkey/bench -tools "$(BENCH_TOOLS)" -parts "$(or $(PARTS),a b c d g h i)" -rounds $(ROUNDS) -scale $(SCALE) -docs "$(DOCS)"
 endif
 
-growth: ## Latency, start and disk with ever more messages, the queue with ever more recipients (LATCHKEY_GROWTH=1000000, PARTS="e f j", DOCS)
-	$(GO) run ./cmd/latchkey/bench -parts "$(or $(PARTS),e f j)" -tools "$(BENCH_TOOLS)" -rounds 1 -scale $(SCALE) -docs "$(DOCS)"
+growth: ## Latency, start and disk with ever more messages, a long queue, the pages (LATCHKEY_GROWTH=1000000, PARTS="e f j k", DOCS)
+	$(GO) run ./cmd/latchkey/bench -parts "$(or $(PARTS),e f j k)" -tools "$(BENCH_TOOLS)" -rounds 1 -scale $(SCALE) -docs "$(DOCS)"
 
 bench-compare: ## Compare the benchmarks of this tree with those of REF (HEAD~1)
 	@tmp=$$(mktemp -d); trap 'git worktree remove --force "$$tmp/ref" 2>/dev/null; rm -rf "$$tmp"' EXIT; \

@@ -9,12 +9,14 @@
 //	b  the p99 of the reply to the end of DATA, and the CPU of a message, at 64 connections
 //	c  the engine alone, beside the bare layout: a log with one fdatasync a group and an index that follows
 //	d  POP3: drains, and RETR of 25 MB beside a loop of pread and write
-//	e  growth: latencies with 100 to 1,000,000 stored messages, and the time from start to greeting; the queue with as many
-//	   recipients in it
+//	e  growth: latencies with 100 to 1,000,000 stored messages, and the time from start to greeting
 //	f  disk: octets stored and written for each octet of mail, and what is left when all was deleted
 //	g  POP3: sessions in the clear and over TLS, long lists, memory of idle sessions, beside Dovecot
 //	h  a flood: deliveries and POP3 logins of owners while 1,000 connections attack and guess 500 passwords a second, beside the quiet server
 //	i  the way out: a burst of 50,000 messages to 500 domains, fast, slow, greylisting, closing and narrow ones, beside Postfix
+//	j  a long queue: its verbs with 1,000 to 1,000,000 recipients in it
+//	k  the pages: how long the server takes for each with 1,000 mailboxes and a million events in the trail, what the first one
+//	   weighs, and what they cost a process at rest
 //
 // Parts a to d, g and i need a folder of tools (-tools):
 //

@@ -64,7 +64,7 @@ type run struct {
 	curve  string // of part e, for the documents
 }
 
-const allParts = "abcdefghij"
+const allParts = "abcdefghijk"
 
 // parse reads the command line.
 func parse(args []string) (*run, error) {
@@ -182,6 +182,7 @@ func (r *run) all(ctx context.Context) error {
 		{r.parts['f'], r.measureDisk},
 		{r.parts['h'], r.measureFlood},
 		{r.parts['i'], r.measureRate},
+		{r.parts['k'], r.measurePages},
 	} {
 		if !step.wanted {
 			continue
