@@ -173,8 +173,9 @@ func (q *TrailQuery) Facts(e *TrailEvent) (f TrailFacts) {
 
 // TrailPage is a part of what was found.
 type TrailPage struct {
-	// Messages are in descending order.
+	// Messages are in descending order, and Trails their events, as MessageTrail returns them.
 	Messages []MessageID
+	Trails   [][]TrailEvent
 	// Next is the Before of the page that follows; 0 if there is none. A page may be short, or empty, and have one that follows.
 	Next MessageID
 }

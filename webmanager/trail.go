@@ -59,7 +59,11 @@ func (a *API) trail(r *http.Request) (any, error) {
 	var gaps store.TrailGaps
 	var q store.TrailQuery
 	if id, err := store.ParseMessageID(r.URL.Query().Get("for")); err == nil {
-		page.Messages = []store.MessageID{id}
+		events, err := a.store.MessageTrail(ctx, id)
+		if err != nil && !errors.As(err, &gaps) {
+			return nil, err
+		}
+		page = store.TrailPage{Messages: []store.MessageID{id}, Trails: [][]store.TrailEvent{events}}
 	} else {
 		if q, err = a.trailQuery(r); err != nil {
 			return nil, err
@@ -73,14 +77,9 @@ func (a *API) trail(r *http.Request) (any, error) {
 		result.Next = page.Next.String()
 	}
 	names := trailNames{api: a, mailboxes: map[store.AccountID]string{}, devices: map[trailDevice]string{}}
-	for _, id := range page.Messages {
-		var more store.TrailGaps
-		events, err := a.store.MessageTrail(ctx, id)
-		if err != nil && !errors.As(err, &more) {
-			return nil, err
-		}
-		gaps = allGaps(gaps, more)
-		if events = visible(events, actorOf(ctx), &q); len(events) == 0 {
+	for i, id := range page.Messages {
+		events := visible(page.Trails[i], actorOf(ctx), &q)
+		if len(events) == 0 {
 			continue
 		}
 		steps, err := names.steps(ctx, events)
@@ -292,16 +291,6 @@ func (n *trailNames) device(ctx context.Context, of trailDevice) (string, error)
 	}
 	n.devices[of] = d.Name
 	return d.Name, nil
-}
-
-// allGaps returns what is in either.
-func allGaps(a, b store.TrailGaps) (all store.TrailGaps) {
-	both := slices.Concat(a, b)
-	slices.SortFunc(both, func(a, b store.TrailGap) int { return cmp.Compare(a.From, b.From) })
-	for _, gap := range both {
-		all.Add(gap)
-	}
-	return all
 }
 
 func (a *API) trailLimit(r *http.Request) (int, error) {

@@ -34,7 +34,10 @@ func (s *Store) SearchTrail(ctx context.Context, q store.TrailQuery, limit int) 
 	}
 	err = s.lookThrough(ctx, func(through *search) error {
 		f := finder{search: through, query: &q, wanted: q.Wanted()}
-		page, err = f.page(ctx, limit)
+		if page, err = f.page(ctx, limit); err != nil {
+			return err
+		}
+		page.Trails, err = f.ofMessages(ctx, page.Messages)
 		return err
 	})
 	if err != nil && !isGaps(err) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -20,7 +21,12 @@ type search struct {
 	d      trailDecoder
 	b      []byte
 	gaps   []store.TrailGap // in no order
+	// opened are the columns of blocks that were opened, by their last event, at most maxOpened of them.
+	opened map[uint64][]byte
 }
+
+// maxOpened bounds the blocks that a search keeps uncompressed, of up to maxRunOctets each, for the trails of what it finds in them.
+const maxOpened = 16
 
 // candidate is a block or run that may have what is looked for.
 type candidate struct {
@@ -38,7 +44,7 @@ func (s *Store) lookThrough(ctx context.Context, do func(q *search) error) error
 		if err != nil {
 			return fmt.Errorf("%w: tally: %w", store.ErrDamaged, err)
 		}
-		q := search{v: v, end: t.Trail}
+		q := search{v: v, end: t.Trail, opened: make(map[uint64][]byte)}
 		q.floor, q.oldest = s.trailBounds(t.Trail)
 		if err := do(&q); err != nil {
 			return err
@@ -115,6 +121,9 @@ func headMatters(id bucketID, p *pieces, may func(*blockHead, filter) bool) (h r
 
 // open lets the reader begin with a candidate.
 func (q *search) open(c candidate) error {
+	if columns := q.opened[c.last]; columns != nil && c.id == bTrail {
+		return q.d.open(c.runHead, columns)
+	}
 	p := pieces{last: c.last, c: q.v.bucket(c.id).Cursor(), b: q.b}
 	p.key, p.first = p.c.Seek(key8(c.last))
 	b, err := p.octets(maxTrailValue)
@@ -122,7 +131,13 @@ func (q *search) open(c candidate) error {
 		return err
 	}
 	q.b = b
-	return q.d.openValue(c.id, b)
+	if err := q.d.openValue(c.id, b); err != nil {
+		return err
+	}
+	if c.id == bTrail && len(q.opened) < maxOpened {
+		q.opened[c.last] = slices.Clone(q.d.octets)
+	}
+	return nil
 }
 
 // tells reports whether the event that the reader is at is within the bounds.
@@ -143,33 +158,66 @@ func (s *Store) MessageTrail(ctx context.Context, id store.MessageID) (events []
 }
 
 // ofMessage returns the events of a message in order.
-func (q *search) ofMessage(ctx context.Context, id store.MessageID) (events []store.TrailEvent, err error) {
-	word := messageWord(id)
-	may := func(h *blockHead, f filter) bool { return h.accepts(uint64(id)) || f.has(word) }
+func (q *search) ofMessage(ctx context.Context, id store.MessageID) ([]store.TrailEvent, error) {
+	found, err := q.ofMessages(ctx, []store.MessageID{id})
+	if err != nil {
+		return nil, err
+	}
+	return found[0], nil
+}
+
+// ofMessages returns the events of each of some messages in order. Heads are looked at once, and a block that has several of them is opened once.
+func (q *search) ofMessages(ctx context.Context, ids []store.MessageID) (found [][]store.TrailEvent, err error) {
+	words := make([]uint64, len(ids))
+	wanted := make(map[uint64][]int, len(ids)) // places in ids
+	least := uint64(math.MaxUint64)
+	for i, id := range ids {
+		words[i], least = messageWord(id), min(least, uint64(id))
+		wanted[uint64(id)] = append(wanted[uint64(id)], i)
+	}
+	may := func(h *blockHead, f filter) bool {
+		for i, id := range ids {
+			if h.newest >= uint64(id) && (h.accepts(uint64(id)) || f.has(words[i])) {
+				return true
+			}
+		}
+		return false
+	}
+	found = make([][]store.TrailEvent, len(ids))
 	for _, c := range q.candidates(may) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if c.newest < uint64(id) {
+		if c.newest < least {
 			continue
 		}
 		err := q.open(c)
 		if err == nil {
-			err = q.d.each(func() error {
-				if q.d.step.message != uint64(id) || !q.tells() {
-					return nil
-				}
-				e, err := q.d.event()
-				events = append(events, e)
-				return err
-			})
+			err = q.collect(wanted, found)
 		}
 		if err != nil {
 			q.gap(c.first, c.last)
 		}
 	}
-	slices.SortFunc(events, func(a, b store.TrailEvent) int { return cmp.Compare(a.Seq, b.Seq) })
-	return events, nil
+	for _, events := range found {
+		slices.SortFunc(events, func(a, b store.TrailEvent) int { return cmp.Compare(a.Seq, b.Seq) })
+	}
+	return found, nil
+}
+
+// collect adds the events of the run that is open to those of the messages that are wanted, each to the places that it has in found.
+func (q *search) collect(wanted map[uint64][]int, found [][]store.TrailEvent) error {
+	return q.d.each(func() error {
+		places := wanted[q.d.step.message]
+		if len(places) == 0 || !q.tells() {
+			return nil
+		}
+		e, err := q.d.event()
+		for _, i := range places {
+			found[i] = append(found[i], e)
+		}
+		return err
+	})
 }
 
 // isGaps reports whether what was found stands beside an error.

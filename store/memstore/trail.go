@@ -32,14 +32,18 @@ func (s *Store) MessageTrail(ctx context.Context, id store.MessageID) ([]store.T
 		return nil, err
 	}
 	defer s.end()
-	oldest := s.d.oldestTold()
-	var events []store.TrailEvent
-	for _, e := range s.d.trail {
+	return s.d.trailOf(id), nil
+}
+
+// trailOf are the events of a message.
+func (d *data) trailOf(id store.MessageID) (events []store.TrailEvent) {
+	oldest := d.oldestTold()
+	for _, e := range d.trail {
 		if e.Message == id && !e.Time.Before(oldest) {
 			events = append(events, e)
 		}
 	}
-	return events, nil
+	return events
 }
 
 // SearchTrail implements store.Trail. It has no bound but the limit: this engine is for small stores.
@@ -69,6 +73,9 @@ func (s *Store) SearchTrail(ctx context.Context, q store.TrailQuery, limit int) 
 		if limit > 0 {
 			page.Next = page.Messages[limit-1]
 		}
+	}
+	for _, id := range page.Messages {
+		page.Trails = append(page.Trails, s.d.trailOf(id))
 	}
 	return page, nil
 }

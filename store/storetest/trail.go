@@ -3,6 +3,7 @@ package storetest
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -45,6 +46,14 @@ func (h *harness) search(q store.TrailQuery, limit int) (ids []store.MessageID) 
 		h.must(err)
 		if len(page.Messages) > limit {
 			h.t.Errorf("a page of %d messages, want at most %d", len(page.Messages), limit)
+		}
+		if len(page.Trails) != len(page.Messages) {
+			h.t.Fatalf("the trails of %d of %d messages", len(page.Trails), len(page.Messages))
+		}
+		for i, id := range page.Messages {
+			if alone := h.trail(id); !reflect.DeepEqual(page.Trails[i], alone) {
+				h.t.Errorf("the trail of %s on a page is %+v, alone %+v", id, page.Trails[i], alone)
+			}
 		}
 		ids = append(ids, page.Messages...)
 		if page.Next == 0 {
