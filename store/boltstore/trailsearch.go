@@ -44,7 +44,7 @@ func (s *Store) lookThrough(ctx context.Context, do func(q *search) error) error
 		if err != nil {
 			return fmt.Errorf("%w: tally: %w", store.ErrDamaged, err)
 		}
-		q := search{v: v, end: t.Trail, opened: make(map[uint64][]byte)}
+		q := search{v: v, end: t.Trail, opened: make(map[uint64][]byte), b: make([]byte, 0, sealAt)}
 		q.floor, q.oldest = s.trailBounds(t.Trail)
 		if err := do(&q); err != nil {
 			return err

@@ -25,7 +25,7 @@ func (s *Server) trailPages() []pageRoute {
 }
 
 // trailLimit is how many messages one page of the trail shows.
-const trailLimit = 20
+const trailLimit = 10
 
 // trailData is a page of the trail.
 type trailData struct {
