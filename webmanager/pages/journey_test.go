@@ -185,7 +185,7 @@ func TestSendingJourney(t *testing.T) {
 	form := b.get("/sending").shows(200, "Authenticated SMTP is on")
 	off := map[string]string{"require_auth": "off", "trusted_networks": "192.0.2.0/24", "off": "1h"}
 	preview := form.submit("/sending", off).shows(200, "What this would do", "Whoever is in 192.0.2.0/24 can send to other domains without AUTH",
-		"on again by itself", "type the name of the domain: example.com")
+		"asked for again by itself", "type the name of the domain: example.com")
 	if settings := s.settings(); !settings.RequireAuth {
 		t.Fatal("a preview changed the settings")
 	}
