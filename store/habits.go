@@ -16,8 +16,7 @@ const (
 	MaxHabitText = 200
 	// MaxNotedHabits bounds what one NoteHabits may add.
 	MaxNotedHabits = 10_000
-	// MaxAnswered bounds the senders that are known to have an answer of one mailbox: more than it may answer in the time in which none is
-	// answered again.
+	// MaxAnswered bounds the senders that are known to have an answer of one mailbox; see AnswersPerDay.
 	MaxAnswered = 1000
 )
 
@@ -70,6 +69,9 @@ func (h Habit) With(seen Habit) Habit {
 	}
 	return h
 }
+
+// HabitText makes a text fit for [Habit.Text].
+func HabitText(s string) string { return cleanText(s, MaxHabitText) }
 
 // SeenWithin reports whether a habit was last seen after at minus apart.
 func (h Habit) SeenWithin(at time.Time, apart time.Duration) bool {

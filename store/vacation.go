@@ -17,6 +17,32 @@ const (
 	MaxVacationText    = 4000
 )
 
+// How often is answered. Who forges reverse-paths has a mailbox write to strangers: so often, and no more.
+const (
+	// AnswersApart is how long a sender who was answered by a mailbox is not answered by it again.
+	AnswersApart = 7 * 24 * time.Hour
+	// AnswersPerDay is how many answers one mailbox gives a day, AnswersPerDomainDay all mailboxes of the domain together. MaxAnswered senders are
+	// more than a mailbox can answer in AnswersApart, so that none is forgotten too soon.
+	AnswersPerDay       = 100
+	AnswersPerDomainDay = 1000
+)
+
+// Budget is a limit and the counter that it is of.
+type Budget struct {
+	Key   string
+	Limit Limit
+}
+
+// AnswersOf is the budget of the answers of one mailbox.
+func AnswersOf(id AccountID) Budget {
+	return Budget{fmt.Sprintf("answers/%d", id), Limit{N: AnswersPerDay, Window: 24 * time.Hour}}
+}
+
+// AnswersOfDomain is the budget of the answers of all mailboxes together.
+func AnswersOfDomain() Budget {
+	return Budget{"answers", Limit{N: AnswersPerDomainDay, Window: 24 * time.Hour}}
+}
+
 // Vacation is what a mailbox answers while its owner is away (RFC 3834, a personal responder). The zero value answers nothing.
 type Vacation struct {
 	On bool `json:"on"`
