@@ -77,17 +77,13 @@ func (a *API) retention(ctx context.Context, account store.Account, own int) (Re
 	case err != nil:
 		return Retention{}, err
 	}
-	rt.Consequences = append(rt.Consequences, fmt.Sprintf(
-		"%s of %s now older than that, and removed within six hours", are(rt.Leaving.Messages), count(rt.Leaving.Octets, "octet", "octets")))
-	return rt, nil
-}
-
-// are says how many messages are something.
-func are(messages int64) string {
-	if messages == 1 {
-		return "1 message is"
+	are := "are"
+	if rt.Leaving.Messages == 1 {
+		are = "is"
 	}
-	return count(messages, "message", "messages") + " are"
+	rt.Consequences = append(rt.Consequences, fmt.Sprintf("%s (%s) %s older than that now, and removed within six hours",
+		count(rt.Leaving.Messages, "message", "messages"), count(rt.Leaving.Octets, "octet", "octets"), are))
+	return rt, nil
 }
 
 // olderThan counts the messages of a maildrop that came before a time.
