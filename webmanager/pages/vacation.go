@@ -37,7 +37,7 @@ func (x *exchange) changeVacation() error {
 	if err := x.do(http.MethodPost, webmanager.Path("accounts", x.r.PathValue("name"), "vacation", "preview"), wanted, &p); err != nil {
 		return x.again(err, (*exchange).showMailbox)
 	}
-	return x.mailbox(func(d *mailboxData) { d.Preview, d.Away.Vacation.On = &p, wanted.On })
+	return x.mailbox(func(d *mailboxData) { d.Preview = &p })
 }
 
 // retentionForm is the number of days that was chosen.

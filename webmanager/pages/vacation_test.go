@@ -7,6 +7,7 @@ import (
 
 	"latchkey/internal/mailaddr"
 	"latchkey/store"
+	"latchkey/webmanager"
 )
 
 // TestVacationJourney: the owner of a mailbox looks at an answer, saves it, sees whom it went to, and switches it off, in German too.
@@ -108,4 +109,27 @@ func TestRetentionJourney(t *testing.T) {
 	b.get("/mailbox/anna").submit("/mailbox/anna/retention", map[string]string{"expire": "never"}).follow().shows(200, "Mail stays until somebody deletes it.")
 	b.get("/mailbox/anna").submit("/mailbox/anna/retention", map[string]string{"expire": "domain"}).follow().shows(200, "That is the rule of the domain.")
 	b.get("/mailbox/anna").submit("/mailbox/anna/retention", map[string]string{"expire": "days", "expire_days": "1"}).shows(428, "Mail older than one day")
+}
+
+// TestFormsStandAlone: a form that is refused clears no box of the others on its page.
+func TestFormsStandAlone(t *testing.T) {
+	s := newSite(t, nil)
+	yes := true
+	s.do("PATCH", webmanager.Path("accounts", "anna"), webmanager.AccountChange{
+		OldClientLogin: &yes, Vacation: &webmanager.Vacation{On: true, Text: "away"}, Forward: &webmanager.ForwardChange{To: []string{"a@other.example"}, Keep: true},
+	}, nil)
+	b := s.in("olga")
+	refused := b.get("/mailbox/anna").submit("/mailbox/anna/retention", map[string]string{"expire": "days", "expire_days": "many"}).shows(422)
+	for _, action := range []string{"vacation", "change", "forward"} {
+		refused.submit("/mailbox/anna/"+action, nil).follow()
+	}
+	if a := s.account("anna"); !a.Vacation.On || !a.OldClientLogin || !a.Forward.Keep {
+		t.Errorf("got %+v", a)
+	}
+	// What was cleared in the refused form itself stays so.
+	refused = b.get("/mailbox/anna").submit("/mailbox/anna/vacation", map[string]string{"vacation_on": "", "vacation_from": "x"}).shows(422)
+	refused.submit("/mailbox/anna/vacation", map[string]string{"vacation_from": ""}).follow()
+	if s.account("anna").Vacation.On {
+		t.Error("a box that was cleared is ticked again")
+	}
 }
