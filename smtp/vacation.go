@@ -163,11 +163,33 @@ func (s *session) claimAnswer(ctx context.Context, now time.Time, id store.Accou
 
 // answered is the mark that a mailbox answered a sender at now.
 func answered(now time.Time, id store.AccountID, sender mailaddr.Address) store.Habit {
-	text := sender.String()
-	name := sha256.Sum256([]byte(strings.ToLower(text)))
+	name := sha256.Sum256([]byte(person(sender)))
 	return store.Habit{
-		Account: id, Kind: store.HabitAnswered, Name: hex.EncodeToString(name[:]), First: now, Last: now, Text: store.HabitText(text),
+		Account: id, Kind: store.HabitAnswered, Name: hex.EncodeToString(name[:]), First: now, Last: now, Text: store.HabitText(sender.String()),
 	}
+}
+
+// person is whom a reverse-path stands for, in small letters: without what is another one for each day or message, which would make him a new sender.
+func person(sender mailaddr.Address) string {
+	local, domain := strings.ToLower(sender.Local()), sender.Domain()
+	switch {
+	case strings.HasPrefix(local, "prvs="): // BATV: prvs=TAG=local
+		if _, rest, ok := strings.Cut(local[len("prvs="):], "="); ok {
+			local = rest
+		}
+	case strings.HasPrefix(local, "btv1=="): // the same of Barracuda: btv1==TAG==local
+		if _, rest, ok := strings.Cut(local[len("btv1=="):], "=="); ok {
+			local = rest
+		}
+	case strings.HasPrefix(local, "srs0="), strings.HasPrefix(local, "srs0+"), strings.HasPrefix(local, "srs0-"): // SRS0=HASH=DAY=domain=local
+		if parts := strings.SplitN(local[len("srs0="):], "=", 4); len(parts) == 4 {
+			local, domain = parts[3], parts[2]
+		}
+	}
+	if base, _, tagged := strings.Cut(local, "+"); tagged && base != "" {
+		local = base
+	}
+	return local + "@" + domain
 }
 
 // writeAnswer commits an answer, from the null reverse-path (RFC 3834 §3.3), so that nobody answers it.

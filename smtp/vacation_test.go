@@ -220,6 +220,29 @@ func TestVacationOnce(t *testing.T) {
 	f.wants(0, c, "x@remote.example", personal(""))
 }
 
+// TestVacationPerson: tags that change do not make a new sender.
+func TestVacationPerson(t *testing.T) {
+	for from, want := range map[string]string{
+		"X@Remote.Example": "x@remote.example", "x+news@remote.example": "x@remote.example", "+x@remote.example": "+x@remote.example",
+		"prvs=1234abcdef=x@remote.example": "x@remote.example", "prvs=x@remote.example": "prvs=x@remote.example",
+		"btv1==1234abcdef==x@remote.example": "x@remote.example", "btv1==x@remote.example": "btv1==x@remote.example",
+		"SRS0=hash=TT=remote.example=x@forwarder.example": "x@remote.example", "srs0+hash=TT=remote.example=x@forwarder.example": "x@remote.example",
+		"srs0=hash=TT=remote.example@forwarder.example": "srs0=hash=tt=remote.example@forwarder.example",
+	} {
+		if got := person(address(from)); got != want {
+			t.Errorf("%s is %s, want %s", from, got, want)
+		}
+	}
+	f, _ := awayFixture(t, MX)
+	c := f.greeted()
+	f.wants(1, c, "prvs=1234abcdef=x@remote.example", personal(""))
+	f.wants(0, c, "prvs=5678abcdef=x@remote.example", personal(""))
+	f.wants(0, c, "x@remote.example", personal(""))
+	if to := f.jobs()[0].Recipient; to != address("prvs=1234abcdef=x@remote.example") {
+		t.Errorf("answered to %s", to) // RFC 3834 §4: the reverse-path, as it is
+	}
+}
+
 // TestVacationAtOnce: of many letters of one sender at the same time one is answered.
 func TestVacationAtOnce(t *testing.T) {
 	f, _ := awayFixture(t, MX)
