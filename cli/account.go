@@ -20,6 +20,7 @@ func newAccount(env *Env) *cobra.Command {
 		newSuspend(env, "suspend NAME", "Close POP3 and SMTP to a mailbox; its incoming mail waits at the senders", true, "suspended"),
 		newSuspend(env, "resume NAME", "Open a suspended mailbox again", false, "open again"),
 		newAccountRemove(env), newAccountClients(env), newAccountPurge(env),
+		newAccountVacation(env), newAccountRetention(env),
 	)
 	cmd.Aliases = []string{"mailbox"}
 	return addDataFlags(cmd)
@@ -147,6 +148,8 @@ func newAccountShow(env *Env) *cobra.Command {
 			{"octets", strconv.FormatInt(a.Usage.Octets, 10) + of(a.Quota.Octets)},
 			{"send-as", orDash(sendAs)},
 			{"forward", orDash(forward(a.Forward))},
+			{"vacation", answers(a.Vacation, a.Vacation.On)},
+			{"expire-days", ownExpiry(a.ExpireDays)},
 			{"old-client-login", oldClientLogin(a)},
 			{"pop3", pop3Options(a.POP3)},
 			{"seen-in-clear", seenInClear(a.ClearSince)},

@@ -79,6 +79,7 @@ func (s *session) receive(tx *transaction, r io.Reader) (store.MessageID, error)
 	logAccept(s.ctx, s.log, tx, receipt.Message, size, lines.LongLines(), e.Hold)
 	s.leftOut(tx, header, receipt)
 	s.delivered(tx, header, receipt)
+	s.answerVacation(tx, header, receipt)
 	return receipt.Message, nil
 }
 

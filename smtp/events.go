@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"latchkey/internal/mailaddr"
+	"latchkey/internal/message"
 	"latchkey/store"
 )
 
@@ -35,4 +36,15 @@ func logReject(ctx context.Context, log *slog.Logger, command string, r *refused
 	}
 	log.LogAttrs(ctx, level, "command refused", slog.String("command", command), slog.Int("code", r.row().SMTP.Code),
 		slog.String("refusal", string(r.name)), slog.String("reply", r.text()), slog.Any("err", err))
+}
+
+// logAnswered notes a vacation answer that the store took.
+func logAnswered(ctx context.Context, log *slog.Logger, id store.MessageID, a *message.Answer) {
+	log.LogAttrs(ctx, slog.LevelInfo, "vacation answered",
+		slog.String("id", id.String()), slog.String("mailbox", a.From.String()), slog.String("to", a.To.String()))
+}
+
+// logNotAnswered notes why a message to a mailbox with vacation answers is not answered.
+func logNotAnswered(ctx context.Context, log *slog.Logger, id store.MessageID, why string) {
+	log.LogAttrs(ctx, slog.LevelDebug, "vacation not answered", slog.String("id", id.String()), slog.String("why", why))
 }

@@ -52,19 +52,8 @@ func (s *session) mayLeave(settings store.Settings, to mailaddr.Address) error {
 		return errors.New("smtp: mail out of the domain is switched off")
 	case to.Domain() == settings.Domain:
 		return errors.New("smtp: sent on to an address of this domain")
-	case !settings.SuppressFailed:
-		return nil
 	}
-	known, err := s.srv.opts.Store.Suppression(s.ctx, to)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return nil
-	case err != nil:
-		return err
-	case known.Active(s.srv.opts.Now()):
-		return errors.New("smtp: sent on to an address that does not exist")
-	}
-	return nil
+	return s.mayWrite(s.ctx, settings, to)
 }
 
 // onwardOpen refuses an address that leads outside only, while nothing can be sent there.
@@ -190,7 +179,7 @@ func (s *session) returning(tx *transaction, addr mailaddr.Address) (store.Route
 	case err != nil:
 		return store.Route{}, err
 	case len(route.Remote) == 0:
-		route.Forwards = nil // a report stays here
+		route.Forwards, route.Away = nil, nil // a report stays here
 		return route, nil
 	case hasRouting(to) || s.srv.opts.Door != MX:
 		return store.Route{}, refuse(refusal.ReturnAddress)

@@ -130,7 +130,7 @@ func (p *proofStore) Resolve(ctx context.Context, addr mailaddr.Address) (route 
 		if leadsOnly(route) {
 			route.Local = []store.AccountID{p.own.account.ID}
 		}
-		route.Forwards = nil
+		route.Forwards, route.Away = nil, nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -48,6 +48,8 @@ type Store interface {
 	AddStat(ctx context.Context, day store.Day, name string, n int64) error
 	Suppression(ctx context.Context, address mailaddr.Address) (store.Suppression, error)
 	Take(ctx context.Context, now time.Time, key string, cost int64, l store.Limit) (store.Taken, error)
+	KnownHabits(ctx context.Context, account store.AccountID, kind store.HabitKind, names ...string) ([]store.Habit, error)
+	ClaimHabit(ctx context.Context, seen store.Habit, apart time.Duration) (claimed bool, err error)
 }
 
 // Authenticator is what the service needs of auth: *auth.Authenticator.

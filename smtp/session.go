@@ -98,6 +98,8 @@ type wish struct {
 	// outside is how many addresses outside an alias leads to by itself. sentOn is set if a copy is sent on.
 	outside int
 	sentOn  bool
+	// away is set if the address is that of one mailbox alone, which has vacation answers.
+	away bool
 }
 
 // newSession is called by go-smtp at the first HELO or EHLO, and at the first one under STARTTLS.
@@ -374,7 +376,7 @@ func (tx *transaction) news(route store.Route) (n int) {
 // add takes a recipient that fits into the envelope. An account or a remote address that is in it already gets no second copy.
 func (tx *transaction) add(addr mailaddr.Address, route store.Route, notify store.Notify, original string) {
 	tx.addresses = append(tx.addresses, addr)
-	w := wish{notify: notify, original: original, accounts: route.Local}
+	w := wish{notify: notify, original: original, accounts: route.Local, away: len(route.Local) == 1 && len(route.Away) == 1 && !route.CatchAll}
 	for _, f := range route.Forwards {
 		if f.Account == 0 {
 			w.outside++

@@ -58,6 +58,11 @@ type Account struct {
 	SendAs []mailaddr.Address `json:"send_as,omitempty"`
 	// Forward is where its mail is sent on to.
 	Forward Forward `json:"forward,omitzero"`
+	// Vacation is what it answers while its owner is away.
+	Vacation Vacation `json:"vacation,omitzero"`
+	// ExpireDays is after how many days its messages are removed, fetched or not: 0 as [Settings.ExpireDays] says, 1 to MaxExpireDays, or
+	// ExpireNever. See [Account.ExpireAfter].
+	ExpireDays int `json:"expire_days,omitempty"`
 	// ClearSince is when the password was first seen to have crossed a network in the clear where TLS is needed: zero for never, and zero again
 	// with a new Verifier. See [Settings.ClearPasswordDays].
 	ClearSince time.Time `json:"clear_since,omitzero"`
@@ -206,6 +211,7 @@ func (a Account) Validate() error {
 	if _, err := ParseSelect(a.POP3.Select); err != nil {
 		errs = append(errs, err)
 	}
+	errs = append(errs, a.Vacation.Validate(), validExpiry(a.ExpireDays))
 	return errors.Join(errs...)
 }
 
@@ -269,6 +275,8 @@ type Route struct {
 	Remote []mailaddr.Address
 	// Forwards is where mail for an address of this domain is sent on to, each address of another domain once.
 	Forwards []Forwarding
+	// Away lists those of Local whose vacation answers are switched on, in the same order, whatever their days are.
+	Away []AccountID
 	// CatchAll is set when nothing but the catch-all took the address; nobody owns such an address as a sender.
 	CatchAll bool
 }
@@ -354,4 +362,7 @@ type Accounts interface {
 	Resolve(ctx context.Context, addr mailaddr.Address) (Route, error)
 	// LentTo returns the accounts to which an address was lent, in ascending order: those that have it in SendAs, compared by LentName.
 	LentTo(ctx context.Context, addr mailaddr.Address) ([]AccountID, error)
+	// ExpireDaysInUse returns the values of ExpireDays that accounts have, 0 left out, each once and in ascending order. It is answered from
+	// memory, but for the first time after one of them changed.
+	ExpireDaysInUse(ctx context.Context) ([]int, error)
 }

@@ -16,6 +16,8 @@ const (
 	MaxHabitText = 200
 	// MaxNotedHabits bounds what one NoteHabits may add.
 	MaxNotedHabits = 10_000
+	// MaxAnswered bounds the senders that are known to have an answer of one mailbox; see AnswersPerDay.
+	MaxAnswered = 1000
 )
 
 // HabitKind says what a habit is about.
@@ -29,6 +31,8 @@ const (
 	HabitNetwork HabitKind = 'n'
 	// HabitHeld: a network from which the mailbox's mail is put on hold; its text says why.
 	HabitHeld HabitKind = 'h'
+	// HabitAnswered: a sender that a vacation answer was given to; its name is a hash, its text the address.
+	HabitAnswered HabitKind = 'a'
 )
 
 // MaxHabits bounds the habits of one account and kind: beyond it those that were not seen for longest are forgotten. 0 is no kind.
@@ -38,6 +42,8 @@ func MaxHabits(kind HabitKind) int {
 		return 5000
 	case HabitNetwork, HabitHeld:
 		return 64
+	case HabitAnswered:
+		return MaxAnswered
 	}
 	return 0
 }
@@ -62,6 +68,14 @@ func (h Habit) With(seen Habit) Habit {
 		h.Last, h.Text = seen.Last, seen.Text
 	}
 	return h
+}
+
+// HabitText makes a text fit for [Habit.Text].
+func HabitText(s string) string { return cleanText(s, MaxHabitText) }
+
+// SeenWithin reports whether a habit was last seen after at minus apart.
+func (h Habit) SeenWithin(at time.Time, apart time.Duration) bool {
+	return h.Last.After(at.Add(-apart))
 }
 
 // CompareHabits orders habits: by account, then the last seen first, then by name.
@@ -99,6 +113,10 @@ type Habits interface {
 	// Those of accounts that are gone change nothing. Beyond MaxHabits of an account and kind, [Surplus] is forgotten. It waits for the disk:
 	// call it seldom, with what has gathered. ErrBound and ErrInvalid as ValidateHabits says; then nothing is changed.
 	NoteHabits(ctx context.Context, seen []Habit) error
+	// ClaimHabit is NoteHabits for one habit that nobody has seen lately: if the account is there, and the habit is not known or was last seen at
+	// seen.Last minus apart or before, it is noted durably and claimed is true. Otherwise nothing changes. Of several that claim one at once,
+	// one is told so.
+	ClaimHabit(ctx context.Context, seen Habit, apart time.Duration) (claimed bool, err error)
 	// KnownHabits returns those of the names that are known, in the order of names.
 	KnownHabits(ctx context.Context, account AccountID, kind HabitKind, names ...string) ([]Habit, error)
 	// ListHabits returns the habits of a kind of one account, or of all accounts (0), ordered by CompareHabits. At most limit.

@@ -35,6 +35,10 @@ type Account struct {
 	SendAs []mailaddr.Address `json:"send_as"`
 	// Forward is where its mail is sent on to; nothing for not at all.
 	Forward store.Forward `json:"forward,omitzero"`
+	// Vacation is what it answers while its owner is away.
+	Vacation Vacation `json:"vacation,omitzero"`
+	// ExpireDays is after how many days its messages are removed, fetched or not: nothing as the domain's, or -1 for never.
+	ExpireDays int `json:"expire_days,omitempty"`
 	// OldClientLogin lets the mailbox use the doors for old clients and challenge logins. PasswordKept is set when its password is kept, encrypted,
 	// for these: from the next login with it, and as long as the mailbox or the domain has old-client login.
 	OldClientLogin bool `json:"old_client_login"`
@@ -83,6 +87,13 @@ type AccountChange struct {
 	POP3           *POP3Change `json:"pop3,omitempty"`
 	// Forward sends its mail on; without addresses it ends that.
 	Forward *ForwardChange `json:"forward,omitempty"`
+	// Vacation takes the place of what it answers as a whole.
+	Vacation *Vacation `json:"vacation,omitempty"`
+	// ExpireDays is after how many days its messages are removed: 0 as the domain's, 1 to store.MaxExpireDays, or -1 for never. Whatever removes
+	// mail sooner than before needs Confirm.
+	ExpireDays *int `json:"expire_days,omitempty"`
+	// Confirm is the address of the mailbox, typed.
+	Confirm string `json:"confirm,omitempty"`
 	// Owner lets it manage the domain, or not; only the operator may say so.
 	Owner *bool `json:"owner,omitempty"`
 	// Version refuses the change if the mailbox was changed since; 0 does not look.
@@ -138,12 +149,14 @@ type auditedAccount struct {
 
 	OldClientLogin bool              `json:"old_client_login,omitempty"`
 	POP3           store.POP3Options `json:"pop3,omitzero"`
+	Vacation       auditedVacation   `json:"vacation,omitzero"`
+	ExpireDays     int               `json:"expire_days,omitempty"`
 }
 
 func audited(a store.Account) auditedAccount {
 	return auditedAccount{
 		ID: a.ID, Name: a.Name, DisplayName: a.DisplayName, Suspended: a.Suspended, Owner: a.Owner, Quota: a.Quota, SendAs: a.SendAs, Forward: a.Forward,
-		OldClientLogin: a.OldClientLogin, POP3: a.POP3,
+		OldClientLogin: a.OldClientLogin, POP3: a.POP3, Vacation: auditVacation(a.Vacation), ExpireDays: a.ExpireDays,
 	}
 }
 
@@ -164,6 +177,7 @@ func (a *API) view(ctx context.Context, account store.Account, domain string) (A
 		ID: account.ID, Name: account.Name, Address: address, DisplayName: account.DisplayName, Suspended: account.Suspended, Owner: account.Owner,
 		Quota: account.Quota, Usage: usage, SendAs: sendAs, Forward: account.Forward, OldClientLogin: account.OldClientLogin, PasswordKept: account.Sealed != "",
 		POP3: account.POP3, ClearSince: account.ClearSince, Created: account.Created, Version: account.Version,
+		Vacation: vacationOf(account.Vacation), ExpireDays: account.ExpireDays,
 	}, nil
 }
 
@@ -281,6 +295,9 @@ func (a *API) changeAccount(r *http.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := a.confirmedSooner(r.Context(), before, wanted, domain, body.Confirm); err != nil {
+			return nil, err
+		}
 		after, err := a.store.UpdateAccount(r.Context(), wanted)
 		switch {
 		case errors.Is(err, store.ErrConflict):
@@ -298,8 +315,8 @@ func (a *API) changeAccount(r *http.Request) (any, error) {
 	return nil, store.ErrConflict
 }
 
-// allowed refuses the fields that are not the actor's to change. The owner of a mailbox changes what it shows and where its mail goes; its name, what
-// it may hold, whom it sends as, and whether its password is kept for old clients are the domain's.
+// allowed refuses the fields that are not the actor's to change. The owner of a mailbox changes what it shows, what it answers and where its mail goes;
+// its name, what it may hold and how long, whom it sends as, and whether its password is kept for old clients are the domain's.
 func (c AccountChange) allowed(actor Actor) error {
 	var names []string
 	add := func(given bool, least Role, name string) {
@@ -312,6 +329,7 @@ func (c AccountChange) allowed(actor Actor) error {
 	add(c.Quota != nil, RoleOwner, "quota")
 	add(c.SendAs != nil, RoleOwner, "send_as")
 	add(c.OldClientLogin != nil, RoleOwner, "old_client_login")
+	add(c.ExpireDays != nil, RoleOwner, "expire_days")
 	add(c.Owner != nil, RoleOperator, "owner")
 	if len(names) > 0 {
 		return notAllowedFields(names...)
@@ -331,7 +349,7 @@ func notAllowedFields(names ...string) *Error {
 // action is the word for the audit log.
 func (c AccountChange) action() string {
 	only := c.Name == nil && c.DisplayName == nil && c.Quota == nil && c.SendAs == nil && c.OldClientLogin == nil && c.POP3 == nil && c.Forward == nil &&
-		c.Owner == nil
+		c.Owner == nil && c.Vacation == nil && c.ExpireDays == nil
 	switch {
 	case only && c.Suspended != nil && *c.Suspended:
 		return "account.suspend"
@@ -379,6 +397,17 @@ func (c AccountChange) apply(account store.Account, domain string) (store.Accoun
 		forward, mistakes := c.Forward.apply(domain)
 		wrong = append(wrong, mistakes...)
 		account.Forward = forward
+	}
+	if c.Vacation != nil {
+		vacation, mistakes := c.Vacation.apply()
+		wrong = append(wrong, mistakes...)
+		account.Vacation = vacation
+	}
+	if c.ExpireDays != nil {
+		if mistake := expireMistake(*c.ExpireDays); mistake != "" {
+			wrong = append(wrong, Field{"expire_days", mistake})
+		}
+		account.ExpireDays = *c.ExpireDays
 	}
 	if len(wrong) > 0 {
 		return store.Account{}, invalid(wrong...)

@@ -52,6 +52,7 @@ type Store interface {
 	store.Secrets
 	Usage(ctx context.Context, account store.AccountID) (store.Usage, error)
 	DomainUsage(ctx context.Context) (store.Usage, error)
+	OpenMaildrop(ctx context.Context, account store.AccountID) (store.Maildrop, error)
 	Job(ctx context.Context, id store.JobID) (store.Job, error)
 	ListJobs(ctx context.Context, f store.QueueFilter, after store.JobID, limit int) (jobs []store.Job, next store.JobID, err error)
 	HoldJobs(ctx context.Context, reason string, ids ...store.JobID) error

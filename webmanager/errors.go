@@ -30,7 +30,8 @@ const (
 	CodeExists   Code = "exists"
 	CodeConflict Code = "conflict"
 	CodeReserved Code = "reserved"
-	// CodeConfirm: the change allows more than before, or removes mail; it must be sent with the domain's name in confirm. Consequences says what it does.
+	// CodeConfirm: the change allows more than before, or removes mail; it must be sent with the domain's name, or the mailbox's
+	// address, in confirm. Consequences says what it does.
 	CodeConfirm Code = "confirmation_needed"
 	// CodeUnavailable: not now; the same request may succeed later.
 	CodeUnavailable Code = "unavailable"

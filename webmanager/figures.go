@@ -36,6 +36,8 @@ type figures struct {
 	grants int64
 	// ended is how many passwords that were seen in the clear end at once; looked at only if clear_password_days is to change.
 	ended int64
+	// ownExpiry is set if a mailbox has an expire_days of its own.
+	ownExpiry bool
 	// usage is what all mailboxes hold; looked at only if the quota of the domain is to change.
 	usage store.Usage
 }

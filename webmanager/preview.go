@@ -81,6 +81,11 @@ func (a *API) preview(ctx context.Context, before, after store.Settings) (Settin
 			return p, err
 		}
 	}
+	inUse, err := a.store.ExpireDaysInUse(ctx)
+	if err != nil {
+		return p, err
+	}
+	f.ownExpiry = len(inUse) > 0
 	if before.ClearPasswordDays != after.ClearPasswordDays {
 		if f.ended, err = a.endedPasswords(ctx, before, after); err != nil {
 			return p, err
@@ -314,6 +319,9 @@ func (t *teller) maildrops() {
 			count(int64(is), "day", "days"))
 	default:
 		t.say("messages are removed after %s, before after %d", count(int64(is), "day", "days"), was)
+	}
+	if t.before.ExpireDays != t.after.ExpireDays && t.figures.ownExpiry {
+		t.say("mailboxes with an expire_days of their own keep to that")
 	}
 }
 

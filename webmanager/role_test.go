@@ -32,6 +32,9 @@ var mayCall = map[string]string{
 	"GET /v1/accounts/{name}":                     "-Y-YY",
 	"PATCH /v1/accounts/{name}":                   "-Y-YY",
 	"PUT /v1/accounts/{name}/password":            "-Y-YY",
+	"GET /v1/accounts/{name}/vacation":            "-Y-YY",
+	"POST /v1/accounts/{name}/vacation/preview":   "-Y-YY",
+	"GET /v1/accounts/{name}/retention":           "-Y-YY",
 	"DELETE /v1/accounts/{name}":                  "---YY",
 	"POST /v1/accounts/{name}/release":            "---YY",
 	"POST /v1/accounts/{name}/purge":              "---YY",
@@ -173,7 +176,7 @@ func TestReadOnly(t *testing.T) {
 	f := provingFixture(t)
 	client := InProcess(f.api, Actor{Name: "panel", Role: RoleOperator, ReadOnly: true})
 	for _, rt := range f.api.routes() {
-		changes := rt.method != http.MethodGet && rt.pattern() != "POST /v1/settings/preview" && rt.pattern() != "POST /v1/proofs/check"
+		changes := rt.method != http.MethodGet && !strings.HasSuffix(rt.path, "/preview") && rt.pattern() != "POST /v1/proofs/check"
 		path := strings.NewReplacer("{name}", "anna", "{device}", "1", "{address}", "x@other.example", "{code}", "auth-banned", "{id}", "7", "{selector}", "s").Replace(rt.path)
 		err := client.Do(t.Context(), rt.method, path, map[string]any{}, nil)
 		if isCode(err, CodeForbidden) != changes || rt.changes != changes {
@@ -237,6 +240,8 @@ func TestFieldsOfRoles(t *testing.T) {
 		{"PATCH", "/v1/accounts/anna", `{"display_name":"A"}`, RoleMailbox},
 		{"PATCH", "/v1/accounts/anna", `{"forward":{"to":["a@other.example"],"keep":true}}`, RoleMailbox},
 		{"PATCH", "/v1/accounts/anna", `{"pop3":{"last":true}}`, RoleMailbox},
+		{"PATCH", "/v1/accounts/anna", `{"vacation":{"on":true,"text":"away"}}`, RoleMailbox},
+		{"PATCH", "/v1/accounts/anna", `{"expire_days":-1}`, RoleOwner},
 		{"PATCH", "/v1/accounts/anna", `{"name":"anna2"}`, RoleOwner},
 		{"PATCH", "/v1/accounts/anna", `{"suspended":false}`, RoleOwner},
 		{"PATCH", "/v1/accounts/anna", `{"quota":{"octets":0,"messages":0}}`, RoleOwner},

@@ -14,7 +14,7 @@ import (
 const abuseScenarios = 37
 
 func openScenarios() map[int]bool {
-	return map[int]bool{21: true, 23: true, 24: true}
+	return map[int]bool{21: true, 24: true}
 }
 
 var abuseTest = regexp.MustCompile(`^TestAbuse(\d\d)[A-Z]\w*$`)

@@ -25,7 +25,7 @@ type ExpireStore interface {
 	ListAccounts(ctx context.Context, after string, limit int) ([]store.Account, error)
 }
 
-// Expirer removes messages that are older than the domain keeps them (store.Settings.ExpireDays; RFC 2449 §6.7, EXPIRE).
+// Expirer removes messages that are older than their mailbox keeps them (store.Account.ExpireAfter; RFC 2449 §6.7, EXPIRE).
 type Expirer struct {
 	Store ExpireStore
 	// Now is the clock; nil means time.Now.
@@ -33,7 +33,8 @@ type Expirer struct {
 	Logger *slog.Logger
 }
 
-// Run looks at all maildrops every few hours, and when the settings change, until ctx ends.
+// Run looks at all maildrops every few hours, and when the settings change, until ctx ends. What is changed of one mailbox counts from the next
+// look on.
 func (e *Expirer) Run(ctx context.Context) {
 	now := e.Now
 	if now == nil {
@@ -55,15 +56,25 @@ func (e *Expirer) Run(ctx context.Context) {
 		case <-changed:
 		case <-timer.C:
 			timer.Reset(expireEvery)
-			if days > 0 {
-				e.pass(ctx, now().AddDate(0, 0, -days))
+			if err == nil && e.any(ctx, settings) {
+				e.pass(ctx, settings, now())
 			}
 		}
 	}
 }
 
-// pass removes what came before a time from all maildrops, one after the other.
-func (e *Expirer) pass(ctx context.Context, before time.Time) {
+// any reports whether mail of any mailbox is removed by its age.
+func (e *Expirer) any(ctx context.Context, settings store.Settings) bool {
+	inUse, err := e.Store.ExpireDaysInUse(ctx)
+	if err != nil {
+		e.failed("", err)
+	}
+	days, _ := store.ShortestExpiry(settings, inUse)
+	return days > 0
+}
+
+// pass removes what is too old from all maildrops, one after the other.
+func (e *Expirer) pass(ctx context.Context, settings store.Settings, now time.Time) {
 	after := ""
 	for {
 		accounts, err := e.Store.ListAccounts(ctx, after, expireAccounts)
@@ -75,6 +86,12 @@ func (e *Expirer) pass(ctx context.Context, before time.Time) {
 			if ctx.Err() != nil {
 				return
 			}
+			after = account.Name
+			days := account.ExpireAfter(settings)
+			if days == 0 {
+				continue
+			}
+			before := now.AddDate(0, 0, -days)
 			removed, err := e.expire(ctx, account.ID, before)
 			if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrSuspended) {
 				e.failed(account.Name, err)
@@ -82,7 +99,6 @@ func (e *Expirer) pass(ctx context.Context, before time.Time) {
 			if removed > 0 {
 				e.Logger.Info("old messages removed", "account", account.Name, "messages", removed, "before", before)
 			}
-			after = account.Name
 		}
 		if len(accounts) < expireAccounts {
 			return

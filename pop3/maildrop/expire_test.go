@@ -92,6 +92,38 @@ func TestExpirer(t *testing.T) {
 		expect(1, 0)
 		set(1)
 		expect(0, 0)
+
+		// A mailbox of its own mind, whose change counts from the next look on.
+		own := func(id store.AccountID, days int) {
+			a, err := st.Account(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.ExpireDays = days
+			if _, err := st.UpdateAccount(t.Context(), a); err != nil {
+				t.Fatal(err)
+			}
+		}
+		deliver("anna", ids[0])
+		deliver("carl", ids[2])
+		own(ids[2], store.ExpireNever)
+		time.Sleep(2 * day)
+		expect(0, 1) // never is never, whatever the domain says
+		own(ids[2], 4)
+		set(0)
+		deliver("anna", ids[0])
+		time.Sleep(2*day - time.Minute)
+		expect(1, 1)
+		time.Sleep(expireEvery + time.Minute)
+		expect(1, 0) // though the domain says never
+		set(1)
+		own(ids[0], 30)
+		deliver("anna", ids[0])
+		time.Sleep(5 * day)
+		expect(2, 0) // longer than the domain
+		own(ids[0], 0)
+		time.Sleep(expireEvery)
+		expect(0, 0)
 		cancel()
 		<-ended
 		if !strings.Contains(log.String(), "account=anna messages=1") || strings.Contains(log.String(), "level=ERROR") {

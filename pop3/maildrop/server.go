@@ -27,6 +27,7 @@ type Store interface {
 	OpenMaildrop(ctx context.Context, account store.AccountID) (store.Maildrop, error)
 	Account(ctx context.Context, id store.AccountID) (store.Account, error)
 	Settings(ctx context.Context) (store.Settings, error)
+	ExpireDaysInUse(ctx context.Context) ([]int, error)
 }
 
 // Grants is told of logins (POP before SMTP).

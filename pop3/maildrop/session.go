@@ -138,17 +138,34 @@ func (s *session) told(command string, err error) error {
 	return err
 }
 
-// Policy is what CAPA tells of the domain's settings, which are the same for all mailboxes.
+// Policy is what CAPA tells of how long mail is kept, and of polling. How long is told of the shortest before login and of the mailbox after it
+// (RFC 2449 §6.7).
 func (s *session) Policy(ctx context.Context) pop3.Policy {
 	settings, err := s.store.Settings(ctx)
 	if err != nil {
 		return pop3.Policy{}
 	}
 	p := pop3.Policy{Expire: pop3.ExpireNever, LoginDelay: time.Duration(settings.LoginDelay) * time.Second}
-	if settings.ExpireDays > 0 {
-		p.Expire = settings.ExpireDays
+	days, differs, err := s.expiry(ctx, settings)
+	if err != nil {
+		return pop3.Policy{LoginDelay: p.LoginDelay}
 	}
+	if days > 0 {
+		p.Expire = days
+	}
+	p.ExpireByUser = differs
 	return p
+}
+
+// expiry is after how many days mail is removed, 0 for never: of the mailbox that is open, or of the one where it goes soonest.
+func (s *session) expiry(ctx context.Context, settings store.Settings) (days int, differs bool, err error) {
+	if s.drop != nil {
+		account, err := s.store.Account(ctx, s.who.Account)
+		return account.ExpireAfter(settings), false, err
+	}
+	inUse, err := s.store.ExpireDaysInUse(ctx)
+	days, differs = store.ShortestExpiry(settings, inUse)
+	return days, differs, err
 }
 
 // AuthMechanisms lists what carries a password, where one may come, and behind it the challenges.

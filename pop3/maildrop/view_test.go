@@ -312,6 +312,43 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
+// TestPolicyOfAMailbox: before login CAPA tells of the mailbox whose mail goes soonest, and that others differ; after it of the client's own.
+func TestPolicyOfAMailbox(t *testing.T) {
+	f := newFixture(t)
+	other := f.add(store.Account{Name: "other"})
+	for _, tt := range []struct {
+		domain, alice, other int
+		before, after        string
+	}{
+		{0, 0, 0, "EXPIRE NEVER", "EXPIRE NEVER"},
+		{30, 0, 7, "EXPIRE 7 USER", "EXPIRE 30"},
+		{30, 90, 0, "EXPIRE 30 USER", "EXPIRE 90"},
+		{30, store.ExpireNever, 0, "EXPIRE 30 USER", "EXPIRE NEVER"},
+		{30, 30, 0, "EXPIRE 30", "EXPIRE 30"},
+		{0, 7, 0, "EXPIRE 7 USER", "EXPIRE 7"},
+		{0, store.ExpireNever, 0, "EXPIRE NEVER", "EXPIRE NEVER"},
+		{0, 0, 1, "EXPIRE 1 USER", "EXPIRE NEVER"},
+	} {
+		f.set(func(s *store.Settings) { s.ExpireDays = tt.domain })
+		f.update(func(a *store.Account) { a.ExpireDays = tt.alice })
+		other.ExpireDays = tt.other
+		var err error
+		if other, err = f.store.UpdateAccount(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		c := f.talk(t)
+		if capa := c.lines("CAPA"); !slices.Contains(capa, tt.before) {
+			t.Errorf("%+v: before login %q", tt, capa)
+		}
+		c.ask("USER alice", "+OK")
+		c.ask("PASS open sesame", "+OK")
+		if capa := c.lines("CAPA"); !slices.Contains(capa, tt.after) {
+			t.Errorf("%+v: after login %q", tt, capa)
+		}
+		c.ask("QUIT", "+OK")
+	}
+}
+
 // TestLast: LAST is for mailboxes that have it, and knows what earlier sessions fetched.
 func TestLast(t *testing.T) {
 	f := newFixture(t)

@@ -38,6 +38,12 @@ func encodeAccount(a *store.Account) []byte {
 	e.bool(a.Forward.Keep)
 	e.time(a.ClearSince)
 	e.bool(a.Owner)
+	e.varint(int64(a.ExpireDays))
+	e.bool(a.Vacation.On)
+	e.uint32(uint32(a.Vacation.From))
+	e.uint32(uint32(a.Vacation.Until))
+	e.string(a.Vacation.Subject)
+	e.string(a.Vacation.Text)
 	return e.b
 }
 
@@ -60,6 +66,10 @@ func decodeAccount(b []byte) (store.Account, error) {
 	a.Forward = store.Forward{To: d.mailboxes(), Keep: d.bool()}
 	a.ClearSince = d.time()
 	a.Owner = d.bool()
+	if d.more() { // a record of a version that knew nothing of them has an end here
+		a.ExpireDays = int(d.varint())
+		a.Vacation = store.Vacation{On: d.bool(), From: store.Day(d.uint32()), Until: store.Day(d.uint32()), Subject: d.string(), Text: d.string()}
+	}
 	if d.err != nil {
 		return store.Account{}, d.err
 	}
@@ -177,6 +187,7 @@ func (s *Store) AddAccount(ctx context.Context, a store.Account) (store.Account,
 		t.put(bAccounts, key8(uint64(a.ID)), encodeAccount(&a))
 		t.put(bAccountNames, []byte(a.Name), key8(uint64(a.ID)))
 		t.lend(a.ID, nil, a.SendAs)
+		t.expires = t.expires || a.ExpireDays != 0
 		return nil
 	})
 	if err != nil {
@@ -215,7 +226,8 @@ func (s *Store) UpdateAccount(ctx context.Context, a store.Account) (store.Accou
 			t.put(bAccountNames, []byte(a.Name), key8(uint64(a.ID)))
 		}
 		a.Succeed(old, settings)
-		t.renames = t.renames || !slices.Equal(a.Forward.To, old.Forward.To) || a.Forward.Keep != old.Forward.Keep
+		t.renames = t.renames || !slices.Equal(a.Forward.To, old.Forward.To) || a.Forward.Keep != old.Forward.Keep || a.Vacation.On != old.Vacation.On
+		t.expires = t.expires || a.ExpireDays != old.ExpireDays
 		t.put(bAccounts, key8(uint64(a.ID)), encodeAccount(&a))
 		t.lend(a.ID, old.SendAs, a.SendAs)
 		return nil
@@ -248,6 +260,7 @@ func (s *Store) RemoveAccount(ctx context.Context, id store.AccountID) error {
 		t.delete(bAccounts, key)
 		t.delete(bAccountNames, []byte(a.Name))
 		t.lend(id, a.SendAs, nil)
+		t.expires = t.expires || a.ExpireDays != 0
 		t.delete(bUsage, key)
 		delete(t.charges, id)
 		t.put(bCondemned, key, nil)
@@ -447,6 +460,9 @@ func (v *view) leads(name, domain string) (r store.Route, err error) {
 			return store.Route{}, err
 		}
 		r.AddForwards(account.Forwards(domain))
+		if account.Vacation.On {
+			r.Away = append(r.Away, id)
+		}
 	}
 	return r, nil
 }

@@ -83,8 +83,8 @@ func (s *Store) answers(ctx context.Context) error {
 // maxRoutes bounds the addresses that are kept in memory.
 const maxRoutes = 4096
 
-// routes are addresses of the domain that mail was for lately, and where they lead. A change of names, aliases and forwards empties it. What leads
-// nowhere is not kept: a stranger may ask for any number of that.
+// routes are addresses of the domain that mail was for lately, and where they lead. A change of names, aliases and forwards, or of who is away, empties
+// it. What leads nowhere is not kept: a stranger may ask for any number of that.
 type routes struct {
 	mu      sync.Mutex             // guards the rest
 	byLocal map[string]store.Route // by local part, as written; what Local holds never changes
@@ -102,7 +102,7 @@ func (z *routes) find(local string) (r store.Route, ok bool, since uint64) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	r, ok = z.byLocal[local]
-	r.Local, r.Forwards = slices.Clone(r.Local), slices.Clone(r.Forwards)
+	r.Local, r.Forwards, r.Away = slices.Clone(r.Local), slices.Clone(r.Forwards), slices.Clone(r.Away)
 	return r, ok, z.emptied
 }
 
@@ -115,7 +115,7 @@ func (z *routes) keep(local string, r store.Route, since uint64) {
 	if len(z.byLocal) >= maxRoutes {
 		clear(z.byLocal)
 	}
-	r.Local, r.Forwards = slices.Clone(r.Local), slices.Clone(r.Forwards)
+	r.Local, r.Forwards, r.Away = slices.Clone(r.Local), slices.Clone(r.Forwards), slices.Clone(r.Away)
 	z.byLocal[local] = r
 }
 

@@ -80,6 +80,9 @@ type decoder struct {
 
 func (d *decoder) fail() { d.b, d.err = nil, errShortRecord }
 
+// more reports whether the record goes on.
+func (d *decoder) more() bool { return d.err == nil && len(d.b) > 0 }
+
 func (d *decoder) take(n uint64) []byte {
 	if d.err != nil || n > uint64(len(d.b)) {
 		d.fail()

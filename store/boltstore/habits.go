@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"latchkey/store"
 )
@@ -98,6 +99,38 @@ func (s *Store) NoteHabits(ctx context.Context, seen []store.Habit) error {
 		}
 		return nil
 	}})
+}
+
+// ClaimHabit implements store.Habits.
+func (s *Store) ClaimHabit(ctx context.Context, seen store.Habit, apart time.Duration) (claimed bool, err error) {
+	if err := store.ValidateHabits([]store.Habit{seen}); err != nil {
+		return false, err
+	}
+	err = s.write(ctx, func(t *txn) error {
+		claimed = false
+		if !t.has(bAccounts, key8(uint64(seen.Account))) {
+			return nil
+		}
+		h, key := seen, habitKey(seen.Account, seen.Kind, seen.Name)
+		if b := t.get(bHabits, key); b != nil {
+			known, err := decodeHabit(key, b)
+			if err != nil {
+				return err
+			}
+			if known.SeenWithin(seen.Last, apart) {
+				return nil
+			}
+			h = known.With(seen)
+		}
+		all, err := t.habits(seen.Account, seen.Kind)
+		if err != nil {
+			return err
+		}
+		t.putHabits(all, map[string]store.Habit{h.Name: h})
+		claimed = true
+		return nil
+	})
+	return claimed && err == nil, err
 }
 
 // putHabits writes habits of one account and kind beside those that there are, and takes out what is too much.

@@ -315,6 +315,9 @@ func (s *Store) commit(t *txn, requests bool) error {
 	if t.renames {
 		s.routes.forget()
 	}
+	if t.expires {
+		s.expiries.forget()
+	}
 	if t.applied != nil {
 		s.space.indexed(*t.applied)
 	}

@@ -114,6 +114,7 @@ type Store struct {
 	ids       lastIDs
 	boxes     boxes
 	routes    routes
+	expiries  expiries
 	holdings  holdings
 	snapshots snapshots
 	space     space

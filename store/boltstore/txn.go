@@ -82,6 +82,7 @@ type txn struct {
 	freed   []token     // large bodies without a reference left
 	fresh   store.Fresh // where jobs became due sooner
 	renames bool        // an address leads elsewhere
+	expires bool        // an account has another ExpireDays
 	scratch encoder
 
 	// What many records change is written once, by flush.

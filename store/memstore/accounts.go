@@ -118,6 +118,20 @@ func (s *Store) UpdateAccount(ctx context.Context, a store.Account) (store.Accou
 	return clone(a), nil
 }
 
+// ExpireDaysInUse implements store.Accounts.
+func (s *Store) ExpireDaysInUse(ctx context.Context) ([]int, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	days := map[int]bool{}
+	for _, a := range s.d.accounts {
+		days[a.ExpireDays] = true
+	}
+	delete(days, 0)
+	return slices.Sorted(maps.Keys(days)), nil
+}
+
 // SealPassword implements store.Accounts.
 func (s *Store) SealPassword(ctx context.Context, id store.AccountID, credentialVersion uint64, sealed store.Sealed) error {
 	if err := store.CheckSealed(sealed); err != nil {
@@ -309,6 +323,9 @@ func (d *data) route(alias store.Alias) store.Route {
 	r.AddForwards(alias.Forwards(d.settings.Domain))
 	for _, id := range alias.Targets {
 		r.AddForwards(d.accounts[id].Forwards(d.settings.Domain))
+		if d.accounts[id].Vacation.On {
+			r.Away = append(r.Away, id)
+		}
 	}
 	return r
 }

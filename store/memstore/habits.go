@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"latchkey/store"
 )
@@ -20,8 +21,13 @@ func (s *Store) NoteHabits(ctx context.Context, seen []store.Habit) error {
 		return err
 	}
 	defer s.end()
+	s.d.noteHabits(seen)
+	return nil
+}
+
+func (d *data) noteHabits(seen []store.Habit) {
 	for _, h := range seen {
-		a := s.d.accounts[h.Account]
+		a := d.accounts[h.Account]
 		if a == nil {
 			continue
 		}
@@ -37,13 +43,32 @@ func (s *Store) NoteHabits(ctx context.Context, seen []store.Habit) error {
 		a.habits[h.Kind][h.Name] = h
 	}
 	for _, h := range seen {
-		if a := s.d.accounts[h.Account]; a != nil && len(a.habits[h.Kind]) > store.MaxHabits(h.Kind) {
+		if a := d.accounts[h.Account]; a != nil && len(a.habits[h.Kind]) > store.MaxHabits(h.Kind) {
 			for _, gone := range store.Surplus(a.habitsOf(h.Kind)) {
 				delete(a.habits[h.Kind], gone.Name)
 			}
 		}
 	}
-	return nil
+}
+
+// ClaimHabit implements store.Habits.
+func (s *Store) ClaimHabit(ctx context.Context, seen store.Habit, apart time.Duration) (claimed bool, err error) {
+	if err := store.ValidateHabits([]store.Habit{seen}); err != nil {
+		return false, err
+	}
+	if err := s.begin(ctx); err != nil {
+		return false, err
+	}
+	defer s.end()
+	a := s.d.accounts[seen.Account]
+	if a == nil {
+		return false, nil
+	}
+	if known, ok := a.habits[seen.Kind][seen.Name]; ok && known.SeenWithin(seen.Last, apart) {
+		return false, nil
+	}
+	s.d.noteHabits([]store.Habit{seen})
+	return true, nil
 }
 
 func (a *account) habitsOf(kind store.HabitKind) []store.Habit {

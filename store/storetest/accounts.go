@@ -28,6 +28,8 @@ var accountTests = []test{
 	{"Resolve", TestResolve},
 	{"ResolveCatchAll", TestResolveCatchAll},
 	{"Forwards", TestForwards},
+	{"Away", TestAway},
+	{"ExpireDaysInUse", TestExpireDaysInUse},
 	{"AliasOutside", TestAliasOutside},
 	{"LentTo", TestLentTo},
 	{"ReservedNames", TestReservedNames},
@@ -42,7 +44,8 @@ func TestAddAccount(t *testing.T, f Factory) {
 		Name: "anna", DisplayName: "Anna Ö. Beispiel", Verifier: "$argon2id$v=19$secret", Suspended: true, Owner: true,
 		Quota: store.Quota{Octets: 1 << 20, Messages: 500}, SendAs: []mailaddr.Address{address("sales@" + Domain), address("anna@other.example")},
 		Forward: store.Forward{To: []mailaddr.Address{address("x@other.example"), address("y@other.example")}, Keep: true}, OldClientLogin: true, Sealed: "a caller's", POP3: store.POP3Options{ReplaceNUL: true, Last: true, Select: "new"},
-		ClearSince: h.now.Add(time.Hour), Created: h.now,
+		ClearSince: h.now.Add(time.Hour), Created: h.now, ExpireDays: store.ExpireNever,
+		Vacation: store.Vacation{On: true, From: 2026_07_01, Until: 2026_07_31, Subject: "Grüße", Text: "Ich bin weg.\nBis August!"},
 	}
 	got, err := h.s.AddAccount(h.ctx, in)
 	h.must(err)
@@ -402,8 +405,78 @@ func (h *harness) wantRoute(addr string, want store.Route) {
 		h.t.Errorf("Resolve(%s): %v", addr, err)
 		return
 	}
-	if !slices.Equal(got.Local, want.Local) || !slices.Equal(got.Remote, want.Remote) || got.CatchAll != want.CatchAll || !slices.Equal(got.Forwards, want.Forwards) {
+	if !slices.Equal(got.Local, want.Local) || !slices.Equal(got.Remote, want.Remote) || got.CatchAll != want.CatchAll ||
+		!slices.Equal(got.Forwards, want.Forwards) || !slices.Equal(got.Away, want.Away) {
 		h.t.Errorf("Resolve(%s) = %+v, want %+v", addr, got, want)
+	}
+}
+
+// TestAway: who has vacation answers on is part of the route of each name that leads to him, at once after a change.
+func TestAway(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna, bob := h.account("anna"), h.account("bob")
+	h.must(h.s.PutAlias(h.ctx, store.Alias{Name: "team", Targets: []store.AccountID{anna.ID, bob.ID}}))
+	both := []store.AccountID{anna.ID, bob.ID}
+	h.wantRoute("team@"+Domain, store.Route{Local: both})
+	v := store.Vacation{On: true, Text: "away"}
+	h.update(bob.ID, func(a *store.Account) { a.Vacation = v })
+	for range 2 {
+		h.wantRoute("team@"+Domain, store.Route{Local: both, Away: []store.AccountID{bob.ID}})
+		h.wantRoute("Bob+x@"+Domain, store.Route{Local: []store.AccountID{bob.ID}, Away: []store.AccountID{bob.ID}})
+		h.wantRoute("anna@"+Domain, store.Route{Local: []store.AccountID{anna.ID}})
+		h.reopen()
+	}
+	r, err := h.s.Resolve(h.ctx, address("team@"+Domain))
+	h.must(err)
+	r.Away[0] = 0 // the caller's own
+	h.update(anna.ID, func(a *store.Account) { a.Vacation = v })
+	h.wantRoute("team@"+Domain, store.Route{Local: both, Away: both})
+	for _, id := range both {
+		h.update(id, func(a *store.Account) { a.Vacation.On = false })
+	}
+	h.wantRoute("team@"+Domain, store.Route{Local: both})
+}
+
+// TestExpireDaysInUse: each value once, in order, at once after a change and after a start.
+func TestExpireDaysInUse(t *testing.T, f Factory) {
+	h := open(t, f)
+	want := func(days ...int) {
+		t.Helper()
+		for range 2 {
+			got, err := h.s.ExpireDaysInUse(h.ctx)
+			h.must(err)
+			if !slices.Equal(got, days) {
+				t.Errorf("in use %v, want %v", got, days)
+			}
+			if len(got) > 0 {
+				got[0] = 4711 // the caller's own
+			}
+		}
+	}
+	want()
+	anna, bob := h.account("anna"), h.account("bob")
+	want()
+	set := func(id store.AccountID, days int) { h.update(id, func(a *store.Account) { a.ExpireDays = days }) }
+	set(anna.ID, 30)
+	want(30)
+	set(bob.ID, store.ExpireNever)
+	h.reopen()
+	want(store.ExpireNever, 30)
+	carl, err := h.s.AddAccount(h.ctx, store.Account{Name: "carl", ExpireDays: store.MaxExpireDays})
+	h.must(err)
+	dora, err := h.s.AddAccount(h.ctx, store.Account{Name: "dora", ExpireDays: 30})
+	h.must(err)
+	want(store.ExpireNever, 30, store.MaxExpireDays)
+	h.must(h.s.RemoveAccount(h.ctx, carl.ID))
+	want(store.ExpireNever, 30)
+	set(anna.ID, 0)
+	want(store.ExpireNever, 30)
+	set(dora.ID, 1)
+	want(store.ExpireNever, 1)
+	for _, days := range []int{store.ExpireNever - 1, store.MaxExpireDays + 1} {
+		dora.ExpireDays = days
+		_, err := h.s.UpdateAccount(h.ctx, dora)
+		h.want(err, store.ErrInvalid)
 	}
 }
 

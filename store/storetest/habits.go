@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +18,8 @@ var habitTests = []test{
 	{"MostHabits", TestMostHabits},
 	{"NoteHabitsBounds", TestNoteHabitsBounds},
 	{"ForgetHabits", TestForgetHabits},
+	{"ClaimHabit", TestClaimHabit},
+	{"ClaimHabitAtOnce", TestClaimHabitAtOnce},
 	{"RemovedAccountsHabits", TestRemovedAccountsHabits},
 }
 
@@ -131,6 +135,74 @@ func TestNoteHabitsBounds(t *testing.T, f Factory) {
 	h.wantHabits(anna.ID, store.HabitHeld)
 	h.must(h.s.NoteHabits(h.ctx, []store.Habit{good}))
 	h.wantHabits(anna.ID, store.HabitHeld, good)
+}
+
+// TestClaimHabit: a habit can be claimed again when so much time has passed since it was last seen, and not a moment before, whatever crash is between.
+func TestClaimHabit(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna, bob := h.account("anna"), h.account("bob")
+	const apart = 10 * time.Minute
+	claim := func(want bool, x store.Habit) {
+		t.Helper()
+		got, err := h.s.ClaimHabit(h.ctx, x, apart)
+		h.must(err)
+		if got != want {
+			t.Errorf("claiming %q at %v: %t, want %t", x.Name, x.Last, got, want)
+		}
+	}
+	first, second := h.habit(anna, store.HabitAnswered, "x", 0), h.habit(anna, store.HabitAnswered, "x", 10)
+	claim(true, first)
+	claim(false, first)
+	claim(false, h.habit(anna, store.HabitAnswered, "x", 9))
+	h.reopen()
+	early := second
+	early.Last = second.Last.Add(-time.Nanosecond)
+	claim(false, early)
+	h.wantHabits(anna.ID, store.HabitAnswered, first)
+	claim(true, h.habit(anna, store.HabitAnswered, "y", 1))
+	claim(true, h.habit(bob, store.HabitAnswered, "x", 1))
+	claim(true, second)
+	want := second
+	want.First = first.First
+	h.wantHabits(anna.ID, store.HabitAnswered, want, h.habit(anna, store.HabitAnswered, "y", 1))
+	claim(false, h.habit(anna, store.HabitAnswered, "x", 1)) // a clock that went back
+	claim(false, h.habit(store.Account{ID: 4711}, store.HabitAnswered, "x", 1))
+	_, err := h.s.ClaimHabit(h.ctx, h.habit(anna, store.HabitAnswered, "", 1), apart)
+	h.want(err, store.ErrInvalid)
+
+	var all []store.Habit
+	for i := range store.MaxAnswered {
+		all = append(all, h.habit(bob, store.HabitAnswered, fmt.Sprint("sender ", i), 100+i))
+	}
+	h.must(h.s.NoteHabits(h.ctx, all[1:]))
+	claim(true, all[0]) // beyond the bound: x, the oldest, goes
+	got, err := h.s.ListHabits(h.ctx, bob.ID, store.HabitAnswered, 2*store.MaxAnswered)
+	h.must(err)
+	slices.Reverse(got)
+	if !slices.EqualFunc(got, all, sameHabit) {
+		t.Errorf("%d at the bound, from %+v; want the latest %d", len(got), got[0], store.MaxAnswered)
+	}
+}
+
+// TestClaimHabitAtOnce: of several that claim a habit at once, one gets it.
+func TestClaimHabitAtOnce(t *testing.T, f Factory) {
+	h := open(t, f)
+	anna := h.account("anna")
+	var won atomic.Int64
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if ok, err := h.s.ClaimHabit(h.ctx, h.habit(anna, store.HabitAnswered, "x", 1), time.Hour); err != nil {
+				t.Error(err)
+			} else if ok {
+				won.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if n := won.Load(); n != 1 {
+		t.Errorf("%d claimed it, want 1", n)
+	}
 }
 
 // TestForgetHabits: by name or by kind, of one account only, and for good.

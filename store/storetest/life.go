@@ -260,6 +260,10 @@ func (x *filled) recordVerbs() []verb {
 		{"NoteHabits", func(ctx context.Context) error {
 			return s.NoteHabits(ctx, []store.Habit{x.habit(x.anna, store.HabitNetwork, "x", 1)})
 		}},
+		{"ClaimHabit", func(ctx context.Context) error {
+			return second(s.ClaimHabit(ctx, x.habit(x.anna, store.HabitAnswered, "x", 1), time.Hour))
+		}},
+		{"ExpireDaysInUse", func(ctx context.Context) error { return second(s.ExpireDaysInUse(ctx)) }},
 		{"KnownHabits", func(ctx context.Context) error { return second(s.KnownHabits(ctx, x.anna.ID, store.HabitNetwork, "x")) }},
 		{"ListHabits", func(ctx context.Context) error { return second(s.ListHabits(ctx, 0, store.HabitNetwork, 10)) }},
 		{"ForgetHabits", func(ctx context.Context) error { return s.ForgetHabits(ctx, x.anna.ID, store.HabitNetwork) }},
@@ -499,6 +503,7 @@ func lookAround(h *harness, id store.AccountID) error {
 		h.s.AddStat(h.ctx, store.DayOf(h.now), "looks", 1), second(h.s.ListStats(h.ctx, 0, 99999999)),
 		second(h.s.Stat(h.ctx, store.DayOf(h.now), "looks")),
 		h.s.NoteHabits(h.ctx, []store.Habit{h.habit(a, store.HabitNetwork, "x", 1)}), second(h.s.KnownHabits(h.ctx, id, store.HabitNetwork, "x")),
+		second(h.s.ClaimHabit(h.ctx, h.habit(a, store.HabitAnswered, "x", 1), time.Hour)), second(h.s.ExpireDaysInUse(h.ctx)),
 		second(h.s.ListHabits(h.ctx, 0, store.HabitNetwork, 10)), h.s.ForgetHabits(h.ctx, id, store.HabitNetwork, "x"),
 		second(h.s.SearchTrail(h.ctx, store.TrailQuery{Sender: address("sender@elsewhere.example")}, 10)),
 		h.s.NoteClients(h.ctx, []store.Client{h.client(a, "Eudora", 1)}), second(h.s.ListClients(h.ctx, id, 10)),

@@ -163,7 +163,7 @@ func (p *player) updateAccount(rt *rapid.T) {
 	old := p.anyAccount(rt)
 	in := old.Account
 	secret := false
-	switch draw(rt, "change", []string{"name", "suspended", "verifier", "quota", "stale", "old clients", "in clear", "owner"}) {
+	switch draw(rt, "change", []string{"name", "suspended", "verifier", "quota", "stale", "old clients", "in clear", "owner", "away"}) {
 	case "name":
 		in.Name = draw(rt, "name", modelNames)
 	case "suspended":
@@ -174,6 +174,8 @@ func (p *player) updateAccount(rt *rapid.T) {
 		in.Quota = quota(rt)
 	case "owner":
 		in.Owner = !in.Owner
+	case "away":
+		in.Vacation, in.ExpireDays = store.Vacation{On: !in.Vacation.On, Text: "away"}, in.ExpireDays+1
 	case "stale":
 		in.Version--
 	case "old clients":

@@ -94,13 +94,19 @@ type mailboxData struct {
 	// Mine is set for the page of who looks at it; Made is a device whose password is shown, this once.
 	Mine bool
 	Made *webmanager.AddedDevice
+	// Away is what it answers, Preview an answer that somebody wants to see.
+	Away    webmanager.VacationView
+	Preview *webmanager.VacationPreview
+	// Retention is how long its mail is kept, Asked what is still to be confirmed.
+	Retention webmanager.Retention
+	Asked     *webmanager.Retention
 }
 
 func (x *exchange) showMailbox() error { return x.mailbox(nil) }
 
-// mailbox shows a mailbox; made is a device that was just added.
-func (x *exchange) mailbox(made *webmanager.AddedDevice) error {
-	data := mailboxData{Made: made}
+// mailbox shows a mailbox; add, if it is not nil, puts to it what was just made or asked for.
+func (x *exchange) mailbox(add func(*mailboxData)) error {
+	data := &mailboxData{}
 	if err := x.get(webmanager.Path("accounts", x.r.PathValue("name")), nil, &data.Account); err != nil {
 		return err
 	}
@@ -115,6 +121,8 @@ func (x *exchange) mailbox(made *webmanager.AddedDevice) error {
 		x.get(webmanager.Path("devices"), own, &devices), x.get(webmanager.Path("clients"), own, &clients),
 		x.get(webmanager.Path("grants"), live, &grants), x.get(webmanager.Path("holds"), nil, &holds),
 		x.get(webmanager.Path("accounts", data.Name, "totp"), nil, &data.Factor),
+		x.get(webmanager.Path("accounts", data.Name, "vacation"), nil, &data.Away),
+		x.get(webmanager.Path("accounts", data.Name, "retention"), nil, &data.Retention),
 	); err != nil {
 		return err
 	}
@@ -123,6 +131,9 @@ func (x *exchange) mailbox(made *webmanager.AddedDevice) error {
 		if h.Mailbox == data.Name {
 			data.Holds = append(data.Holds, h)
 		}
+	}
+	if add != nil {
+		add(data)
 	}
 	return x.show("mailbox", data.Address.String(), data)
 }
@@ -259,7 +270,7 @@ func (x *exchange) addDevice() error {
 		return x.again(err, (*exchange).showMailbox)
 	}
 	x.r.PostForm = nil // the form is empty again
-	return x.mailbox(&added)
+	return x.mailbox(func(d *mailboxData) { d.Made = &added })
 }
 
 func (x *exchange) revokeDevice() error {

@@ -191,8 +191,12 @@ func (v *view) Value(name, otherwise string) string {
 	return otherwise
 }
 
-// Checked is whether a box of a form is ticked.
-func (v *view) Checked(name string, otherwise bool) bool {
+// Checked is whether a box of a form is ticked. On a page with several forms, with is a field of the same one, which is always sent: a box that another
+// form does not have is not one that somebody cleared.
+func (v *view) Checked(name string, otherwise bool, with ...string) bool {
+	if len(with) > 0 {
+		return v.Form.Has(name) || otherwise && !v.Form.Has(with[0])
+	}
 	if v.Problem != nil && len(v.Form) > 0 {
 		return v.Form.Has(name)
 	}

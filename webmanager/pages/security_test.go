@@ -388,6 +388,9 @@ func TestHostileText(t *testing.T) {
 	for _, err := range []error{
 		s.store.NoteClients(t.Context(), []store.Client{{Account: bert, Program: hostile, Door: "pop3", Mechanism: "USER", First: noon, Last: noon, Sessions: 1}}),
 		s.store.NoteHabits(t.Context(), []store.Habit{{Account: bert, Kind: store.HabitHeld, Name: "192.0.2.0/24", Text: hostile, First: noon, Last: noon}}),
+		s.store.NoteHabits(t.Context(), []store.Habit{{
+			Account: bert, Kind: store.HabitAnswered, Name: "x", Text: hostile[:min(len(hostile), store.MaxHabitText)], First: noon, Last: noon,
+		}}),
 		s.store.AppendAudit(t.Context(), store.AuditEntry{Time: noon, Actor: hostile, Action: "x", Object: hostile, Before: hostile, After: `{"a":"` + strings.ReplaceAll(hostile, `"`, `\"`) + `"}`}),
 	} {
 		if err != nil {
@@ -426,7 +429,10 @@ func TestHostileText(t *testing.T) {
 		"/mailboxes/add": {"name": {hostile}, "display_name": {hostile}}, "/aliases": {"name": {hostile}, "targets": {hostile}},
 		"/sending": {"trusted_networks": {hostile}, "require_auth": {"off"}, "off": {hostile}}, "/sending/apply": {"change": {`{"` + hostile[2:] + `":1}`}},
 		"/mailbox/bert/forward": {"forward": {hostile}}, "/mailbox/bert/devices/add": {"device_name": {hostile}, "networks": {hostile}},
-		"/sending/all": {"has_help_url": {"1"}, "help_url": {hostile}},
+		"/mailbox/bert/vacation":  {"vacation_text": {"</textarea>" + hostile}, "vacation_subject": {hostile}, "vacation_from": {hostile}},
+		"/mailbox/anna/vacation":  {"vacation_text": {"</textarea>" + hostile}, "vacation_subject": {hostile[:60]}, "do": {"preview"}},
+		"/mailbox/bert/retention": {"expire": {hostile}, "expire_days": {hostile}, "expire_confirm": {hostile}},
+		"/sending/all":            {"has_help_url": {"1"}, "help_url": {hostile}},
 	} {
 		b.post(path, form).harmless(path)
 	}

@@ -266,10 +266,14 @@ func (p *page) submitNth(action string, n int, typed map[string]string) *page {
 		p.Fatalf("%d forms for %s on the page: %s", len(forms), action, p.text())
 	}
 	values := url.Values{}
-	for _, field := range all(forms[n], "input", "textarea", "select") {
+	for _, field := range all(forms[n], "input", "textarea", "select", "button") {
 		name, _ := attribute(field, "name")
 		value, given := fieldValue(field)
-		if wanted, ok := typed[name]; ok {
+		wanted, ok := typed[name]
+		if field.Data == "button" && (!ok || name == "") {
+			continue // another button is pressed
+		}
+		if ok {
 			delete(typed, name)
 			kind, _ := attribute(field, "type")
 			switch {
