@@ -197,8 +197,16 @@ func (x *exchange) askQueue() error {
 	return x.show("queueact", x.t("queue.ask."+d.Verb), d)
 }
 
-// eachJobPage gives the deliveries that a search finds and the verb takes, page by page, maxQueueAct at most.
+// eachJobPage gives the deliveries that a search finds and the verb takes, page by page.
 func (x *exchange) eachJobPage(d *queueAct, do func([]store.Job) error) error {
+	return d.eachPage(func(query url.Values) (page webmanager.QueuePage, err error) {
+		err = x.get(webmanager.Path("queue"), query, &page)
+		return page, err
+	}, do)
+}
+
+// eachPage is eachJobPage over the pages that ask gives. It ends before those that would be more than maxQueueAct, and notes that.
+func (d *queueAct) eachPage(ask func(url.Values) (webmanager.QueuePage, error), do func([]store.Job) error) error {
 	query := url.Values{"limit": {strconv.Itoa(webmanager.MaxActionIDs)}}
 	for name, values := range d.Query {
 		query[name] = values
@@ -207,8 +215,8 @@ func (x *exchange) eachJobPage(d *queueAct, do func([]store.Job) error) error {
 		query.Set("up_to", strconv.FormatUint(uint64(d.UpTo), 10))
 	}
 	for seen := 0; ; {
-		var page webmanager.QueuePage
-		if err := x.get(webmanager.Path("queue"), query, &page); err != nil {
+		page, err := ask(query)
+		if err != nil {
 			return err
 		}
 		jobs := slices.DeleteFunc(page.Jobs, func(j store.Job) bool { return !d.takes(j) })
