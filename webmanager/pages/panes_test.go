@@ -42,7 +42,7 @@ func TestBansJourney(t *testing.T) {
 	add("192.0.2.7", "nobody", "").shows(404, "there is no mailbox nobody@example.com")
 	add("192.0.2.7", "", "soon").shows(422, "is a time such as")
 	add("10.0.0.0/8", "", "").shows(422, "at most a /16 wide")
-	add("192.0.2.0/24", "Anna", "2d").follow().shows(200, "192.0.2.0/24 is banned.", "stolen phone (olga)", "2026-04-03 12:00 UTC", "anna")
+	add("192.0.2.0/24", "Anna", "2d").follow().shows(200, "192.0.2.0/24 is banned.", "stolen phone, by olga", "2026-04-03 12:00 UTC", "anna")
 	add("198.51.100.7", "", "").follow().shows(200, "198.51.100.7/32 is banned.", "every mailbox", "2026-04-02 12:00 UTC")
 	if p := b.get("/bans?find=ANNA"); !strings.Contains(p.text(), "192.0.2.0/24") || strings.Contains(p.text(), "198.51.100.7/32") {
 		t.Errorf("those of anna: %s", p.text())

@@ -226,6 +226,7 @@ var englishTexts = map[string]string{
 	"bans.mx":          "port 25",
 	"bans.every":       "every mailbox",
 	"bans.nomailbox":   "a mailbox that is none",
+	"bans.by":          "by %s",
 	"bans.lift":        "Lift",
 	"bans.liftone":     "Lift the ban of %s",
 	"bans.none":        "Nobody is banned.",
