@@ -182,7 +182,9 @@ func TestHostile(t *testing.T) {
 		"10,000 parts": {"Content-Type: multipart/mixed; boundary=b\n\n" + strings.Repeat("--b\nContent-Type: a/b\n\nx\n", 10_000) + "--b--\n",
 			func(m Message) bool { return len(m.Parts) == MaxParts && m.MoreParts == 10_000-MaxParts }},
 		"10,000 texts": {"Content-Type: multipart/mixed; boundary=b\n\n" + strings.Repeat("--b\n\nx\n", 10_000) + "--b--\n",
-			func(m Message) bool { return len(m.Text) == 2*MaxParts-1 && len(m.Parts)+m.MoreParts == 10_000-MaxParts }},
+			func(m Message) bool {
+				return len(m.Text) == 2*MaxParts-1 && len(m.Parts)+m.MoreParts == 10_000-MaxParts
+			}},
 		"as deep as is read": {nested(MaxDepth), func(m Message) bool { return m.Text == "innermost" && len(m.Parts) == 0 }},
 		"one deeper":         {nested(MaxDepth + 1), func(m Message) bool { return m.Text == "" && len(m.Parts) == 1 && m.Parts[0].Type == "multipart/mixed" }},
 		"1,000 deep":         {nested(1000), func(m Message) bool { return len(m.Parts) == 1 }},
