@@ -125,11 +125,15 @@ type API struct {
 	webURL  func() string
 	version Version
 	mux     *http.ServeMux
+	// table has the routes by their patterns.
+	table   map[string]route
 	proving sync.Mutex // lets one request at a time make the key of proofs
 	// tokens lets one request at a time change the tokens; links are those that sign the operator in.
 	tokens sync.Mutex
 	totp   sync.Mutex // lets one request at a time look at a code and note that it was used
 	links  signInLinks
+	// readers holds a place for each message that is read for people.
+	readers chan struct{}
 	// Bounds of backups, smaller in tests.
 	maxManifest int64
 	backupStall time.Duration
@@ -141,7 +145,7 @@ func New(o Options) *API {
 		store: o.Store, hasher: o.Hasher, bans: o.Bans, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux(),
 		maxManifest: MaxManifestSize, backupStall: backupStall, conduct: newConduct(o), reputation: o.Reputation, slow: o.SlowProviders,
 		relayProof: o.RelayProof, refusals: o.Refusals, keys: o.Keys, dns: o.DNS, where: o.Place,
-		prover: o.Prover, webURL: o.WebURL,
+		prover: o.Prover, webURL: o.WebURL, table: map[string]route{}, readers: make(chan struct{}, maxReaders),
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -150,6 +154,7 @@ func New(o Options) *API {
 		a.now = time.Now
 	}
 	for _, rt := range a.routes() {
+		a.table[rt.pattern()] = rt
 		a.mux.HandleFunc(rt.pattern(), a.answer(rt))
 	}
 	a.mux.HandleFunc("/", a.answer(route{handle: func(*http.Request) (any, error) {

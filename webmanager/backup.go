@@ -47,7 +47,7 @@ func (a *API) backup(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(manifestTime)) // not everybody has deadlines: a caller in this process has none
 	w.Header().Set("Trailer", refusalTrailer)
-	out := &rollingWriter{w: w, control: control, stall: a.backupStall}
+	out := &rollingWriter{w: w, control: control, stall: a.backupStall, media: BackupType}
 	err := a.archive(r, archiver, http.MaxBytesReader(w, r.Body, a.maxManifest), out)
 	if err == nil {
 		err = a.audit(r.Context(), "backup", "", nil, nil)
@@ -91,13 +91,15 @@ type rollingWriter struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	stall   time.Duration
-	begun   bool
+	// media is the type of what is written.
+	media string
+	begun bool
 }
 
 func (o *rollingWriter) Write(p []byte) (int, error) {
 	if !o.begun {
 		o.begun = true
-		o.w.Header().Set("Content-Type", BackupType)
+		o.w.Header().Set("Content-Type", o.media)
 		o.w.Header().Set("Cache-Control", "no-store")
 	}
 	_ = o.control.SetWriteDeadline(time.Now().Add(o.stall)) // see backup

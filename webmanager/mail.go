@@ -105,6 +105,9 @@ func (a *API) showJob(r *http.Request) (any, error) {
 		return nil, invalid(Field{"id", "is the number of a queued delivery"})
 	}
 	job, err := a.store.Job(r.Context(), store.JobID(id))
+	if actor := actorOf(r.Context()); err == nil && actor.Role < RoleOwner && job.Submitter != actor.Account {
+		err = store.ErrNotFound // whoever may not see it is not told that it is there
+	}
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, &Error{Code: CodeNotFound, Message: fmt.Sprintf("there is no queued delivery %d (any more)", id)}
 	}

@@ -64,7 +64,7 @@ func (s *schemas) operation(rt *route) map[string]any {
 	status := "204"
 	switch {
 	case rt.raw != nil:
-		status, done["content"] = "200", map[string]any{BackupType: map[string]any{}}
+		status, done["content"] = "200", map[string]any{rt.rawType: map[string]any{}}
 	case rt.out != nil:
 		status, done["content"] = "200", jsonOf(s.of(reflect.TypeOf(rt.out)))
 	}

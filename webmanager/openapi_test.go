@@ -109,6 +109,7 @@ func TestAnswersFit(t *testing.T) {
 	f.device("anna", "Scanner")
 	f.grant("anna", "192.0.2.1/32", 1)
 	f.sentBy("anna", 0, "x", "bert@example.com", "x@other.example")
+	f.put("anna", "Subject: x\nContent-Type: application/pdf\n\nx\n")
 	f.do("POST", "/v1/tokens", NewToken{Name: "n", Role: RoleOwner}, nil)
 	f.do("PUT", "/v1/suppressions/x@other.example", NewSuppression{Days: 1}, nil)
 	answered := 0
@@ -116,7 +117,10 @@ func TestAnswersFit(t *testing.T) {
 		if rt.method != http.MethodGet {
 			continue
 		}
-		path := strings.NewReplacer("{name}", "anna", "{device}", "Scanner", "{id}", "1", "{code}", "auth-banned").Replace(rt.path)
+		if rt.rawType != "" {
+			continue
+		}
+		path := strings.NewReplacer("{name}", "anna", "{device}", "Scanner", "{id}", "1", "{code}", "auth-banned", "{uid}", f.uids("anna")[0]).Replace(rt.path)
 		status, body := f.raw("GET", path, "", "")
 		var answer any
 		if err := json.Unmarshal([]byte(body), &answer); err != nil {

@@ -124,6 +124,16 @@ func (a *API) allow(r *http.Request, rt *route) (*http.Request, error) {
 	return r, nil
 }
 
+// May refuses an actor a route of the table, such as "POST /v1/accounts", that it may not call for anybody, and not for its own mailbox either. What
+// is narrowed down to one mailbox is decided when it is called.
+func (a *API) May(actor Actor, pattern string) error {
+	rt, ok := a.table[pattern]
+	if !ok || actor.ReadOnly && rt.changes || actor.Role < rt.least && (actor.Role != RoleMailbox || rt.self == selfNever) {
+		return notAllowed()
+	}
+	return nil
+}
+
 // ownMailbox is the account of an actor, and the domain; a refusal if it has none (any more).
 func (a *API) ownMailbox(ctx context.Context, actor Actor) (store.Account, string, error) {
 	if actor.Account == 0 {

@@ -21,8 +21,9 @@ type route struct {
 	query   []string
 	in, out any
 	handle  func(*http.Request) (any, error)
-	// raw answers by itself; handle is nil then.
-	raw http.HandlerFunc
+	// raw answers by itself, with the media type rawType; handle is nil then.
+	raw     http.HandlerFunc
+	rawType string
 }
 
 // pattern is what a ServeMux takes.
@@ -35,7 +36,7 @@ func paged(more ...string) []string { return append([]string{"after", "limit"}, 
 func (a *API) routes() []route {
 	var all []route
 	for _, part := range [][]route{
-		a.mailboxRoutes(), a.domainRoutes(), a.sendingRoutes(), a.queueRoutes(), a.keyRoutes(), a.operatorRoutes(),
+		a.mailboxRoutes(), a.domainRoutes(), a.sendingRoutes(), a.queueRoutes(), a.keyRoutes(), a.operatorRoutes(), a.maildropRoutes(),
 	} {
 		all = append(all, part...)
 	}
@@ -161,7 +162,8 @@ func (a *API) queueRoutes() []route {
 		{method: "GET", path: "/v1/queue", least: RoleOwner, self: selfSubmitter,
 			out: QueuePage{}, handle: a.listQueue, summary: "List deliveries that wait.",
 			query: paged("up_to", "message", "submitter", "sender", "recipient", "destination", "host", "held")},
-		{method: "GET", path: "/v1/queue/{id}", least: RoleOwner, summary: "Show a delivery that waits.", out: store.Job{}, handle: a.showJob},
+		{method: "GET", path: "/v1/queue/{id}", least: RoleOwner, self: selfHandler, out: store.Job{}, handle: a.showJob,
+			summary: "Show a delivery that waits; the owner of a mailbox sees those that it sent."},
 	}
 	for _, word := range []string{"retry", "hold", "release", "remove"} {
 		verb := queueVerbs()[word]
@@ -169,6 +171,20 @@ func (a *API) queueRoutes() []route {
 			in: QueueAction{}, out: QueueResult{}, handle: a.actOnQueue(verb)})
 	}
 	return list
+}
+
+// maildropRoutes look into a maildrop and change nothing of it. Whoever may only read does not get them: mail of others is no figure, and that somebody
+// looked at it is written down.
+func (a *API) maildropRoutes() []route {
+	const own = "/v1/accounts/{name}/messages"
+	return []route{
+		{method: "GET", path: own, least: RoleOwner, self: selfPath, changes: true, query: []string{"before", "limit"}, out: MailPage{}, handle: a.listMail,
+			summary: "List the messages in a mailbox, the newest first."},
+		{method: "GET", path: own + "/{uid}", least: RoleOwner, self: selfPath, changes: true, out: Mail{}, handle: a.showMail,
+			summary: "Show a message as text; who shows himself another's is in the audit log, and its owner is told."},
+		{method: "GET", path: own + "/{uid}/raw", least: RoleOwner, self: selfPath, changes: true, raw: a.rawMail, rawType: MessageType,
+			summary: "Stream a message as it is, on the same terms."},
+	}
 }
 
 // keyRoutes are about DKIM keys and the DNS.
@@ -209,7 +225,8 @@ func (a *API) operatorRoutes() []route {
 		{method: "GET", path: "/v1/metrics", least: RoleOperator, summary: "Say how the store works.", out: store.Metrics{}, handle: a.showMetrics},
 		{method: "POST", path: "/v1/relay-proof", least: RoleOperator, changes: true, summary: "Prove that strangers cannot send mail through here.",
 			out: relayprobe.Report{}, handle: a.proveRelay},
-		{method: "POST", path: "/v1/backup", least: RoleOperator, changes: true, summary: "Stream a backup, as " + BackupType + ".", raw: a.backup},
+		{method: "POST", path: "/v1/backup", least: RoleOperator, changes: true, summary: "Stream a backup, as " + BackupType + ".",
+			raw: a.backup, rawType: BackupType},
 		{method: "GET", path: "/v1/tokens", least: RoleOperator, summary: "List the tokens of the JSON API.", out: TokenList{}, handle: a.listTokens},
 		{method: "POST", path: "/v1/tokens", least: RoleOperator, changes: true, summary: "Make a token; the answer has it, this once.",
 			in: NewToken{}, out: AddedToken{}, handle: a.addToken},

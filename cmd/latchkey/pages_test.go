@@ -130,6 +130,49 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// TestLookBesidePOP3: a look into a mailbox of a real server, by its owner and by the operator, leaves what POP3 serves as it is; a download, though large,
+// is what POP3 would hand out, octet for octet.
+func TestLookBesidePOP3(t *testing.T) {
+	s := newTestServer(t, "example.com")
+	s.config.Web.Listen = []string{"127.0.0.1:0"}
+	s.start()
+	s.addAccount("anna", "password of anna")
+	s.deliver("x@other.example", []string{"anna@example.com"}, "From: x@other.example\r\nSubject: large\r\n\r\n"+strings.Repeat("0123456789abcdef\r\n", 60_000))
+	base := "http://" + s.addr("web")
+	before := s.uidl("anna", "password of anna")
+	if len(before) != 1 {
+		t.Fatalf("the mailbox holds %q", before)
+	}
+	anna := newVisitor(t, base)
+	anna.ask("/login", url.Values{"name": {"anna"}, "password": {"password of anna"}})
+	operator := newVisitor(t, base)
+	_, link, _ := s.latchkey("web-login")
+	_, token, _ := strings.Cut(strings.TrimSpace(link), "token=")
+	operator.ask("/sign-in", url.Values{"token": {token}})
+	path := "/mailbox/anna/mail/" + before[0]
+	var downloads []string
+	for _, v := range []*visitor{anna, operator} {
+		v.has(v.ask("/mailbox/anna/mail", nil), "200 OK", "large", path)
+		v.has(v.ask(path, nil), "200 OK", "0123456789abcdef", "The text is longer")
+		_, text, _ := strings.Cut(v.ask(path+"/download", nil), "\n")
+		downloads = append(downloads, strings.ReplaceAll(text, "\r\n", "\n")) // as fetch has it
+	}
+	operator.has(operator.ask("/audit", nil), "maildrop.read", "maildrop.download")
+	after := s.uidl("anna", "password of anna")
+	if len(after) != 2 || after[0] != before[0] {
+		t.Errorf("%q became %q, want one notice more", before, after)
+	}
+	fetched := s.fetch("anna", "password of anna")
+	for _, text := range downloads {
+		if text != fetched[0] {
+			t.Errorf("a download of %d octets is not what POP3 hands out, of %d", len(text), len(fetched[0]))
+		}
+	}
+	if !strings.Contains(fetched[1], "Somebody looked into your mailbox") {
+		t.Errorf("the notice is %q", fetched[1])
+	}
+}
+
 // TestWebURL: where the operator's link leads.
 func TestWebURL(t *testing.T) {
 	s := newTestServer(t, "example.com")

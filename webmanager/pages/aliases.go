@@ -12,9 +12,9 @@ import (
 // aliasPages are about further names.
 func (s *Server) aliasPages() []pageRoute {
 	return []pageRoute{
-		{"GET /aliases", false, (*exchange).listAliases},
-		{"POST /aliases", false, (*exchange).putAlias},
-		{"POST /aliases/remove", false, (*exchange).removeAlias},
+		{"GET /aliases", "GET /v1/aliases", (*exchange).listAliases},
+		{"POST /aliases", "PUT /v1/aliases/{name}", (*exchange).putAlias},
+		{"POST /aliases/remove", "DELETE /v1/aliases/{name}", (*exchange).removeAlias},
 	}
 }
 

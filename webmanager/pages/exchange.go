@@ -28,20 +28,25 @@ type exchange struct {
 // pageRoute is one line of the table of pages.
 type pageRoute struct {
 	pattern string
-	// open pages are for strangers too; the others send them to the login.
-	open   bool
+	// verb is what the page asks the API for, as in its table of routes: whoever may not call that does not get the page either. Pages without one
+	// (open) are for strangers too; the others send them to the login.
+	verb   string
 	handle func(*exchange) error
 }
+
+// open is the verb of pages for everybody.
+const open = ""
 
 // pages is the table.
 func (s *Server) pages() []pageRoute {
 	var all []pageRoute
 	for _, part := range [][]pageRoute{
 		s.doorPages(), s.mailboxPages(), s.vacationPages(), s.aliasPages(), s.sendingPages(), s.trailPages(),
+		s.queuePages(), s.banPages(), s.dnsPages(), s.tokenPages(), s.mailPages(),
 	} {
 		all = append(all, part...)
 	}
-	return append(all, pageRoute{"/", true, func(x *exchange) error {
+	return append(all, pageRoute{"/", open, func(x *exchange) error {
 		return &webmanager.Error{Code: webmanager.CodeNotFound, Message: x.t("error.nopage")}
 	}})
 }
@@ -82,9 +87,15 @@ func (x *exchange) resume(session *session) {
 func (s *Server) page(p pageRoute) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := s.exchange(w, r)
-		if x.session == nil && !p.open {
+		if x.session == nil && p.verb != open {
 			x.toLogin()
 			return
+		}
+		if p.verb != open {
+			if err := s.o.API.May(x.actor, p.verb); err != nil {
+				s.fail(x, err)
+				return
+			}
 		}
 		if r.Method == http.MethodPost {
 			if err := r.ParseForm(); err != nil {
@@ -122,13 +133,21 @@ func (x *exchange) t(key string, args ...any) string { return text(x.lang, key, 
 
 // do asks the API. What was typed for a name and is none of a path's segments names nothing.
 func (x *exchange) do(method, path string, in, out any) error {
+	if err := x.named(path); err != nil {
+		return err
+	}
+	return x.client.Do(x.r.Context(), method, path, in, out)
+}
+
+// named refuses a path of which a segment names nothing.
+func (x *exchange) named(path string) error {
 	segments, _, _ := strings.Cut(path, "?")
 	for segment := range strings.SplitSeq(strings.TrimPrefix(segments, "/"), "/") {
 		if segment == "" || segment == "." || segment == ".." {
 			return &webmanager.Error{Code: webmanager.CodeNotFound, Message: x.t("error.nopage")}
 		}
 	}
-	return x.client.Do(x.r.Context(), method, path, in, out)
+	return nil
 }
 
 // get asks the API a question.
@@ -150,6 +169,12 @@ func (x *exchange) again(err error, page func(*exchange) error) error {
 	}
 	x.problem = problem
 	return page(x)
+}
+
+// isCode reports whether an error is a refusal of a code.
+func isCode(err error, code webmanager.Code) bool {
+	var refusal *webmanager.Error
+	return errors.As(err, &refusal) && refusal.Code == code
 }
 
 // done sends the browser on after a change, with a sentence for the next page.

@@ -21,6 +21,32 @@ func (s *site) note(mailbox, why string) {
 	})
 }
 
+// put puts a message, whose lines end with \n here, into a mailbox, and returns its unique-id.
+func (s *site) put(name, message string) string {
+	s.Helper()
+	to, err := mailaddr.Parse(name + "@" + domain)
+	if err != nil {
+		s.Fatal(err)
+	}
+	d, err := s.store.NewDraft(s.Context())
+	if err != nil {
+		s.Fatal(err)
+	}
+	wire := strings.ReplaceAll(message, "\n", "\r\n")
+	if _, err := d.Write([]byte(wire)); err != nil {
+		s.Fatal(err)
+	}
+	header, _, _ := strings.Cut(wire, "\r\n\r\n")
+	receipt, err := d.Commit(s.Context(), store.Envelope{
+		Received: noon, HeaderLen: int64(min(len(header)+4, len(wire))), Origin: store.Origin{Door: "mx"},
+		Recipients: []store.Recipient{{Address: to, Account: s.account(name).ID}},
+	})
+	if err != nil {
+		s.Fatal(err)
+	}
+	return receipt.Copies[0].UID
+}
+
 // send stores a message of a mailbox, and returns its number. It is so late that the trail, which forgets by the real clock, keeps it.
 func (s *site) send(from, headerID string, to ...string) string {
 	s.Helper()

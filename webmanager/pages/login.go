@@ -12,13 +12,13 @@ import (
 // doorPages are those that lead in and out.
 func (s *Server) doorPages() []pageRoute {
 	return []pageRoute{
-		{"GET /{$}", false, (*exchange).home},
-		{"GET /login", true, (*exchange).showLogin},
-		{"POST /login", true, (*exchange).login},
-		{"POST /login/code", true, (*exchange).showCode},
-		{"POST /logout", true, (*exchange).logout},
-		{"GET " + webmanager.SignInPath, true, (*exchange).showSignIn},
-		{"POST " + webmanager.SignInPath, true, (*exchange).signIn},
+		{"GET /{$}", "GET /v1/version", (*exchange).home},
+		{"GET /login", open, (*exchange).showLogin},
+		{"POST /login", open, (*exchange).login},
+		{"POST /login/code", open, (*exchange).showCode},
+		{"POST /logout", open, (*exchange).logout},
+		{"GET " + webmanager.SignInPath, open, (*exchange).showSignIn},
+		{"POST " + webmanager.SignInPath, open, (*exchange).signIn},
 	}
 }
 

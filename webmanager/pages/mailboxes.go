@@ -17,20 +17,20 @@ const pageSize = 50
 // mailboxPages are about mailboxes.
 func (s *Server) mailboxPages() []pageRoute {
 	return []pageRoute{
-		{"GET /mailboxes", false, (*exchange).listMailboxes},
-		{"GET /mailboxes/add", false, (*exchange).showAddMailbox},
-		{"POST /mailboxes/add", false, (*exchange).addMailbox},
-		{"GET /mailbox/{name}", false, (*exchange).showMailbox},
-		{"POST /mailbox/{name}/change", false, (*exchange).changeMailbox},
-		{"POST /mailbox/{name}/forward", false, (*exchange).forwardMailbox},
-		{"POST /mailbox/{name}/password", false, (*exchange).setPassword},
-		{"POST /mailbox/{name}/factor", false, (*exchange).makeFactor},
-		{"POST /mailbox/{name}/factor/start", false, (*exchange).startFactor},
-		{"POST /mailbox/{name}/factor/end", false, (*exchange).endFactor},
-		{"POST /mailbox/{name}/suspend", false, (*exchange).suspendMailbox},
-		{"POST /mailbox/{name}/remove", false, (*exchange).removeMailbox},
-		{"POST /mailbox/{name}/devices/add", false, (*exchange).addDevice},
-		{"POST /mailbox/{name}/devices/revoke", false, (*exchange).revokeDevice},
+		{"GET /mailboxes", "GET /v1/accounts", (*exchange).listMailboxes},
+		{"GET /mailboxes/add", "POST /v1/accounts", (*exchange).showAddMailbox},
+		{"POST /mailboxes/add", "POST /v1/accounts", (*exchange).addMailbox},
+		{"GET /mailbox/{name}", "GET /v1/accounts/{name}", (*exchange).showMailbox},
+		{"POST /mailbox/{name}/change", "PATCH /v1/accounts/{name}", (*exchange).changeMailbox},
+		{"POST /mailbox/{name}/forward", "PATCH /v1/accounts/{name}", (*exchange).forwardMailbox},
+		{"POST /mailbox/{name}/password", "PUT /v1/accounts/{name}/password", (*exchange).setPassword},
+		{"POST /mailbox/{name}/factor", "POST /v1/accounts/{name}/totp", (*exchange).makeFactor},
+		{"POST /mailbox/{name}/factor/start", "PUT /v1/accounts/{name}/totp", (*exchange).startFactor},
+		{"POST /mailbox/{name}/factor/end", "POST /v1/accounts/{name}/totp/end", (*exchange).endFactor},
+		{"POST /mailbox/{name}/suspend", "PATCH /v1/accounts/{name}", (*exchange).suspendMailbox},
+		{"POST /mailbox/{name}/remove", "DELETE /v1/accounts/{name}", (*exchange).removeMailbox},
+		{"POST /mailbox/{name}/devices/add", "POST /v1/accounts/{name}/devices", (*exchange).addDevice},
+		{"POST /mailbox/{name}/devices/revoke", "DELETE /v1/accounts/{name}/devices/{device}", (*exchange).revokeDevice},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -100,6 +101,7 @@ func functions(l lang) template.FuncMap {
 		"sizeOf":    sizeOf,
 		"onoff":     onOff,
 		"bound":     bound,
+		"list":      func(items ...string) []string { return items },
 		"megabytes": megabytes,
 	}
 }
@@ -227,6 +229,32 @@ func (v *view) MayProve(e webmanager.TrailStep) bool {
 // At marks the page that is shown in the navigation.
 func (v *view) At(path string) bool {
 	return v.Path == path || path != "/" && strings.HasPrefix(v.Path, path+"/")
+}
+
+// entry is a line of the navigation; Text is the key of its text.
+type entry struct{ Path, Text string }
+
+// More are the pages of the navigation's last entry: what the owner of the domain, or the operator, looks for less often.
+func (v *view) More() []entry {
+	list := []entry{
+		{"/grants", "grants.title"}, {"/holds", "holds.title"}, {"/bans", "bans.title"}, {"/suppressions", "suppressions.title"}, {"/audit", "audit.title"},
+	}
+	if v.Operator {
+		list = append(list, entry{"/tokens", "tokens.title"})
+	}
+	if v.Own != "" {
+		list = append(list, entry{mailboxPath(v.Own), "mailbox.mine"})
+	}
+	list = append(list, entry{"/explain", "nav.explain"})
+	if v.Help != "" {
+		list = append(list, entry{v.Help, "nav.help"})
+	}
+	return list
+}
+
+// AtMore reports whether one of them is shown.
+func (v *view) AtMore() bool {
+	return slices.ContainsFunc(v.More(), func(e entry) bool { return v.At(e.Path) })
 }
 
 // view collects what every page shows.

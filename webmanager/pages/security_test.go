@@ -27,7 +27,7 @@ var mayOpen = map[string][4]int{
 	"/login":          {200, 303, 303, 303},
 	"/sign-in":        {200, 200, 200, 200},
 	"/mailboxes":      {303, 403, 200, 200},
-	"/mailboxes/add":  {303, 200, 200, 200}, // an empty form, which the API refuses
+	"/mailboxes/add":  {303, 403, 200, 200},
 	"/mailbox/{name}": {303, 403, 200, 200},
 	"/aliases":        {303, 403, 200, 200},
 	"/sending":        {303, 403, 200, 200},
@@ -39,6 +39,17 @@ var mayOpen = map[string][4]int{
 	"/explain":        {200, 200, 200, 200},
 	"/explain/{code}": {200, 200, 200, 200},
 	"/audit":          {303, 403, 200, 200},
+	"/queue":          {303, 200, 200, 200}, // its own only
+	"/queue/{id}":     {303, 404, 200, 200}, // of bert's
+	"/queue/act":      {303, 403, 422, 422}, // nothing was ticked
+	"/bans":           {303, 403, 200, 200},
+	"/suppressions":   {303, 403, 200, 200},
+	"/dns":            {303, 403, 200, 200},
+	"/tokens":         {303, 403, 403, 200},
+
+	"/mailbox/{name}/mail":                {303, 403, 200, 200},
+	"/mailbox/{name}/mail/{uid}":          {303, 403, 200, 200},
+	"/mailbox/{name}/mail/{uid}/download": {303, 403, 200, 200},
 }
 
 // patterns are the paths of a method in the table of pages.
@@ -53,7 +64,7 @@ func (s *site) patterns(method string) (list []string) {
 
 // concrete fills in a pattern.
 func concrete(pattern string) string {
-	return strings.NewReplacer("{name}", "bert", "{code}", "auth-banned", "{$}", "").Replace(pattern)
+	return strings.NewReplacer("{name}", "bert", "{code}", "auth-banned", "{$}", "", "{id}", "1", "{uid}", store.UniqueID(1, 1)).Replace(pattern)
 }
 
 // browsers are one of each role.
@@ -64,6 +75,7 @@ func (s *site) browsers() [4]*browser {
 // TestPagesByRole opens every page in every role, and sends every form in the roles that may not.
 func TestPagesByRole(t *testing.T) {
 	s := newSite(t, nil)
+	s.send("bert", "<1@example.com>", "bert@example.com", "x@other.example")
 	who := s.browsers()
 	for _, pattern := range s.patterns("GET") {
 		want, ok := mayOpen[pattern]
@@ -76,6 +88,11 @@ func TestPagesByRole(t *testing.T) {
 			}
 		}
 	}
+	for _, p := range s.server.pages() {
+		if p.verb != open && s.api.May(webmanager.Actor{Role: webmanager.RoleOperator}, p.verb) != nil {
+			t.Errorf("%s names %s, which is no route", p.pattern, p.verb)
+		}
+	}
 	before := s.entries()
 	for _, pattern := range s.patterns("POST") {
 		if slices.Contains([]string{"/login", "/login/code", "/logout", "/sign-in"}, pattern) {
@@ -85,7 +102,9 @@ func TestPagesByRole(t *testing.T) {
 			t.Errorf("%s by a stranger: %d to %q", pattern, p.status, p.head.Get("Location"))
 		}
 		values := url.Values{"mailbox": {"bert"}, "alias": {"x"}, "name": {"new"}, "password": {"12345678"}, "repeat": {"12345678"}, "targets": {"anna"},
-			"change": {`{"hold_jumps":false}`}, "confirm": {domain}, "device_name": {"x"}, "send": {"on"}, "device": {"1"}, "message": {"000000000000002a"}}
+			"change": {`{"hold_jumps":false}`}, "confirm": {domain}, "device_name": {"x"}, "send": {"on"}, "device": {"1"}, "message": {"000000000000002a"},
+			"verb": {"hold"}, "id": {"1"}, "network": {"192.0.2.0/24"}, "address": {"x@other.example"}, "rsa": {"on"}, "selector": {"s"}, "step": {"remove"},
+			"role": {"mailbox"}}
 		if p := who[1].post(concrete(pattern), values); p.status != 403 && p.status != 404 {
 			t.Errorf("%s by the owner of another mailbox: %d %s", pattern, p.status, p.text())
 		}

@@ -15,16 +15,16 @@ import (
 // sendingPages are about who may send, and all other settings.
 func (s *Server) sendingPages() []pageRoute {
 	return []pageRoute{
-		{"GET /sending", false, (*exchange).showSending},
-		{"POST /sending", false, (*exchange).previewSending},
-		{"GET /sending/all", false, (*exchange).showSettings},
-		{"POST /sending/all", false, (*exchange).previewSettings},
-		{"POST /sending/apply", false, (*exchange).applySettings},
-		{"GET /grants", false, (*exchange).listGrants},
-		{"POST /grants/revoke", false, (*exchange).revokeGrants},
-		{"GET /holds", false, (*exchange).listHolds},
-		{"POST /mailbox/{name}/release", false, (*exchange).releaseMailbox},
-		{"POST /mailbox/{name}/purge", false, (*exchange).purgeMailbox},
+		{"GET /sending", "GET /v1/settings", (*exchange).showSending},
+		{"POST /sending", "POST /v1/settings/preview", (*exchange).previewSending},
+		{"GET /sending/all", "GET /v1/settings", (*exchange).showSettings},
+		{"POST /sending/all", "POST /v1/settings/preview", (*exchange).previewSettings},
+		{"POST /sending/apply", "PATCH /v1/settings", (*exchange).applySettings},
+		{"GET /grants", "GET /v1/settings", (*exchange).listGrants},
+		{"POST /grants/revoke", "POST /v1/grants/revoke", (*exchange).revokeGrants},
+		{"GET /holds", "GET /v1/holds", (*exchange).listHolds},
+		{"POST /mailbox/{name}/release", "POST /v1/accounts/{name}/release", (*exchange).releaseMailbox},
+		{"POST /mailbox/{name}/purge", "POST /v1/accounts/{name}/purge", (*exchange).purgeMailbox},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -20,6 +21,8 @@ import (
 	"latchkey/auth"
 	"latchkey/guard"
 	"latchkey/internal/refusal"
+	"latchkey/internal/zone"
+	"latchkey/relay/signing"
 	"latchkey/store"
 	"latchkey/store/memstore"
 	"latchkey/webmanager"
@@ -48,6 +51,7 @@ type site struct {
 	logins   *guard.Logins
 	server   *Server
 	refusals *refusal.Recent
+	dns      records
 
 	mu  sync.Mutex // protects now
 	now time.Time
@@ -68,13 +72,20 @@ func (s *site) later(d time.Duration) {
 // newSite has no waits for wrong passwords but those that a test asks for.
 func newSite(t *testing.T, change func(*Options)) *site {
 	t.Helper()
-	s := &site{T: t, store: memstore.New(domain), now: noon, refusals: new(refusal.Recent)}
+	s := &site{T: t, store: memstore.New(domain), now: noon, refusals: new(refusal.Recent), dns: records{}}
 	t.Cleanup(func() { _ = s.store.Close() })
 	s.logins = guard.NewLogins(guard.LoginLimits{Delays: []time.Duration{time.Nanosecond}})
 	authenticator := auth.New(auth.Options{
 		Accounts: s.store, Settings: s.store, Devices: s.store, Guard: s.logins, Cost: auth.Cost{Memory: 64, Time: 1}, Now: s.clock,
 	})
+	desk := &guard.BanDesk{
+		Logins: s.logins, Keeper: guard.NewBanKeeper(s.logins, s.store, s.clock, nil), Strangers: guard.NewStrangers(guard.StrangerLimits{}, nil),
+	}
 	s.api = webmanager.New(webmanager.Options{
+		Bans: desk, Keys: signing.NewRing(s.store, auth.NewVault(s.store, "tests"), s.clock), DNS: s.dns,
+		Place: func() zone.Place {
+			return zone.Place{Hostname: "mx." + domain, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.7")}}
+		},
 		Store: s.store, Hasher: authenticator, Prover: authenticator, Now: s.clock, Refusals: s.refusals, Version: "v1", Go: "go1",
 		WebURL: func() string { return "http://127.0.0.1:2080" },
 	})
@@ -87,6 +98,14 @@ func newSite(t *testing.T, change func(*Options)) *site {
 		s.do("POST", webmanager.Path("accounts"), webmanager.NewAccount{Name: name, Password: "password of " + name, Owner: name == "olga"}, nil)
 	}
 	return s
+}
+
+// records are a DNS, by name, a blank and type.
+type records map[string][]string
+
+// Records implements zone.DNS.
+func (d records) Records(_ context.Context, name, rrtype string) ([]string, error) {
+	return d[strings.TrimSuffix(name, ".")+" "+rrtype], nil
 }
 
 // do is the operator's.

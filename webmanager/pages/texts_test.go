@@ -56,16 +56,19 @@ func TestLanguage(t *testing.T) {
 
 // TestNoTextIsMissing: no page shows the key of a text, or a text without what it takes, in either language.
 func TestNoTextIsMissing(t *testing.T) {
-	key := regexp.MustCompile(`\b(nav|form|list|error|login|signin|mailboxes|mailbox|remove|password|forward|device|client|aliases|sending|settings|preview|grants|holds|purge|vacation|retention|trail|step|proof|explain|audit)\.[a-z]+\b|%!|MISSING|EXTRA`)
+	key := regexp.MustCompile(`\b(nav|form|list|error|login|signin|mailboxes|mailbox|remove|password|forward|device|client|aliases|sending|settings|preview|grants|holds|purge|vacation|retention|trail|step|proof|explain|audit|queue|bans|suppressions|dns|tokens|mail)\.[a-z]+\b|%!|MISSING|EXTRA`)
 	s := newSite(t, nil)
 	s.send("anna", "<1@example.com>", "bert@example.com", "x@other.example")
 	for _, b := range s.browsers() {
 		for _, language := range []string{"en", "de"} {
 			b.header.Set("Accept-Language", language)
-			for _, pattern := range append(s.patterns("GET"), "/trail?for=anna", "/nothing", "/mailbox/anna") {
+			for _, pattern := range append(s.patterns("GET"), "/trail?for=anna", "/nothing", "/mailbox/anna", "/queue/act?verb=remove&all=yes", "/queue/act?verb=hold&id=1") {
 				if p := b.get(concrete(pattern)); key.MatchString(p.text()) {
 					t.Errorf("%s in %s shows %q", pattern, language, key.FindString(p.text()))
 				}
+			}
+			if p := b.post("/dns/check", nil); key.MatchString(p.text()) {
+				t.Errorf("the comparison shows %q", key.FindString(p.text()))
 			}
 		}
 	}
@@ -78,7 +81,11 @@ func TestGerman(t *testing.T) {
 	b := s.in("anna")
 	b.header.Set("Accept-Language", "de-DE")
 	used := map[string]bool{}
-	for _, path := range []string{"/mailbox/anna", "/trail", "/explain", "/explain/auth-banned", "/proof", "/nothing", "/holds"} {
+	uid := s.put("anna", "From: x@other.example\nContent-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/html\n\n<p>x\u202E\n--b\nContent-Type: a/b\n\nx\n")
+	empty := s.put("anna", "\n")
+	paths := []string{"/mailbox/anna", "/trail", "/explain", "/explain/auth-banned", "/proof", "/nothing", "/holds", "/queue", "/queue/1", "/queue?recipient=x@none.example",
+		"/mailbox/anna/mail", "/mailbox/anna/mail/" + uid, "/mailbox/anna/mail/" + empty}
+	for _, path := range paths {
 		p := b.get(path)
 		if lang, _ := attribute(all(p.root, "html")[0], "lang"); lang != "de" || p.head.Get("Content-Language") != "de" {
 			t.Errorf("%s is in %q", path, lang)

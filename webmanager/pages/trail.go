@@ -15,12 +15,12 @@ import (
 // trailPages are about what became of messages.
 func (s *Server) trailPages() []pageRoute {
 	return []pageRoute{
-		{"GET /trail", false, (*exchange).showTrail},
-		{"POST /trail/proof", false, (*exchange).issueProof},
-		{"GET /proof", true, (*exchange).showProof},
-		{"GET /explain", true, (*exchange).askExplain},
-		{"GET /explain/{code}", true, (*exchange).explain},
-		{"GET /audit", false, (*exchange).showAudit},
+		{"GET /trail", "GET /v1/trail", (*exchange).showTrail},
+		{"POST /trail/proof", "POST /v1/proofs", (*exchange).issueProof},
+		{"GET /proof", open, (*exchange).showProof},
+		{"GET /explain", open, (*exchange).askExplain},
+		{"GET /explain/{code}", open, (*exchange).explain},
+		{"GET /audit", "GET /v1/audit", (*exchange).showAudit},
 	}
 }
 

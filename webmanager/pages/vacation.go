@@ -14,8 +14,8 @@ import (
 // vacationPages are about what a mailbox answers, and how long its mail is kept.
 func (s *Server) vacationPages() []pageRoute {
 	return []pageRoute{
-		{"POST /mailbox/{name}/vacation", false, (*exchange).changeVacation},
-		{"POST /mailbox/{name}/retention", false, (*exchange).changeRetention},
+		{"POST /mailbox/{name}/vacation", "PATCH /v1/accounts/{name}", (*exchange).changeVacation},
+		{"POST /mailbox/{name}/retention", "PATCH /v1/accounts/{name}", (*exchange).changeRetention},
 	}
 }
 
