@@ -157,10 +157,8 @@ func (a ACME) CertificateNames(domain, hostname string) []string {
 	return names
 }
 
-// servesHTTPS reports whether a list of addresses for pages has one that is HTTPS.
-func servesHTTPS(list []string) bool {
-	return slices.ContainsFunc(list, func(address string) bool { return !onThisHost([]string{address}) })
-}
+// ServesHTTPS reports whether one of the addresses of the pages is HTTPS.
+func (w Web) ServesHTTPS() bool { return !onThisHost(w.Listen) }
 
 // checkACME refuses ACME without what it needs, and what has no meaning without it.
 func (l *loader) checkACME() {
@@ -197,7 +195,7 @@ func (l *loader) checkACME() {
 	if a.AccountKey == "" {
 		missing("acme.directory", "acme.account_key", "")
 	}
-	if len(a.HTTPListen) == 0 && !servesHTTPS(l.config.Web.Listen) && !l.bad["web.listen"] {
+	if len(a.HTTPListen) == 0 && !l.config.Web.ServesHTTPS() && !l.bad["web.listen"] {
 		missing("acme.directory", "acme.http_listen", ", and web.listen has no HTTPS: the CA must see at port 80 or 443 whether the names are yours")
 	}
 }

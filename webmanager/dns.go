@@ -31,7 +31,10 @@ var errNoDNS = &Error{Code: CodeUnavailable, Message: "the DNS cannot be asked f
 func (a *API) place(ctx context.Context) (zone.Place, error) {
 	var p zone.Place
 	if a.where != nil {
-		p = a.where()
+		var err error
+		if p, err = a.where(ctx); err != nil {
+			return p, err
+		}
 	}
 	settings, err := a.store.Settings(ctx)
 	if err != nil {

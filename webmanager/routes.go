@@ -199,7 +199,7 @@ func (a *API) operatorRoutes() []route {
 			out: CheckResult{}, handle: a.check},
 		{method: "POST", path: "/v1/compact", least: RoleOperator, changes: true, summary: "Give space back to the disk.",
 			out: Compacted{}, handle: a.compact},
-		{method: "GET", path: "/v1/metrics", least: RoleOperator, summary: "Say how the store works.", out: store.Metrics{}, handle: a.showMetrics},
+		{method: "GET", path: "/v1/metrics", least: RoleOperator, summary: "Say how the store works, and how the certificates stand.", out: Metrics{}, handle: a.showMetrics},
 		{method: "POST", path: "/v1/relay-proof", least: RoleOperator, changes: true, summary: "Prove that strangers cannot send mail through here.",
 			out: relayprobe.Report{}, handle: a.proveRelay},
 		{method: "POST", path: "/v1/backup", least: RoleOperator, changes: true, summary: "Stream a backup, as " + BackupType + ".", raw: a.backup},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -29,8 +30,8 @@ func newRing(st store.Store, now func() time.Time) *signing.Ring {
 }
 
 // placeOf is where the server stands, as far as its configuration says.
-func placeOf(c config.Config, name string) func() zone.Place {
-	return func() zone.Place {
+func placeOf(c config.Config, st store.Store, name string) func(context.Context) (zone.Place, error) {
+	return func(ctx context.Context) (zone.Place, error) {
 		p := zone.Place{
 			Hostname: name, Smarthost: c.Relay.Smarthost, KeyDigest: keyDigest(c.TLS.Cert),
 			Ports: zone.Ports{
@@ -42,7 +43,11 @@ func placeOf(c config.Config, name string) func() zone.Place {
 				p.Addresses = append(p.Addresses, a.Unmap())
 			}
 		}
-		return p
+		var err error
+		if c.ACME.On() {
+			p.KeyDigest, p.NextKeyDigest, err = keptDigests(ctx, c.ACME, st)
+		}
+		return p, err
 	}
 }
 

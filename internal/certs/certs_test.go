@@ -197,6 +197,37 @@ func TestRenewed(t *testing.T) {
 	}
 }
 
+// TestWrongClock: where every certificate seems to have ended, the CA is asked once a day.
+func TestWrongClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		k := w.keeper()
+		k.o.Now = func() time.Time { return time.Now().AddDate(1, 0, 0) }
+		defer w.run(k)()
+		time.Sleep(10*24*time.Hour + time.Hour)
+		if got := w.ca.asked(); got != 11 {
+			t.Errorf("%d orders in ten days", got)
+		}
+	})
+}
+
+// TestNameAddedLater: a restart has the certificate for one name more at once, though it was issued a moment ago.
+func TestNameAddedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		stop := w.run(w.keeper())
+		time.Sleep(time.Minute)
+		stop()
+		w.names = append(w.names, "mta-sts.example.com")
+		k := w.keeper()
+		defer w.run(k)()
+		time.Sleep(restartRetry)
+		if s := k.State(); !slices.Equal(s.Names, w.names) {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 // TestRestartNeedsNoCA: what was kept is used at once, and nobody asked.
 func TestRestartNeedsNoCA(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,6 +28,8 @@ const (
 	restartRetry = 15 * time.Minute
 	// maxAsked bounds how long a CA can put us off.
 	maxAsked = 24 * time.Hour
+	// successWait is the least time between two certificates, a third of their life if that is less: a clock that is wrong orders no more.
+	successWait = 24 * time.Hour
 	// attemptTime bounds one attempt.
 	attemptTime = 5 * time.Minute
 	// renewEarly is the longest time before its end at which a certificate is renewed; a third of its life if that is less.
@@ -158,7 +159,7 @@ func (k *Keeper) State() State {
 	defer k.mu.Unlock()
 	leaf := k.current.Load().Leaf
 	return State{
-		Kind: k.o.Kind, Names: slices.Clone(leaf.DNSNames), Issued: k.issued, Expires: leaf.NotAfter, DaysLeft: k.daysLeft(),
+		Kind: k.o.Kind, Names: append([]string{}, leaf.DNSNames...), Issued: k.issued, Expires: leaf.NotAfter, DaysLeft: k.daysLeft(),
 		Failures: k.kept.Failures, Fault: k.kept.Fault, Next: k.next(),
 	}
 }
@@ -286,7 +287,8 @@ func (k *Keeper) take(ctx context.Context, chain [][]byte, lacking error) error 
 	k.issued = true
 	k.kept.Chain = chain
 	if lacking == nil {
-		k.kept.Failures, k.kept.Retry, k.kept.Fault = 0, time.Time{}, ""
+		life := certificate.Leaf.NotAfter.Sub(certificate.Leaf.NotBefore)
+		k.kept.Failures, k.kept.Retry, k.kept.Fault = 0, k.kept.Tried.Add(min(life/3, successWait)), ""
 	} else {
 		k.kept.Fault = fault(lacking)
 	}

@@ -20,8 +20,9 @@ type Place struct {
 	Smarthost string
 	Ports     Ports
 	Keys      []Key
-	// KeyDigest is the SHA-256 of the public key of the server's certificate, in hex; "" without a certificate.
-	KeyDigest string
+	// KeyDigest is the SHA-256 of the public key of the server's certificate, in hex; "" without a certificate. NextKeyDigest is that of the key
+	// which comes after it; "" if that is not known.
+	KeyDigest, NextKeyDigest string
 }
 
 // Ports are those of the open doors; 0 is a closed one.
