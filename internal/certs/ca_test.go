@@ -48,6 +48,8 @@ type fakeCA struct {
 	unreachable bool
 	// wrong names fail their challenges, refused ones have an order refused.
 	wrong, refused []string
+	// terse has the refusal say so in its sentence only.
+	terse bool
 	// otherKey has certificates issued for a key of the CA's own.
 	otherKey bool
 }
@@ -222,6 +224,10 @@ func (ca *fakeCA) newOrder(w http.ResponseWriter, payload map[string]any) {
 		}
 	}
 	ca.orders = append(ca.orders, o)
+	if len(subproblems) > 0 && ca.terse {
+		problem(w, 400, "rejectedIdentifier", fmt.Sprintf("we do not issue for %q", ca.refused))
+		return
+	}
 	if len(subproblems) > 0 {
 		problem(w, 400, "rejectedIdentifier", "some of them", subproblems...)
 		return

@@ -372,11 +372,11 @@ func TestCASaysWhen(t *testing.T) {
 // TestNamesThatFail: a name that is not ready does not keep the server from its certificate, but its own name does; nothing is ordered again for
 // nothing.
 func TestNamesThatFail(t *testing.T) {
-	for _, way := range []string{"wrong", "refused"} {
+	for _, way := range []string{"wrong", "refused", "refused in words"} {
 		t.Run(way, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
-				w.names = []string{"mail.example.com", "mta-sts.example.com", "autoconfig.example.com"}
+				w.names, w.ca.terse = []string{"mail.example.com", "mta-sts.example.com", "autoconfig.example.com"}, way == "refused in words"
 				bad := func(names ...string) {
 					w.ca.set(func() {
 						if way == "wrong" {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/crypto/acme"
 )
@@ -51,6 +52,9 @@ func (k *Keeper) good(names []string) bool {
 	return k.issued && len(missing(k.current.Load().Leaf, names)) == 0 && k.o.Now().Before(k.renewal())
 }
 
+// rejectedIdentifier is the type of the problem by which a CA says that it does not issue for a name.
+const rejectedIdentifier = "urn:ietf:params:acme:error:rejectedIdentifier"
+
 // failures are names that the CA does not believe to be the operator's, and why.
 type failures map[string]error
 
@@ -67,7 +71,7 @@ func (f failures) join(names []string) error {
 // authorize orders a certificate and proves each name. An error is of the order, not of a name.
 func (k *Keeper) authorize(ctx context.Context, client *acme.Client, names, kinds []string) (*acme.Order, failures, error) {
 	order, err := client.AuthorizeOrder(ctx, acme.DomainIDs(names...))
-	if failed := refused(err); len(failed) > 0 {
+	if failed := refused(err, names); len(failed) > 0 {
 		return nil, failed, nil
 	}
 	if err != nil {
@@ -111,8 +115,9 @@ func (k *Keeper) finalize(ctx context.Context, client *acme.Client, order *acme.
 	return chain, nil
 }
 
-// refused are the names because of which a CA does not take an order at all (RFC 8555 §6.7.1).
-func refused(err error) failures {
+// refused are those of some names because of which a CA does not take an order at all (RFC 8555 §6.7.1). One that has no list of them says it in
+// its sentence for people.
+func refused(err error, names []string) failures {
 	var problem *acme.Error
 	if !errors.As(err, &problem) {
 		return nil
@@ -121,6 +126,15 @@ func refused(err error) failures {
 	for _, p := range problem.Subproblems {
 		if p.Identifier != nil {
 			failed[p.Identifier.Value] = errors.New(p.Type + ": " + p.Detail)
+		}
+	}
+	if len(failed) > 0 || problem.ProblemType != rejectedIdentifier {
+		return failed
+	}
+	words := strings.FieldsFunc(problem.Detail, func(r rune) bool { return strings.ContainsRune(" \"',;:[]()", r) })
+	for _, name := range names {
+		if slices.Contains(words, name) {
+			failed[name] = problem
 		}
 	}
 	return failed
