@@ -93,6 +93,8 @@ type Options struct {
 	DNS zone.DNS
 	// Place is where the server stands, as the configuration has it; the domain and the keys are not looked at. nil: nothing is known.
 	Place func(context.Context) (zone.Place, error)
+	// Policy fetches the MTA-STS policy that a domain serves; nil: nobody can.
+	Policy zone.FetchPolicy
 	// Certificates says how those of the running server's doors stand; nil: there is no server.
 	Certificates func() []certs.State
 	// Prover checks the present password of whoever changes his own; nil: nobody can.
@@ -122,8 +124,9 @@ type API struct {
 	keys  *signing.Ring
 	dns   zone.DNS
 	where func(context.Context) (zone.Place, error)
-	// certificates is Options.Certificates.
+	// certificates and policy are Options.Certificates and Options.Policy.
 	certificates func() []certs.State
+	policy       zone.FetchPolicy
 	// prover and webURL are Options.Prover and Options.WebURL.
 	prover  Prover
 	webURL  func() string
@@ -145,7 +148,7 @@ func New(o Options) *API {
 		store: o.Store, hasher: o.Hasher, bans: o.Bans, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux(),
 		maxManifest: MaxManifestSize, backupStall: backupStall, conduct: newConduct(o), reputation: o.Reputation, slow: o.SlowProviders,
 		relayProof: o.RelayProof, refusals: o.Refusals, keys: o.Keys, dns: o.DNS, where: o.Place,
-		prover: o.Prover, webURL: o.WebURL, certificates: o.Certificates,
+		prover: o.Prover, webURL: o.WebURL, certificates: o.Certificates, policy: o.Policy,
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)

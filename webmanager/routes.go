@@ -174,9 +174,9 @@ func (a *API) keyRoutes() []route {
 		{method: "POST", path: "/v1/dkim/check", least: RoleOwner, changes: true, summary: "Look for the records of all DKIM keys now.",
 			out: DKIMKeys{}, handle: a.checkDKIM},
 		{method: "GET", path: "/v1/dns", least: RoleOwner, summary: "Say what the domain should publish in the DNS.",
-			out: DNSRecords{}, handle: a.showDNS},
+			query: []string{"dane"}, out: DNSRecords{}, handle: a.showDNS},
 		{method: "GET", path: "/v1/dns/check", least: RoleOwner, summary: "Compare the DNS with what should be published.",
-			out: DNSFindings{}, handle: a.checkDNS},
+			query: []string{"dane"}, out: DNSFindings{}, handle: a.checkDNS},
 	}
 	for _, step := range []struct {
 		word, summary string

@@ -33,7 +33,7 @@ func newRing(st store.Store, now func() time.Time) *signing.Ring {
 func placeOf(c config.Config, st store.Store, name string) func(context.Context) (zone.Place, error) {
 	return func(ctx context.Context) (zone.Place, error) {
 		p := zone.Place{
-			Hostname: name, Smarthost: c.Relay.Smarthost, KeyDigest: keyDigest(c.TLS.Cert),
+			Hostname: name, Smarthost: c.Relay.Smarthost, KeyDigest: keyDigest(c.TLS.Cert), Policy: stsPolicy(c, name),
 			Ports: zone.Ports{
 				POP3: portOf(c.Listen.POP3), POP3S: portOf(c.Listen.POP3S), Submission: portOf(c.Listen.Submission), Submissions: portOf(c.Listen.SMTPS),
 			},
@@ -41,6 +41,16 @@ func placeOf(c config.Config, st store.Store, name string) func(context.Context)
 		for _, a := range ownAddresses(c) {
 			if isPublic(a) || slices.Contains(c.Reputation.Addresses, a) {
 				p.Addresses = append(p.Addresses, a.Unmap())
+			}
+		}
+		for _, s := range c.Relay.Sources {
+			if isPublic(s.Addr) {
+				p.Sources = append(p.Sources, zone.Source{Addr: s.Addr.Unmap(), Hostname: s.Hostname})
+			}
+		}
+		for _, r := range c.Relay.Routes {
+			if r.Host != "" && !slices.Contains(p.Routes, r.Host) {
+				p.Routes = append(p.Routes, r.Host)
 			}
 		}
 		var err error

@@ -149,8 +149,8 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	p.api = newAPI(webmanager.Options{
 		Bans: &guard.BanDesk{Logins: logins, Keeper: p.bans, Strangers: strangers}, Conduct: p.conduct, Reputation: p.reputation, SlowProviders: p.runner.Slow,
 		RelayProof: p.prover.Report, Refusals: o.refusals, Keys: p.keys, DNS: names, Place: placeOf(c, st, p.hostname),
-		Certificates: p.certificates,
-		WebURL:       func() string { return p.webURL(c) },
+		Certificates: p.certificates, Policy: p.runner.FetchPolicy,
+		WebURL: func() string { return p.webURL(c) },
 	}, st, authenticator, log, now)
 	p.keyWatcher = &signing.Watcher{Ring: p.keys, Settings: st, TXT: p.api.TXT, Logger: log}
 	if err := o.openManagement(); err != nil {
