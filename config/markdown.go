@@ -60,7 +60,7 @@ With a certificate of a CA, by ACME, `+"`[tls]`"+` is replaced by
 [acme]
 directory = "https://acme-v02.api.letsencrypt.org/directory"
 agree_terms = "on"
-account_key = "/var/lib/latchkey/acme-account.key"
+account_key = "/var/lib/latchkey-acme/account.key"
 http_listen = ["192.0.2.10:80", "[2001:db8::10]:80"]
 `+"```"+`
 
