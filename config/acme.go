@@ -179,7 +179,10 @@ func (l *loader) checkACME() {
 		for _, one := range []struct {
 			key string
 			set bool
-		}{{"acme.agree_terms", a.AgreeTerms}, {"acme.names", len(a.Names) > 0}, {"acme.http_listen", len(a.HTTPListen) > 0}, {"acme.eab_key_id", a.EABKeyID != ""}} {
+		}{
+			{"acme.agree_terms", a.AgreeTerms}, {"acme.names", len(a.Names) > 0}, {"acme.http_listen", len(a.HTTPListen) > 0},
+			{"acme.eab_key_id", a.EABKeyID != ""},
+		} {
 			if one.set {
 				missing(one.key, "acme.directory", "")
 			}

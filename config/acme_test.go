@@ -10,8 +10,10 @@ const directory = "https://acme.example/directory"
 
 func TestACMEKeys(t *testing.T) {
 	file := writeFile(t, strings.Join([]string{
-		`data = "d"`, `[acme]`, `directory = "` + directory + `"`, `agree_terms = "on"`, `contact = ["Ops@Provider.Example"]`, `account_key = "/k/../account.key"`,
-		`names = ["mta-sts", "Web.Example.NET"]`, `http_listen = ":80"`, `eab_key_id = "kid-1"`, `eab_key_file = "/k/eab"`, `ca_file = "/k/ca.pem"`, `key_number = 2`,
+		`data = "d"`, `[acme]`, `directory = "` + directory + `"`, `agree_terms = "on"`,
+		`contact = ["Ops@Provider.Example"]`, `account_key = "/k/../account.key"`,
+		`names = ["mta-sts", "Web.Example.NET"]`, `http_listen = ":80"`, `eab_key_id = "kid-1"`,
+		`eab_key_file = "/k/eab"`, `ca_file = "/k/ca.pem"`, `key_number = 2`,
 		`[web]`, `listen = ":443"`, `mta_sts = "enforce"`, `mta_sts_days = 365`,
 	}, "\n"))
 	c, err := LoadServer(Sources{File: file})
@@ -20,7 +22,8 @@ func TestACMEKeys(t *testing.T) {
 	}
 	want := ACME{
 		Directory: directory, AgreeTerms: true, Contact: []string{"Ops@provider.example"}, AccountKey: "/account.key",
-		Names: []string{"mta-sts", "web.example.net"}, HTTPListen: []string{":80"}, EABKeyID: "kid-1", EABKeyFile: "/k/eab", CAFile: "/k/ca.pem", KeyNumber: 2,
+		Names: []string{"mta-sts", "web.example.net"}, HTTPListen: []string{":80"},
+		EABKeyID: "kid-1", EABKeyFile: "/k/eab", CAFile: "/k/ca.pem", KeyNumber: 2,
 	}
 	if !reflect.DeepEqual(c.ACME, want) {
 		t.Errorf("got %+v, want %+v", c.ACME, want)
@@ -62,15 +65,23 @@ func TestACMEMistakes(t *testing.T) {
 		{"complete", nil, nil},
 		{"by HTTPS alone", map[string]string{"acme.http_listen": "", "web.listen": ":443"}, nil},
 		{"no way for the CA", map[string]string{"acme.http_listen": "", "web.listen": "127.0.0.1:8080,unix:/run/x"}, []string{
-			"--acme-directory: acme.directory: acme.http_listen is missing, and web.listen has no HTTPS: the CA must see at port 80 or 443 whether the names are yours",
+			"--acme-directory: acme.directory: acme.http_listen is missing, and web.listen has no HTTPS: " +
+				"the CA must see at port 80 or 443 whether the names are yours",
 		}},
-		{"all at once", map[string]string{"acme.agree_terms": "off", "acme.account_key": "", "tls.cert": "c", "tls.key": "k", "acme.eab_key_id": "x"}, []string{
+		{"all at once", map[string]string{
+			"acme.agree_terms": "off", "acme.account_key": "", "tls.cert": "c", "tls.key": "k", "acme.eab_key_id": "x",
+		}, []string{
 			"--acme-eab-key-id: acme.eab_key_id: acme.eab_key_file is missing",
 			"--acme-directory: acme.directory: tls.cert and tls.key are set too; the certificate comes from one of the two",
 			"--acme-agree-terms: acme.agree_terms: read the terms of service of the CA at acme.example, then set it to on",
 			"--acme-directory: acme.directory: acme.account_key is missing",
 		}},
-		{"a binding without its name", map[string]string{"acme.eab_key_file": "f"}, []string{"--acme-eab-key-file: acme.eab_key_file: acme.eab_key_id is missing"}},
+		{"a binding without its name", map[string]string{"acme.eab_key_file": "f"}, []string{
+			"--acme-eab-key-file: acme.eab_key_file: acme.eab_key_id is missing",
+		}},
+		{"no door but that of proofs", map[string]string{
+			"listen.pop3": "", "listen.pop3s": "", "listen.mx": "", "listen.submission": "", "listen.smtps": "",
+		}, []string{"listen: every door is off: nothing to serve"}},
 		{"no directory", map[string]string{"acme.directory": "", "acme.names": "mta-sts", "tls.cert": "c", "tls.key": "k"}, []string{
 			"--acme-agree-terms: acme.agree_terms: acme.directory is missing", "--acme-names: acme.names: acme.directory is missing",
 			"--acme-http-listen: acme.http_listen: acme.directory is missing",

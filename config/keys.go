@@ -147,8 +147,8 @@ func webKeys() []Key {
 		},
 		{
 			Name: "web.mta_sts", Default: string(STSOff), kind: text,
-			Help: "MTA-STS policy of the domain, which the pages serve at https://mta-sts.DOMAIN: testing (failures are reported), enforce (no mail without TLS), " +
-				"none (to take one back) or off",
+			Help: "MTA-STS policy of the domain, which the pages serve at https://mta-sts.DOMAIN: testing (failures are reported), " +
+				"enforce (no mail without TLS), none (to take one back) or off",
 			set: setSTSMode,
 		},
 		{

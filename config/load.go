@@ -142,7 +142,7 @@ func (l *loader) checkDoors() {
 	taken := map[string]string{}
 	open := false
 	for _, d := range l.doors() {
-		open = open || len(d.list) > 0 || l.bad[d.name]
+		open = open || len(d.list) > 0 && d.name != "acme.http_listen" || l.bad[d.name]
 		for _, address := range d.list {
 			if other, ok := taken[address]; ok && !l.bad[d.name] {
 				l.mistake(l.origin[d.name], "%s: %s is the address of %s already", d.name, address, other)

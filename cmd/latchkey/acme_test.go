@@ -113,13 +113,15 @@ func TestWithoutTheCA(t *testing.T) {
 	}
 	eventually(t, "the log to say so", func() bool {
 		log := s.log.String()
-		return strings.Contains(log, "level=ERROR") && strings.Contains(log, "no certificate from the CA") && strings.Contains(log, "certificate is self-signed until")
+		return strings.Contains(log, "level=ERROR") && strings.Contains(log, "no certificate from the CA") &&
+			strings.Contains(log, "certificate is self-signed until")
 	})
 	list := s.certificates()
 	if len(list) != 2 || list[0].Issued || list[0].Failures != 1 || !strings.Contains(list[0].Fault, "refused") || list[1].Kind != certs.RSA {
 		t.Errorf("metrics: %+v", list)
 	}
-	if status, out, _ := s.latchkey("metrics"); status != 0 || !strings.Contains(out, "ECDSA, mail.example.com mta-sts.example.com: self-signed, as the CA has issued none yet; 1 attempts failed") {
+	const line = "ECDSA, mail.example.com mta-sts.example.com: self-signed, as the CA has issued none yet; 1 attempts failed"
+	if status, out, _ := s.latchkey("metrics"); status != 0 || !strings.Contains(out, line) {
 		t.Errorf("latchkey metrics: %d\n%s", status, out)
 	}
 	s.addAccount("anna", "anna's password")
@@ -201,7 +203,8 @@ func TestSealedBox(t *testing.T) {
 func TestNextKeyIsAnnounced(t *testing.T) {
 	st := memstore.New("example.com")
 	digests := func(number int) (present, next string) {
-		place, err := placeOf(config.Config{ACME: config.ACME{Directory: "https://acme.example/d", KeyNumber: number}}, st, "mail.example.com")(context.Background())
+		c := config.Config{ACME: config.ACME{Directory: "https://acme.example/d", KeyNumber: number}}
+		place, err := placeOf(c, st, "mail.example.com")(context.Background())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -222,7 +225,8 @@ func TestALPN(t *testing.T) {
 	s.config.Web.Listen = []string{":0"}
 	s.start()
 	for _, tt := range []struct{ door, protocol, want string }{
-		{pagesDoor, "h2", "h2"}, {pagesDoor, "http/1.1", "http/1.1"}, {pagesDoor, certs.ALPN, "fails"}, {"pop3s", certs.ALPN, "fails"}, {"smtps", certs.ALPN, "fails"},
+		{pagesDoor, "h2", "h2"}, {pagesDoor, "http/1.1", "http/1.1"}, {pagesDoor, certs.ALPN, "fails"},
+		{"pop3s", certs.ALPN, "fails"}, {"smtps", certs.ALPN, "fails"},
 	} {
 		state, err := s.handshake(tt.door, &tls.Config{InsecureSkipVerify: true, ServerName: "mail.example.com", NextProtos: []string{tt.protocol}})
 		got := state.NegotiatedProtocol

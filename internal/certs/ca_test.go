@@ -103,7 +103,8 @@ func (ca *fakeCA) answer(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case path == "directory":
 		reply(w, 200, map[string]any{
-			"newNonce": caURL + "nonce", "newAccount": caURL + "account", "newOrder": caURL + "orders", "revokeCert": caURL + "revoke", "keyChange": caURL + "change",
+			"newNonce": caURL + "nonce", "newAccount": caURL + "account", "newOrder": caURL + "orders",
+			"revokeCert": caURL + "revoke", "keyChange": caURL + "change",
 			"meta": map[string]any{"termsOfService": caURL + "terms"},
 		})
 		return
@@ -220,7 +221,9 @@ func (ca *fakeCA) newOrder(w http.ResponseWriter, payload map[string]any) {
 		o.names = append(o.names, name)
 		o.status[name] = "pending"
 		if slices.Contains(ca.refused, name) {
-			subproblems = append(subproblems, map[string]any{"type": "urn:ietf:params:acme:error:rejectedIdentifier", "detail": "not that one", "identifier": id})
+			subproblems = append(subproblems, map[string]any{
+				"type": "urn:ietf:params:acme:error:rejectedIdentifier", "detail": "not that one", "identifier": id,
+			})
 		}
 	}
 	ca.orders = append(ca.orders, o)
@@ -312,8 +315,8 @@ func (ca *fakeCA) issue(w http.ResponseWriter, n int, payload map[string]any) {
 	}
 	now := time.Now()
 	root := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "fake CA"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(20 * 365 * 24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "fake CA"}, NotBefore: now.Add(-time.Hour),
+		NotAfter: now.AddDate(20, 0, 0), IsCA: true, BasicConstraintsValid: true,
 	}
 	leaf := &x509.Certificate{SerialNumber: big.NewInt(int64(n) + 2), DNSNames: request.DNSNames, NotBefore: now, NotAfter: now.Add(ca.life)}
 	var chain bytes.Buffer

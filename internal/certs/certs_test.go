@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
 	"net/http"
@@ -170,7 +171,9 @@ func TestFirstCertificate(t *testing.T) {
 // TestRenewed: at two thirds of its life, for the same key, and again and again.
 func TestRenewed(t *testing.T) {
 	for _, tt := range []struct{ life, early, late time.Duration }{
-		{90 * 24 * time.Hour, 60 * 24 * time.Hour, 57 * 24 * time.Hour}, {6 * 24 * time.Hour, 4 * 24 * time.Hour, 91 * time.Hour}, {400 * 24 * time.Hour, 370 * 24 * time.Hour, 366 * 24 * time.Hour},
+		{90 * 24 * time.Hour, 60 * 24 * time.Hour, 57 * 24 * time.Hour},
+		{6 * 24 * time.Hour, 4 * 24 * time.Hour, 91 * time.Hour},
+		{400 * 24 * time.Hour, 370 * 24 * time.Hour, 366 * 24 * time.Hour},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
@@ -391,7 +394,8 @@ func TestNamesThatFail(t *testing.T) {
 				defer w.run(k)()
 				time.Sleep(time.Minute)
 				s := k.State()
-				if !s.Issued || !slices.Equal(s.Names, []string{"mail.example.com", "autoconfig.example.com"}) || !strings.Contains(s.Fault, "mta-sts.example.com: ") {
+				if !s.Issued || !slices.Equal(s.Names, []string{"mail.example.com", "autoconfig.example.com"}) ||
+					!strings.Contains(s.Fault, "mta-sts.example.com: ") {
 					t.Fatalf("%+v", s)
 				}
 				first := k.Fingerprint()
@@ -603,7 +607,9 @@ func TestOneAccountKey(t *testing.T) {
 
 // TestBinding: a CA that wants to know its customer does (RFC 8555 §7.3.4), whether its key is written with padding or without.
 func TestBinding(t *testing.T) {
-	for text, ok := range map[string]bool{"c2VjcmV0IQ==\n": true, "c2VjcmV0IQ": true, "c2VjcmV0IQ\nmore": true, "c2VjcmV0Pw": false, "%%": false, "": false} {
+	for text, ok := range map[string]bool{
+		"c2VjcmV0IQ==\n": true, "c2VjcmV0IQ": true, "c2VjcmV0IQ\nmore": true, "c2VjcmV0Pw": false, "%%": false, "": false,
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
 			w.ca.binding = []byte("secret!")
@@ -631,8 +637,8 @@ func TestAnswersAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := new(bytes.Buffer).ReadFrom(r.Body)
-	if err != nil || n != maxAnswer {
+	n, err := io.CopyN(io.Discard, r.Body, maxAnswer+1)
+	if !errors.Is(err, io.EOF) || n != maxAnswer {
 		t.Errorf("read %d, %v", n, err)
 	}
 	if err := r.Body.Close(); err != nil || !endlessClosed(r) {

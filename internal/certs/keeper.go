@@ -38,6 +38,9 @@ const (
 	maxFault = 1000
 )
 
+// UnderWay is the fault of an attempt that has not ended, or that a stop cut off.
+const UnderWay = "an attempt began and has not ended"
+
 // Options are what a Keeper is made of. All but Logger and Now must be set.
 type Options struct {
 	Kind KeyKind
@@ -241,7 +244,7 @@ func (k *Keeper) attempt(ctx context.Context) {
 	}
 	k.mu.Lock()
 	k.kept.Failures++
-	k.kept.Tried, k.kept.Asked, k.kept.Fault = k.o.Now(), false, "the server stopped meanwhile"
+	k.kept.Tried, k.kept.Asked, k.kept.Fault = k.o.Now(), false, UnderWay
 	k.kept.Retry = k.kept.Tried.Add(backoff(k.kept.Failures))
 	turn, err := k.kept.Failures-1, k.kept.save(ctx, k.o.Box)
 	if err != nil {

@@ -83,7 +83,8 @@ func (c *checker) evaluate(f *Finding, domain, record string) bool {
 		f.is(Wrong, "let it end in -all", "it lets every address in the world send as the domain")
 	case len(outside) == 0:
 		if len(c.p.Routes) > 0 && domain == c.p.Domain {
-			f.is(Note, "ask their operators what belongs into the record", "some of the mail leaves through %s; whether the record covers it is not known here",
+			f.is(Note, "ask their operators what belongs into the record",
+				"some of the mail leaves through %s; whether the record covers it is not known here",
 				strings.Join(hostsOf(c.p.Routes), ", "))
 		}
 		return true

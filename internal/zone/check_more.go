@@ -59,7 +59,8 @@ func (c *checker) strict(f *Finding, want Record, list []string) {
 		return
 	}
 	if c.p.Policy != nil && id != c.p.Policy.ID() {
-		f.is(Wrong, publish(want.Name, "TXT", want.Data)+" in its place", "its id is not of the present policy, so that those who know another one keep to that")
+		f.is(Wrong, publish(want.Name, "TXT", want.Data)+" in its place",
+			"its id is not of the present policy, so that those who know another one keep to that")
 	}
 	if c.fetch != nil {
 		c.served(host)
@@ -95,7 +96,8 @@ func (c *checker) served(host string) {
 		if mode == mtasts.Testing {
 			state, what = Note, "once it is enforced, nobody who keeps it sends mail there"
 		}
-		f.is(state, "remove them from the MX records, or put them into the policy", "it leaves out the mail exchanger %s: %s", strings.Join(outside, ", "), what)
+		f.is(state, "remove them from the MX records, or put them into the policy",
+			"it leaves out the mail exchanger %s: %s", strings.Join(outside, ", "), what)
 	case c.p.Policy != nil && policy.Text() != c.p.Policy.Text():
 		f.is(Wrong, "let "+host+" lead to this server", "what is there is not the policy of this server (%s)", c.p.Policy.Mode)
 	case mode == mtasts.Testing:

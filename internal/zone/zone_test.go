@@ -277,7 +277,8 @@ func TestFindings(t *testing.T) {
 			servesPolicy(p, d, mtasts.Testing)
 			p.Policy.Mode = mtasts.Enforce
 		}, []string{
-			"wrong TXT _mta-sts.example.com: its id is not of the present policy", "wrong policy mta-sts.example.com: what is there is not the policy of this server (enforce)",
+			"wrong TXT _mta-sts.example.com: its id is not of the present policy",
+			"wrong policy mta-sts.example.com: what is there is not the policy of this server (enforce)",
 		}},
 		{"MTA-STS not served", func(p *Place, d published) { servesPolicy(p, d, mtasts.Enforce); delete(d, "policy") }, []string{
 			"wrong policy mta-sts.example.com: the policy cannot be fetched: mtasts: the policy cannot be fetched | let mta-sts.example.com lead to the pages",
@@ -285,7 +286,10 @@ func TestFindings(t *testing.T) {
 		{"MTA-STS with another certificate", func(p *Place, d published) {
 			servesPolicy(p, d, mtasts.Enforce)
 			d["policy"] = []string{"another name"}
-		}, []string{"wrong policy mta-sts.example.com: the certificate there is not one for mta-sts.example.com... | have the certificate name mta-sts.example.com (acme.names)"}},
+		}, []string{
+			"wrong policy mta-sts.example.com: the certificate there is not one for mta-sts.example.com... | " +
+				"have the certificate name mta-sts.example.com (acme.names)",
+		}},
 		{"MTA-STS with a page", func(p *Place, d published) { servesPolicy(p, d, mtasts.Enforce); d["policy"] = []string{"<html>"} }, []string{
 			"wrong policy mta-sts.example.com: what is there is no policy: mtasts: invalid policy: a line without a colon",
 		}},
@@ -325,14 +329,20 @@ func TestFindings(t *testing.T) {
 			"wrong PTR 21.2.0.192.in-addr.arpa: the address is called host21.provider.example, but the server introduces itself as out1.example.com... | " +
 				"ask whoever gave you the address to name it out1.example.com, or set its name in relay.source_addresses",
 		}},
-		{"a source whose name leads elsewhere", func(p *Place, d published) { withSources(p, d); d["out1.example.com A"] = []string{"192.0.2.7"} }, []string{
+		{"a source whose name leads elsewhere", func(p *Place, d published) {
+			withSources(p, d)
+			d["out1.example.com A"] = []string{"192.0.2.7"}
+		}, []string{
 			"wrong A out1.example.com: mail leaves from 192.0.2.21 by this name, which does not lead back there... | publish: out1.example.com. A 192.0.2.21",
 			"wrong TXT out1.example.com: it leaves out 192.0.2.21",
 		}},
 		{"a source whose name says nothing of bounces", func(p *Place, d published) { withSources(p, d); delete(d, "out1.example.com TXT") }, []string{
 			`note TXT out1.example.com: there is none for the server's own name... | publish: out1.example.com. TXT "v=spf1 a -all"`,
 		}},
-		{"a source under the server's own name", func(p *Place, d published) { withSources(p, d); d["mail.example.com A"] = []string{"192.0.2.7"} }, []string{
+		{"a source under the server's own name", func(p *Place, d published) {
+			withSources(p, d)
+			d["mail.example.com A"] = []string{"192.0.2.7"}
+		}, []string{
 			"wrong A mail.example.com: mail leaves from 192.0.2.22 by this name, which does not lead back there... | publish: mail.example.com. A 192.0.2.22",
 		}},
 		{"a family without a source", func(p *Place, d published) {
@@ -436,12 +446,14 @@ func TestText(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
-	p.Sources, p.Routes, p.NextKeyDigest = []Source{{netip.MustParseAddr("192.0.2.21"), "out1.example.com"}}, []string{"a.example:25"}, strings.Repeat("ef", 32)
+	p.Sources, p.Routes = []Source{{netip.MustParseAddr("192.0.2.21"), "out1.example.com"}}, []string{"a.example:25"}
+	p.NextKeyDigest = strings.Repeat("ef", 32)
 	p.Policy, p.DANE = &mtasts.Policy{Mode: mtasts.Testing, MX: []string{p.Hostname}, MaxAge: time.Hour}, true
 	text = Text(p, Wanted(p))
 	for _, want := range []string{
 		"\nout1.example.com. 3600 IN A 192.0.2.21\n", "\nexample.com. 3600 IN TXT \"v=spf1 mx ip4:192.0.2.7 ip6:2001:db8::7 ip4:192.0.2.21 ?all\"\n",
-		"; 192.0.2.21 must have the name out1.example.com (PTR)", "; 2001:db8::7 must have the name mail.example.com (PTR)", "some of the mail leaves through a.example.",
+		"; 192.0.2.21 must have the name out1.example.com (PTR)", "; 2001:db8::7 must have the name mail.example.com (PTR)",
+		"some of the mail leaves through a.example.",
 		"\n_mta-sts.example.com. 3600 IN TXT \"" + p.Policy.Record() + "\"\n", "\nmta-sts.example.com. 3600 IN CNAME mail.example.com.\n",
 		"\n_25._tcp.mail.example.com. 3600 IN TLSA 3 1 1 abab", "\n_25._tcp.mail.example.com. 3600 IN TLSA 3 1 1 efef",
 		"\n_smtp._tls.example.com. 3600 IN TXT ",
