@@ -87,11 +87,11 @@ func (w *world) api(s *memstore.Store) *webmanager.API {
 	now := func() time.Time { return noon }
 	return webmanager.New(webmanager.Options{
 		Bans: bans, Store: s, Hasher: w.hasher, Now: now, Version: "v1.2.3", Go: "go1.26",
-		Keys: signing.NewRing(s, auth.NewVault(s, "tests"), now), DNS: w.dns, Place: func() zone.Place {
+		Keys: signing.NewRing(s, auth.NewVault(s, "tests"), now), DNS: w.dns, Place: func(context.Context) (zone.Place, error) {
 			return zone.Place{
 				Hostname: "mail.example.com", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.7")},
 				Ports: zone.Ports{POP3: 110, POP3S: 995, Submission: 587, Submissions: 465},
-			}
+			}, nil
 		},
 	})
 }

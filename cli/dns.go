@@ -19,16 +19,22 @@ func newDNS(env *Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "dns", Short: "Print the DNS records that the domain needs, or compare them with what is published", Args: wants(0, 0),
 		Long: "Print the DNS records that the domain needs, as lines of a zone file that can be pasted. With --check, compare them with what is\n" +
-			"published, one by one, and say what to do about each that is wrong. SPF is evaluated for the addresses from which this server sends.",
+			"published, one by one, and say what to do about each that is wrong. SPF is evaluated for the addresses from which this server sends,\n" +
+			"and the MTA-STS policy is fetched as others do, if a server runs.",
 	}
 	asJSON := addJSONFlag(cmd)
 	check := cmd.Flags().Bool("check", false, "compare with what is published; exit status 1 if something is wrong")
+	dane := cmd.Flags().Bool("dane", false, "the zone is signed by DNSSEC: print TLSA records as others, or say what they lack")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		query := ""
+		if *dane {
+			query = "?dane=true"
+		}
 		if *check {
-			return env.checkDNS(cmd, *asJSON)
+			return env.checkDNS(cmd, query, *asJSON)
 		}
 		var records webmanager.DNSRecords
-		if err := env.get(cmd, webmanager.Path("dns"), &records); err != nil {
+		if err := env.get(cmd, webmanager.Path("dns")+query, &records); err != nil {
 			return err
 		}
 		if *asJSON {
@@ -40,9 +46,9 @@ func newDNS(env *Env) *cobra.Command {
 	return addDataFlags(cmd)
 }
 
-func (env *Env) checkDNS(cmd *cobra.Command, asJSON bool) error {
+func (env *Env) checkDNS(cmd *cobra.Command, query string, asJSON bool) error {
 	var answer webmanager.DNSFindings
-	err := env.get(cmd, webmanager.Path("dns", "check"), &answer)
+	err := env.get(cmd, webmanager.Path("dns", "check")+query, &answer)
 	switch {
 	case err != nil:
 		return err

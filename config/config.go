@@ -15,6 +15,7 @@ type Config struct {
 	OldHostname string
 	Listen      Listen
 	TLS         TLS
+	ACME        ACME
 	Log         Log
 	Limits      Limits
 	// Proxies are what connections come through whose clients are told by a PROXY header.
@@ -50,7 +51,21 @@ type Web struct {
 	Listen []string
 	// URL is how browsers reach the pages, without a slash at its end; "" is what Listen says.
 	URL string
+	// STS is the mode of the domain's own MTA-STS policy; STSOff serves none. STSDays is how long others may keep it, in days.
+	STS     STSMode
+	STSDays int
 }
+
+// STSMode is what the domain's MTA-STS policy asks of others (RFC 8461 §5).
+type STSMode string
+
+// The modes.
+const (
+	STSOff     STSMode = "off"
+	STSTesting STSMode = "testing"
+	STSEnforce STSMode = "enforce"
+	STSNone    STSMode = "none"
+)
 
 // TLS names the certificate chain and its key, both PEM files.
 type TLS struct {

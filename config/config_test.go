@@ -40,6 +40,8 @@ func TestDefaults(t *testing.T) {
 			POP3: []string{":110"}, POP3S: []string{":995"}, MX: []string{":25"}, Submission: []string{":587"}, SMTPS: []string{":465"},
 			Sniff: []string{"pop3", "mx", "submission", "old_pop3", "old_submission"},
 		},
+		ACME:       ACME{KeyNumber: 1},
+		Web:        Web{STS: STSOff, STSDays: 14},
 		Log:        Log{Level: "info", Format: "text"},
 		Limits:     Limits{Connections: 2000, ConnectionsPerAddress: 50, MessagesPerMailbox: 600},
 		Relay:      Relay{SmarthostTLS: SmarthostVerify, DNSSEC: DNSSECLoopback, TLSReports: true, Port: 25, Connections: 200, ConnectionsPerHost: 20},
@@ -249,9 +251,9 @@ func TestServerFits(t *testing.T) {
 	}{
 		{"complete", map[string]string{"tls.cert": "c", "tls.key": "k"}, nil},
 		{"no certificate", nil, []string{
-			`listen.pop3s: needs tls.cert and tls.key; or set it to "" to switch it off`,
-			`listen.submission: needs tls.cert and tls.key; or set it to "" to switch it off`,
-			`listen.smtps: needs tls.cert and tls.key; or set it to "" to switch it off`,
+			`listen.pop3s: needs tls.cert and tls.key, or acme.directory; or set it to "" to switch it off`,
+			`listen.submission: needs tls.cert and tls.key, or acme.directory; or set it to "" to switch it off`,
+			`listen.smtps: needs tls.cert and tls.key, or acme.directory; or set it to "" to switch it off`,
 		}},
 		{"clear doors need none", map[string]string{"listen.pop3s": "", "listen.submission": "", "listen.smtps": ""}, nil},
 		{"key alone", map[string]string{"tls.key": "k"}, []string{"--tls-key: tls.key: tls.cert is missing"}},
@@ -263,8 +265,8 @@ func TestServerFits(t *testing.T) {
 			"listen.pop3s": "", "listen.submission": "", "listen.smtps": "",
 			"listen.old_pop3": ":1", "listen.old_pop3s": ":2", "listen.old_submission": ":3", "listen.old_smtps": ":4",
 		}, []string{
-			`--listen-old-pop3s: listen.old_pop3s: needs tls.cert and tls.key; or set it to "" to switch it off`,
-			`--listen-old-smtps: listen.old_smtps: needs tls.cert and tls.key; or set it to "" to switch it off`,
+			`--listen-old-pop3s: listen.old_pop3s: needs tls.cert and tls.key, or acme.directory; or set it to "" to switch it off`,
+			`--listen-old-smtps: listen.old_smtps: needs tls.cert and tls.key, or acme.directory; or set it to "" to switch it off`,
 		}},
 		{"an old door at a usual one's address", map[string]string{"tls.cert": "c", "tls.key": "k", "listen.old_submission": ":587"}, []string{
 			"--listen-old-submission: listen.old_submission: :587 is the address of listen.submission already",
@@ -274,10 +276,10 @@ func TestServerFits(t *testing.T) {
 		}, nil},
 		{"pages elsewhere", map[string]string{
 			"listen.pop3s": "", "listen.submission": "", "listen.smtps": "", "web.listen": "127.0.0.1:80,192.0.2.1:443",
-		}, []string{`--web-listen: web.listen: needs tls.cert and tls.key; or set it to "" to switch it off`}},
+		}, []string{`--web-listen: web.listen: needs tls.cert and tls.key, or acme.directory; or set it to "" to switch it off`}},
 		{"pages everywhere", map[string]string{
 			"listen.pop3s": "", "listen.submission": "", "listen.smtps": "", "web.listen": ":80",
-		}, []string{`--web-listen: web.listen: needs tls.cert and tls.key; or set it to "" to switch it off`}},
+		}, []string{`--web-listen: web.listen: needs tls.cert and tls.key, or acme.directory; or set it to "" to switch it off`}},
 		{"all off", map[string]string{"listen.pop3": "", "listen.pop3s": "", "listen.mx": "", "listen.submission": "", "listen.smtps": ""}, []string{
 			"listen: every door is off: nothing to serve",
 		}},

@@ -25,6 +25,7 @@ const (
 type outline struct {
 	Listen struct{} `toml:"listen"`
 	TLS    struct{} `toml:"tls"`
+	ACME   struct{} `toml:"acme"`
 	Log    struct{} `toml:"log"`
 	Limits struct{} `toml:"limits"`
 	Relay  struct{} `toml:"relay"`

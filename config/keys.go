@@ -58,7 +58,7 @@ func (k Key) Env() string { return EnvPrefix + strings.ToUpper(strings.ReplaceAl
 
 // Keys returns the table of everything that can be configured.
 func Keys() []Key {
-	return slices.Concat(serverKeys(), webKeys(), outgoingKeys(), reputationKeys())
+	return slices.Concat(serverKeys(), acmeKeys(), webKeys(), outgoingKeys(), reputationKeys())
 }
 
 func serverKeys() []Key {
@@ -145,6 +145,17 @@ func webKeys() []Key {
 			Help: "how browsers reach the pages, such as https://mail.example.com; empty: as web.listen says",
 			set:  setWebURL,
 		},
+		{
+			Name: "web.mta_sts", Default: string(STSOff), kind: text,
+			Help: "MTA-STS policy of the domain, which the pages serve at https://mta-sts.DOMAIN: testing (failures are reported), " +
+				"enforce (no mail without TLS), none (to take one back) or off",
+			set: setSTSMode,
+		},
+		{
+			Name: "web.mta_sts_days", Default: "14", kind: number,
+			Help: "how many days others may keep that policy, 1 to 365; few while you try it, more once it stands",
+			set:  setSTSDays,
+		},
 	}
 }
 
@@ -162,6 +173,24 @@ func setWebURL(c *Config, value string) error {
 		return fmt.Errorf("%q is not https://host or http://host, with a port or without", value)
 	}
 	c.Web.URL = u.Scheme + "://" + u.Host
+	return nil
+}
+
+func setSTSMode(c *Config, value string) error {
+	modes := []string{string(STSOff), string(STSTesting), string(STSEnforce), string(STSNone)}
+	if !slices.Contains(modes, value) {
+		return fmt.Errorf("%q is not one of %s", value, strings.Join(modes, ", "))
+	}
+	c.Web.STS = STSMode(value)
+	return nil
+}
+
+func setSTSDays(c *Config, value string) error {
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 1 || n > 365 {
+		return fmt.Errorf("%q is not a whole number of 1 to 365", value)
+	}
+	c.Web.STSDays = n
 	return nil
 }
 

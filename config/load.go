@@ -59,6 +59,8 @@ func LoadServer(s Sources) (Config, error) {
 	l := load(s)
 	l.checkDoors()
 	l.checkTLS()
+	l.checkACME()
+	l.checkWeb()
 	l.checkRelay()
 	return l.result()
 }
@@ -131,6 +133,7 @@ func (l *loader) doors() []struct {
 		{"listen.old_submission", listen.OldSubmission},
 		{"listen.old_smtps", listen.OldSMTPS},
 		{"web.listen", l.config.Web.Listen},
+		{"acme.http_listen", l.config.ACME.HTTPListen},
 	}
 }
 
@@ -139,7 +142,7 @@ func (l *loader) checkDoors() {
 	taken := map[string]string{}
 	open := false
 	for _, d := range l.doors() {
-		open = open || len(d.list) > 0 || l.bad[d.name]
+		open = open || len(d.list) > 0 && d.name != "acme.http_listen" || l.bad[d.name]
 		for _, address := range d.list {
 			if other, ok := taken[address]; ok && !l.bad[d.name] {
 				l.mistake(l.origin[d.name], "%s: %s is the address of %s already", d.name, address, other)
@@ -157,7 +160,7 @@ func (l *loader) checkDoors() {
 // servesWithoutTLS reports whether a door is of use without a certificate: one for old clients takes passwords in the clear.
 func servesWithoutTLS(door string) bool {
 	switch door {
-	case "listen.pop3", "listen.mx", "listen.old_pop3", "listen.old_submission":
+	case "listen.pop3", "listen.mx", "listen.old_pop3", "listen.old_submission", "acme.http_listen":
 		return true
 	}
 	return false
@@ -184,11 +187,19 @@ func (l *loader) checkTLS() {
 		l.mistake(l.origin["tls.cert"], "tls.cert: tls.key is missing")
 	case cert == "" && key != "":
 		l.mistake(l.origin["tls.key"], "tls.key: tls.cert is missing")
-	case cert == "":
+	case cert == "" && !l.config.ACME.On() && !l.bad["acme.directory"]:
 		for _, d := range l.doors() {
 			if len(d.list) > 0 && !servesWithoutTLS(d.name) && !l.bad[d.name] && (d.name != "web.listen" || !onThisHost(d.list)) {
-				l.mistake(l.origin[d.name], "%s: needs tls.cert and tls.key; or set it to \"\" to switch it off", d.name)
+				l.mistake(l.origin[d.name], "%s: needs tls.cert and tls.key, or acme.directory; or set it to \"\" to switch it off", d.name)
 			}
 		}
+	}
+}
+
+// checkWeb refuses a policy that nobody serves.
+func (l *loader) checkWeb() {
+	w := l.config.Web
+	if w.STS != STSOff && len(w.Listen) == 0 && !l.bad["web.listen"] && !l.bad["web.mta_sts"] {
+		l.mistake(l.origin["web.mta_sts"], "web.mta_sts: web.listen is missing, which would serve the policy")
 	}
 }

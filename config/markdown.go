@@ -54,6 +54,18 @@ key = "/etc/latchkey/example.com/privkey.pem"
 format = "json"
 `+"```"+`
 
+With a certificate of a CA, by ACME, `+"`[tls]`"+` is replaced by
+
+`+"```toml"+`
+[acme]
+directory = "https://acme-v02.api.letsencrypt.org/directory"
+agree_terms = "on"
+account_key = "/var/lib/latchkey-acme/account.key"
+http_listen = ["192.0.2.10:80", "[2001:db8::10]:80"]
+`+"```"+`
+
+See [certificates](operator.md#certificates).
+
 What the owner of the domain decides is not here but in the data directory: `+"`latchkey settings show`"+` and `+"`latchkey settings set`"+`.
 Two variables of the Go runtime are honoured as everywhere: `+"`GOMEMLIMIT` and `GOMAXPROCS`"+`.
 `, MaxAddresses, MaxConnections, MaxNetworks)

@@ -12,7 +12,7 @@ import (
 func (c Config) Place(domain, host string) clientsetup.Place {
 	l := c.Listen
 	return clientsetup.Place{
-		Domain: domain, Host: host, OldHost: c.OldHostname, TLS: c.TLS.Cert != "",
+		Domain: domain, Host: host, OldHost: c.OldHostname, TLS: c.TLS.Cert != "" || c.ACME.On(),
 		POP3: publicPort(l.POP3, 110), POP3S: publicPort(l.POP3S, 995),
 		MX: publicPort(l.MX, 25), Submission: publicPort(l.Submission, 587), Submissions: publicPort(l.SMTPS, 465),
 		OldPOP3: publicPort(l.OldPOP3, 110), OldPOP3S: publicPort(l.OldPOP3S, 995),

@@ -99,6 +99,13 @@ func (c *Certificate) Fingerprint() string {
 	return c.fingerprint()
 }
 
+// Leaf returns the certificate itself, or nil if it cannot be parsed.
+func (c *Certificate) Leaf() *x509.Certificate {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.current.Leaf
+}
+
 func (c *Certificate) fingerprint() string {
 	sum := sha256.Sum256(c.current.Certificate[0])
 	return hex.EncodeToString(sum[:])
@@ -179,7 +186,7 @@ func SelfSigned(certFile, keyFile string, hosts []string) error {
 	if err != nil {
 		return err
 	}
-	der, err := selfSign(key, append(slices.Clone(hosts), "localhost", "127.0.0.1", "::1"))
+	der, err := SelfSign(key, append(slices.Clone(hosts), "localhost", "127.0.0.1", "::1"))
 	if err != nil {
 		return err
 	}
@@ -196,7 +203,8 @@ func SelfSigned(certFile, keyFile string, hosts []string) error {
 	return nil
 }
 
-func selfSign(key crypto.Signer, hosts []string) (der []byte, err error) {
+// SelfSign makes a certificate (DER) for a key and hosts, names and addresses, that nobody vouches for.
+func SelfSign(key crypto.Signer, hosts []string) (der []byte, err error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
 		return nil, err

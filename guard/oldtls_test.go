@@ -17,7 +17,7 @@ import (
 // certificateOf makes a certificate with a key.
 func certificateOf(t *testing.T, key crypto.Signer) *Certificate {
 	t.Helper()
-	der, err := selfSign(key, []string{"localhost"})
+	der, err := SelfSign(key, []string{"localhost"})
 	if err != nil {
 		t.Fatal(err)
 	}

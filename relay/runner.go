@@ -96,6 +96,8 @@ type Runner struct {
 	smarts  []smart
 	// sts knows the policies of domains.
 	sts *stsKeeper
+	// policies fetches them.
+	policies *mtasts.Fetcher
 	// counter counts what became of TLS.
 	counter *tlsCounter
 	// backoff knows the routes that are out of reach.
@@ -159,15 +161,21 @@ func New(o Options) (*Runner, error) {
 		hostname: o.Hostname, limits: r.limits, dial: o.Dial, tls: o.TLS, hurry: newHurry(), plain: newMemory(maxRemembered), sources: o.Sources,
 		note: r.tlsResult,
 	}
-	policies := &mtasts.Fetcher{Dial: r.dialPolicyHost, TLS: o.TLS}
+	r.policies = &mtasts.Fetcher{Dial: r.dialPolicyHost, TLS: o.TLS}
 	r.counter = newTLSCounter(o.Store, o.Now, r.log)
-	r.sts = newSTSKeeper(o.Store, o.Resolver, policies.Fetch, o.Now, r.log)
+	r.sts = newSTSKeeper(o.Store, o.Resolver, r.policies.Fetch, o.Now, r.log)
 	r.connecting = newPlaces(r.limits.Connecting, true)
 	r.transferring = newPlaces(r.limits.Transferring, true)
 	if err := r.setRoutes(&o); err != nil {
 		return nil, err
 	}
 	return r, nil
+}
+
+// FetchPolicy gets the MTA-STS policy that a domain serves now, as it is got before mail is sent there; nothing is kept of it. The errors are those
+// of mtasts.Fetcher.
+func (r *Runner) FetchPolicy(ctx context.Context, domain string) (mtasts.Policy, error) {
+	return r.policies.Fetch(ctx, domain)
 }
 
 // resuming is a TLS configuration that keeps sessions, so that the next handshake with a host is a short one. A session whose certificate

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"latchkey/guard"
+	"latchkey/internal/certs"
 	"latchkey/internal/refusal"
 	"latchkey/internal/relayprobe"
 	"latchkey/internal/zone"
@@ -92,7 +93,11 @@ type Options struct {
 	// DNS is asked for what is published; nil: nobody can be asked.
 	DNS zone.DNS
 	// Place is where the server stands, as the configuration has it; the domain and the keys are not looked at. nil: nothing is known.
-	Place func() zone.Place
+	Place func(context.Context) (zone.Place, error)
+	// Policy fetches the MTA-STS policy that a domain serves; nil: nobody can.
+	Policy zone.FetchPolicy
+	// Certificates says how those of the running server's doors stand; nil: there is no server.
+	Certificates func() []certs.State
 	// Prover checks the present password of whoever changes his own; nil: nobody can.
 	Prover Prover
 	// WebURL is where the pages are served, without a slash at its end; nil, or an empty text: nowhere.
@@ -119,7 +124,10 @@ type API struct {
 	// keys, dns and where are Options.Keys, Options.DNS and Options.Place.
 	keys  *signing.Ring
 	dns   zone.DNS
-	where func() zone.Place
+	where func(context.Context) (zone.Place, error)
+	// certificates and policy are Options.Certificates and Options.Policy.
+	certificates func() []certs.State
+	policy       zone.FetchPolicy
 	// prover and webURL are Options.Prover and Options.WebURL.
 	prover  Prover
 	webURL  func() string
@@ -145,7 +153,8 @@ func New(o Options) *API {
 		store: o.Store, hasher: o.Hasher, bans: o.Bans, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux(),
 		maxManifest: MaxManifestSize, backupStall: backupStall, conduct: newConduct(o), reputation: o.Reputation, slow: o.SlowProviders,
 		relayProof: o.RelayProof, refusals: o.Refusals, keys: o.Keys, dns: o.DNS, where: o.Place,
-		prover: o.Prover, webURL: o.WebURL, table: map[string]route{}, readers: make(chan struct{}, maxReaders),
+		prover: o.Prover, webURL: o.WebURL, certificates: o.Certificates, policy: o.Policy, table: map[string]route{},
+		readers: make(chan struct{}, maxReaders),
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)

@@ -33,8 +33,8 @@ func keyed(t *testing.T) (f *fixture, dns fakeDNS, clock *time.Time) {
 	f.api.now = func() time.Time { return now }
 	f.api.keys = signing.NewRing(f.store, auth.NewVault(f.store, "tests"), f.api.now)
 	f.api.dns = dns
-	f.api.where = func() zone.Place {
-		return zone.Place{Hostname: "mail." + domain, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.7")}}
+	f.api.where = func(context.Context) (zone.Place, error) {
+		return zone.Place{Hostname: "mail." + domain, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.7")}}, nil
 	}
 	return f, dns, &now
 }

@@ -3,6 +3,7 @@ package webmanager
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"time"
 
 	"latchkey/internal/zone"
@@ -31,7 +32,10 @@ var errNoDNS = &Error{Code: CodeUnavailable, Message: "the DNS cannot be asked f
 func (a *API) place(ctx context.Context) (zone.Place, error) {
 	var p zone.Place
 	if a.where != nil {
-		p = a.where()
+		var err error
+		if p, err = a.where(ctx); err != nil {
+			return p, err
+		}
 	}
 	settings, err := a.store.Settings(ctx)
 	if err != nil {
@@ -54,9 +58,25 @@ func (a *API) place(ctx context.Context) (zone.Place, error) {
 	return p, err
 }
 
+// daneOf reads dane=true, which says that the zone is signed, so that TLSA records are wanted.
+func daneOf(r *http.Request) (bool, error) {
+	text := r.URL.Query().Get("dane")
+	if text == "" {
+		return false, nil
+	}
+	dane, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, &Error{Code: CodeInvalid, Message: "dane is true or false"}
+	}
+	return dane, nil
+}
+
 func (a *API) showDNS(r *http.Request) (any, error) {
 	p, err := a.place(r.Context())
 	if err != nil {
+		return nil, err
+	}
+	if p.DANE, err = daneOf(r); err != nil {
 		return nil, err
 	}
 	records := zone.Wanted(p)
@@ -71,9 +91,12 @@ func (a *API) checkDNS(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.DANE, err = daneOf(r); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), dnsTime)
 	defer cancel()
-	findings := zone.Check(ctx, p, a.dns)
+	findings := zone.Check(ctx, p, a.dns, a.policy)
 	if err := r.Context().Err(); err != nil {
 		return nil, err
 	}

@@ -197,9 +197,9 @@ func (a *API) keyRoutes() []route {
 		{method: "POST", path: "/v1/dkim/check", least: RoleOwner, changes: true, summary: "Look for the records of all DKIM keys now.",
 			out: DKIMKeys{}, handle: a.checkDKIM},
 		{method: "GET", path: "/v1/dns", least: RoleOwner, summary: "Say what the domain should publish in the DNS.",
-			out: DNSRecords{}, handle: a.showDNS},
+			query: []string{"dane"}, out: DNSRecords{}, handle: a.showDNS},
 		{method: "GET", path: "/v1/dns/check", least: RoleOwner, summary: "Compare the DNS with what should be published.",
-			out: DNSFindings{}, handle: a.checkDNS},
+			query: []string{"dane"}, out: DNSFindings{}, handle: a.checkDNS},
 	}
 	for _, step := range []struct {
 		word, summary string
@@ -222,7 +222,8 @@ func (a *API) operatorRoutes() []route {
 			out: CheckResult{}, handle: a.check},
 		{method: "POST", path: "/v1/compact", least: RoleOperator, changes: true, summary: "Give space back to the disk.",
 			out: Compacted{}, handle: a.compact},
-		{method: "GET", path: "/v1/metrics", least: RoleOperator, summary: "Say how the store works.", out: store.Metrics{}, handle: a.showMetrics},
+		{method: "GET", path: "/v1/metrics", least: RoleOperator, out: Metrics{}, handle: a.showMetrics,
+			summary: "Say how the store works, and how the certificates stand."},
 		{method: "POST", path: "/v1/relay-proof", least: RoleOperator, changes: true, summary: "Prove that strangers cannot send mail through here.",
 			out: relayprobe.Report{}, handle: a.proveRelay},
 		{method: "POST", path: "/v1/backup", least: RoleOperator, changes: true, summary: "Stream a backup, as " + BackupType + ".",

@@ -81,7 +81,7 @@ func newStreet(t *testing.T) *street {
 		strangers: guard.NewStrangers(guard.StrangerLimits{}, authenticator.Known), gate: guard.NewGate(connections(c), authenticator.Known),
 	}
 	s.background(p.stale.Run, p.conduct.Run, authenticator.RunClear)
-	s.must(s.o.loadCertificate())
+	s.must(s.o.loadCertificate(t.Context()))
 	s.roots = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // the certificate was made a moment ago, and nobody is between
 	for _, k := range s.o.kinds() {
 		if len(k.addresses) > 0 {

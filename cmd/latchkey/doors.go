@@ -14,6 +14,7 @@ import (
 	"latchkey/auth"
 	"latchkey/config"
 	"latchkey/guard"
+	"latchkey/internal/certs"
 	"latchkey/internal/refusal"
 	"latchkey/internal/relayprobe"
 	"latchkey/internal/srs"
@@ -45,6 +46,8 @@ type opener struct {
 	srs *srs.Rewriter
 	// tls is for every door but those for old clients, which have old; both are nil without a certificate.
 	tls, old *tls.Config
+	// challenges answers the CA; nil without one.
+	challenges *certs.Challenges
 }
 
 // doorKind is a key of [listen] in the configuration.
@@ -96,26 +99,6 @@ func (p *process) shutMail(ctx context.Context, st store.Store, report relayprob
 	if err := webmanager.TellRelay(ctx, st, report, now); err != nil {
 		p.log.Error("postmaster was not told that the relay proof failed", "err", err)
 	}
-}
-
-// loadCertificate reads the certificate of all doors, if there is one.
-func (o *opener) loadCertificate() error {
-	c := o.config.TLS
-	if c.Cert == "" {
-		return nil
-	}
-	certificate, err := guard.LoadCertificate(c.Cert, c.Key, o.process.log)
-	if err != nil {
-		return fmt.Errorf("tls.cert and tls.key: %w", err)
-	}
-	o.tls, o.old = guard.TLSConfig(certificate.GetCertificate), guard.OldTLSConfig(certificate.GetCertificate)
-	o.process.fingerprint = certificate.Fingerprint()
-	for _, k := range o.kinds() {
-		if note := certificate.OldClientNote(); k.old && len(k.addresses) > 0 && note != "" {
-			o.process.log.Warn("certificate is not for old clients", "door", k.name, "why", note)
-		}
-	}
-	return nil
 }
 
 // open takes the addresses. What it has taken when it fails is in process.doors.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"latchkey/internal/clientsetup"
+	"latchkey/internal/mtasts"
 	"latchkey/webmanager/guide"
 	"latchkey/webmanager/pages"
 	"latchkey/webmanager/setup"
@@ -15,15 +16,16 @@ import (
 // helpPath is where the help guide is, beside the pages.
 const helpPath = "/help"
 
-// help is what is public beside the pages: the help guide, and what mail programs ask to set themselves up.
+// help is what is public beside the pages: the help guide, what mail programs ask to set themselves up, and the domain's MTA-STS policy.
 type help struct {
-	guide *guide.Guide
-	setup *setup.Handler
+	guide  *guide.Guide
+	setup  *setup.Handler
+	policy *mtasts.Policy
 }
 
 // newHelp makes it; base is where browsers find the pages, "" if that is not known.
 func (o *opener) newHelp(base string) (*help, error) {
-	h := &help{}
+	h := &help{policy: stsPolicy(o.config, o.process.hostname)}
 	options := setup.Options{Facts: o.facts, Base: base, Logger: o.process.log}
 	if base != "" {
 		options.Help = base + helpPath
@@ -37,13 +39,17 @@ func (o *opener) newHelp(base string) (*help, error) {
 	return h, err
 }
 
-// handles reports whether a path is one of the guide's, or one that mail programs ask for.
+// handles reports whether a path is one of the guide's, or one that mail programs or servers ask for.
 func (h *help) handles(path string) bool {
-	return path == helpPath || strings.HasPrefix(path, helpPath+"/") || setup.Handles(path)
+	return path == mtasts.Path || path == helpPath || strings.HasPrefix(path, helpPath+"/") || setup.Handles(path)
 }
 
 // ServeHTTP answers at a path that it handles.
 func (h *help) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == mtasts.Path {
+		servePolicy(w, r, h.policy)
+		return
+	}
 	if setup.Handles(r.URL.Path) {
 		h.setup.ServeHTTP(w, r)
 		return

@@ -50,6 +50,7 @@ var reserved = []struct {
 	{"go.etcd.io/bbolt", []string{"store/boltstore"}},
 	{"github.com/emersion/go-smtp", []string{"smtp", "relay"}},
 	{"github.com/miekg/dns", []string{"internal/resolver", "internal/resolver/resolvertest", "cmd/latchkey/bench"}},
+	{"golang.org/x/crypto/acme", []string{"internal/certs"}},
 	{"golang.org/x/crypto", []string{"auth"}},
 	{"github.com/xdg-go/scram", []string{"auth"}},
 	{"github.com/xdg-go/stringprep", []string{"auth"}},

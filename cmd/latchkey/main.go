@@ -185,7 +185,7 @@ func openOffline(ctx context.Context, c config.Config) (*webmanager.API, io.Clos
 func offlineAPI(ctx context.Context, c config.Config, st store.Store, name string, log *slog.Logger) *webmanager.API {
 	logins := guard.NewLogins(guard.LoginLimits{})
 	keeper := guard.NewBanKeeper(logins, st, time.Now, log)
-	o := webmanager.Options{RelayProof: newProver(st, name, log, time.Now).Report, Keys: newRing(st, time.Now), Place: placeOf(c, name)}
+	o := webmanager.Options{RelayProof: newProver(st, name, log, time.Now).Report, Keys: newRing(st, time.Now), Place: placeOf(c, st, name)}
 	if names, err := resolver.New(resolver.Options{Servers: c.Relay.Nameservers, Logger: log}); err == nil { // else the DNS cannot be asked
 		o.DNS = names
 	}

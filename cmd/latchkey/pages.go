@@ -19,6 +19,9 @@ func (o *opener) openManagement() (err error) {
 	if err := o.openPages(); err != nil {
 		return err
 	}
+	if err := o.openChallenges(); err != nil {
+		return err
+	}
 	if o.process.control, err = webmanager.ListenControl(o.config.Data, o.process.api, o.process.log); err != nil {
 		return fmt.Errorf("management socket: %w", err)
 	}
@@ -44,7 +47,7 @@ func (o *opener) openPages() error {
 		return err
 	}
 	server := pages.New(pages.Options{
-		API: p.api, Login: o.auth, TLS: o.tls, Secure: strings.HasPrefix(o.config.Web.URL, "https:"), Proxies: o.config.Proxies,
+		API: p.api, Login: o.auth, TLS: o.webTLS(), Secure: strings.HasPrefix(o.config.Web.URL, "https:"), Proxies: o.config.Proxies,
 		Guide: help, GuideHandles: help.handles, Help: helpPath + "/",
 		Connections: connections(o.config), Gate: o.gate, Known: o.auth.Known, Logger: p.log, Now: o.now,
 	})

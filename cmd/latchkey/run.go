@@ -124,6 +124,9 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 	running.Go(func() { p.conduct.Run(ending) })
 	running.Go(func() { p.reputation.Run(ending) })
 	running.Go(func() { p.keyWatcher.Run(ending) })
+	for _, k := range p.keepers {
+		running.Go(func() { k.Run(ending) })
+	}
 	err := ready()
 	if err == nil {
 		select {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -29,10 +30,10 @@ func newRing(st store.Store, now func() time.Time) *signing.Ring {
 }
 
 // placeOf is where the server stands, as far as its configuration says.
-func placeOf(c config.Config, name string) func() zone.Place {
-	return func() zone.Place {
+func placeOf(c config.Config, st store.Store, name string) func(context.Context) (zone.Place, error) {
+	return func(ctx context.Context) (zone.Place, error) {
 		p := zone.Place{
-			Hostname: name, Smarthost: c.Relay.Smarthost, KeyDigest: keyDigest(c.TLS.Cert),
+			Hostname: name, Smarthost: c.Relay.Smarthost, KeyDigest: keyDigest(c.TLS.Cert), Policy: stsPolicy(c, name),
 			Ports: zone.Ports{
 				POP3: portOf(c.Listen.POP3), POP3S: portOf(c.Listen.POP3S), Submission: portOf(c.Listen.Submission), Submissions: portOf(c.Listen.SMTPS),
 			},
@@ -42,7 +43,21 @@ func placeOf(c config.Config, name string) func() zone.Place {
 				p.Addresses = append(p.Addresses, a.Unmap())
 			}
 		}
-		return p
+		for _, s := range c.Relay.Sources {
+			if isPublic(s.Addr) {
+				p.Sources = append(p.Sources, zone.Source{Addr: s.Addr.Unmap(), Hostname: s.Hostname})
+			}
+		}
+		for _, r := range c.Relay.Routes {
+			if r.Host != "" && !slices.Contains(p.Routes, r.Host) {
+				p.Routes = append(p.Routes, r.Host)
+			}
+		}
+		var err error
+		if c.ACME.On() {
+			p.KeyDigest, p.NextKeyDigest, err = keptDigests(ctx, c.ACME, st)
+		}
+		return p, err
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"latchkey/auth"
 	"latchkey/config"
 	"latchkey/guard"
+	"latchkey/internal/certs"
 	"latchkey/internal/mailaddr"
 	"latchkey/internal/refusal"
 	"latchkey/internal/relayprobe"
@@ -30,21 +31,24 @@ type process struct {
 	domain      string
 	hostname    string
 	fingerprint string
-	doors       []door
-	runner      *relay.Runner
-	expirer     *maildrop.Expirer
-	clients     *maildrop.Inventory
-	logins      *guard.Logins
-	stale       *guard.StaleDevices
-	auth        *auth.Authenticator
-	bans        *guard.BanKeeper
-	conduct     *guard.Conduct
-	reputation  *guard.Reputation
-	keys        *signing.Ring
-	keyWatcher  *signing.Watcher
-	api         *webmanager.API
-	control     *webmanager.Control
-	prover      *prover
+	keepers     []*certs.Keeper
+	// certificates says how those of the doors stand.
+	certificates func() []certs.State
+	doors        []door
+	runner       *relay.Runner
+	expirer      *maildrop.Expirer
+	clients      *maildrop.Inventory
+	logins       *guard.Logins
+	stale        *guard.StaleDevices
+	auth         *auth.Authenticator
+	bans         *guard.BanKeeper
+	conduct      *guard.Conduct
+	reputation   *guard.Reputation
+	keys         *signing.Ring
+	keyWatcher   *signing.Watcher
+	api          *webmanager.API
+	control      *webmanager.Control
+	prover       *prover
 	// relays is set when the relay proof failed: the doors of SMTP are shut then, and stay so.
 	relays atomic.Bool
 }
@@ -58,8 +62,11 @@ type door struct {
 
 // key is the door's key in the configuration.
 func (d door) key() string {
-	if d.name == pagesDoor {
+	switch d.name {
+	case pagesDoor:
 		return "web.listen"
+	case challengeDoor:
+		return "acme.http_listen"
 	}
 	return "listen." + d.name
 }
@@ -108,7 +115,7 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	if o.subjects, err = store.LoadSubjectKey(ctx, st); err != nil {
 		return nil, err
 	}
-	if err := o.loadCertificate(); err != nil {
+	if err := o.loadCertificate(ctx); err != nil {
 		return nil, err
 	}
 	if o.srs, err = rewriter(ctx, st, settings.Domain); err != nil {
@@ -141,7 +148,8 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	p.expirer = &maildrop.Expirer{Store: st, Now: now, Logger: log}
 	p.api = newAPI(webmanager.Options{
 		Bans: &guard.BanDesk{Logins: logins, Keeper: p.bans, Strangers: strangers}, Conduct: p.conduct, Reputation: p.reputation, SlowProviders: p.runner.Slow,
-		RelayProof: p.prover.Report, Refusals: o.refusals, Keys: p.keys, DNS: names, Place: placeOf(c, p.hostname),
+		RelayProof: p.prover.Report, Refusals: o.refusals, Keys: p.keys, DNS: names, Place: placeOf(c, st, p.hostname),
+		Certificates: p.certificates, Policy: p.runner.FetchPolicy,
 		WebURL: func() string { return p.webURL(c) },
 	}, st, authenticator, log, now)
 	p.keyWatcher = &signing.Watcher{Ring: p.keys, Settings: st, TXT: p.api.TXT, Logger: log}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode"
 
+	"latchkey/internal/mtasts"
 	"latchkey/internal/resolver"
 )
 
@@ -60,14 +61,20 @@ type checker struct {
 	list []Finding
 	// ours are the addresses of the server as far as they are known: those it sends from, and those of its name.
 	ours []netip.Addr
+	// fetch gets the policy, hosts are the hosts that the MX records name.
+	fetch FetchPolicy
+	hosts []string
 	// spf and dkim are set when mail passes by it, for DMARC. unsure is set when that could not be found out.
 	spf, dkim, unsure bool
 }
 
+// FetchPolicy gets the MTA-STS policy that a domain serves, as others get it; the errors are those of mtasts.Fetcher.
+type FetchPolicy func(ctx context.Context, domain string) (mtasts.Policy, error)
+
 // Check compares what is published with what [Wanted] wants, and with what a server of mail needs besides. It never fails: what could not
-// be asked is [Unknown].
-func Check(ctx context.Context, p Place, dns DNS) []Finding {
-	c := &checker{ctx: ctx, p: p, dns: dns, ours: slices.Clone(p.Addresses)}
+// be asked is [Unknown]. policy may be nil: then no policy is looked at.
+func Check(ctx context.Context, p Place, dns DNS, policy FetchPolicy) []Finding {
+	c := &checker{ctx: ctx, p: p, dns: dns, fetch: policy, ours: slices.Clone(p.Addresses)}
 	c.host()
 	c.exchangers()
 	c.reverse()
@@ -184,18 +191,18 @@ func (c *checker) exchangers() {
 		f.is(Wrong, cure, "there is none; mail goes to the domain's own address then, if it has one")
 		return
 	}
-	var hosts, foreign []string
+	var foreign []string
 	for _, one := range list {
 		if _, host, ok := strings.Cut(one, " "); ok {
-			hosts = append(hosts, strings.TrimSuffix(host, "."))
+			c.hosts = append(c.hosts, strings.TrimSuffix(host, "."))
 		}
 	}
-	if slices.Equal(hosts, []string{""}) {
+	if slices.Equal(c.hosts, []string{""}) {
 		f.is(Wrong, cure, "the domain says that it takes no mail (null MX, RFC 7505)")
 		return
 	}
 	reached := false
-	for _, host := range hosts {
+	for _, host := range c.hosts {
 		if c.exchanger(host) {
 			reached = true
 		} else {
@@ -244,34 +251,56 @@ func (c *checker) exchanger(host string) bool {
 	return slices.ContainsFunc(list, func(a netip.Addr) bool { return slices.Contains(c.ours, a) })
 }
 
-func (c *checker) isHostname(name string) bool {
-	return strings.EqualFold(strings.TrimSuffix(name, "."), c.p.Hostname)
-}
-
 // reverse looks at the names of the addresses: many receivers refuse mail from one whose name does not lead back (RFC 1912 §2.1).
 func (c *checker) reverse() {
 	if c.p.Smarthost != "" {
 		return // its addresses are its operator's matter
 	}
-	if len(c.p.Addresses) == 0 {
+	senders := c.p.senders()
+	if len(senders) == 0 {
 		c.add("reverse name", c.p.Hostname, "PTR", nil).is(Unknown, "name the addresses from which mail leaves in reputation.addresses",
 			"the public addresses of this server are not known")
 		return
 	}
-	for _, a := range c.p.Addresses {
-		f, list, ok := c.records("reverse name of "+a.String(), strings.TrimSuffix(resolver.ReverseName(a), "."), "PTR")
-		if !ok {
-			continue
+	for _, s := range senders {
+		c.reverseOf(s)
+	}
+}
+
+// reverseOf looks at the name of one address, and whether that name leads back to it.
+func (c *checker) reverseOf(s Source) {
+	f, list, ok := c.records("reverse name of "+s.Addr.String(), strings.TrimSuffix(resolver.ReverseName(s.Addr), "."), "PTR")
+	if !ok {
+		return
+	}
+	cure := "ask whoever gave you the address to name it " + s.Hostname
+	named := func(name string) bool { return strings.EqualFold(strings.TrimSuffix(name, "."), s.Hostname) }
+	switch {
+	case len(list) == 0:
+		f.is(Wrong, cure, "the address has no name; many servers refuse mail from it")
+	case !slices.ContainsFunc(list, named):
+		setting := "hostname"
+		if slices.ContainsFunc(c.p.Sources, func(one Source) bool { return one.Addr == s.Addr }) {
+			setting = "its name in relay.source_addresses"
 		}
-		cure := "ask whoever gave you the address to name it " + c.p.Hostname
-		switch {
-		case len(list) == 0:
-			f.is(Wrong, cure, "the address has no name; many servers refuse mail from it")
-		case slices.ContainsFunc(list, c.isHostname):
-		default:
-			f.is(Wrong, cure+", or set hostname to the name that it has",
-				"the address is called %s, but the server introduces itself as %s; many refuse mail where the two differ",
-				shown(strings.TrimSuffix(list[0], ".")), c.p.Hostname)
+		f.is(Wrong, cure+", or set "+setting+" to the name that it has",
+			"the address is called %s, but the server introduces itself as %s; many refuse mail where the two differ",
+			shown(strings.TrimSuffix(list[0], ".")), s.Hostname)
+	}
+	if s.Hostname == c.p.Hostname && slices.Contains(c.p.Addresses, s.Addr) {
+		return // host has looked at it
+	}
+	switch back, err := addresses(c.ctx, c.dns, s.Hostname); {
+	case err != nil:
+		c.add("where mail leaves from", s.Hostname, addressType(s.Addr), nil).is(Unknown, "ask again later", "no name server could say where it is")
+	case !slices.Contains(back, s.Addr):
+		var published []string
+		for _, a := range back {
+			published = append(published, a.String())
 		}
+		c.add("where mail leaves from", s.Hostname, addressType(s.Addr), published).is(Wrong, publish(s.Hostname, addressType(s.Addr), s.Addr.String()),
+			"mail leaves from %s by this name, which does not lead back there; many servers refuse mail from such an address", s.Addr)
+	default:
+		c.add("where mail leaves from", s.Hostname, addressType(s.Addr), []string{s.Addr.String()})
 	}
 }

@@ -13,8 +13,10 @@ import (
 // senderPolicy looks at SPF, by evaluating it for the server's own addresses (RFC 7208), for mail and for bounces.
 func (c *checker) senderPolicy() {
 	c.spf = c.policyOf("SPF", c.p.Domain, c.p.spf())
-	if c.p.Hostname != c.p.Domain {
-		c.policyOf("SPF of bounces", c.p.Hostname, "v=spf1 a -all")
+	for _, name := range c.p.greetings() {
+		if name != c.p.Domain {
+			c.policyOf("SPF of bounces", name, c.p.bouncePolicy(name))
+		}
 	}
 }
 
@@ -52,7 +54,7 @@ func (c *checker) policyOf(about, domain, want string) bool {
 		f.is(Note, "ask its operator what belongs into the record", "mail leaves through %s; whether the record covers it is not known here",
 			c.p.smarthostName())
 		return false
-	case len(c.p.Addresses) == 0:
+	case len(c.p.senders()) == 0:
 		c.unsure = true
 		f.is(Unknown, "name the addresses from which mail leaves in reputation.addresses", "the addresses to try the record with are not known")
 		return false
@@ -60,12 +62,16 @@ func (c *checker) policyOf(about, domain, want string) bool {
 	return c.evaluate(f, domain, list[0])
 }
 
-// evaluate tries a record with each address.
+// evaluate tries a record with each address; one for bounces with those where the server says its name.
 func (c *checker) evaluate(f *Finding, domain, record string) bool {
 	var terms, outside []string
 	why, result := "", spf.Pass
-	for _, a := range c.p.Addresses {
-		got, reason := spfResult(c.ctx, c.dns, a, c.p.Hostname, domain)
+	for _, s := range c.p.senders() {
+		if domain != c.p.Domain && s.Hostname != domain {
+			continue
+		}
+		a := s.Addr
+		got, reason := spfResult(c.ctx, c.dns, a, s.Hostname, domain)
 		if got != spf.Pass {
 			terms, outside = append(terms, mechanism(a)), append(outside, a.String())
 			result, why = got, reason
@@ -76,6 +82,11 @@ func (c *checker) evaluate(f *Finding, domain, record string) bool {
 	case len(outside) == 0 && strings.EqualFold(strings.TrimLeft(last, "+"), "all"):
 		f.is(Wrong, "let it end in -all", "it lets every address in the world send as the domain")
 	case len(outside) == 0:
+		if len(c.p.Routes) > 0 && domain == c.p.Domain {
+			f.is(Note, "ask their operators what belongs into the record",
+				"some of the mail leaves through %s; whether the record covers it is not known here",
+				strings.Join(hostsOf(c.p.Routes), ", "))
+		}
 		return true
 	case result == spf.TempError:
 		c.unsure = true
@@ -97,7 +108,14 @@ func (c *checker) wantedPolicy(domain string) string {
 	if domain == c.p.Domain {
 		return c.p.spf()
 	}
-	return "v=spf1 a -all"
+	return c.p.bouncePolicy(domain)
+}
+
+func hostsOf(addresses []string) (list []string) {
+	for _, one := range addresses {
+		list = append(list, hostOf(one))
+	}
+	return list
 }
 
 // keys looks at the records of the DKIM keys.
@@ -244,58 +262,4 @@ func (c *checker) services() {
 func samePlace(a, b string) bool {
 	x, y := strings.Fields(a), strings.Fields(b)
 	return len(x) == 4 && len(y) == 4 && x[2] == y[2] && strings.EqualFold(x[3], y[3])
-}
-
-// extras looks at what is good to have.
-func (c *checker) extras() {
-	for _, want := range c.p.extras() {
-		f, list, ok := c.records(strings.SplitN(want.Purpose, ":", 2)[0], want.Name, want.Type)
-		if !ok {
-			continue
-		}
-		if len(list) == 0 {
-			if want.Type == "CNAME" || want.Type == "SRV" {
-				c.list = c.list[:len(c.list)-1] // an A record or another name does as well; what uses the name would miss it
-				continue
-			}
-			f.is(Note, "", "not published; mail arrives without it")
-			continue
-		}
-		c.extra(f, want, list)
-	}
-}
-
-func (c *checker) extra(f *Finding, want Record, list []string) {
-	starts := func(with string) bool { return strings.HasPrefix(strings.ReplaceAll(list[0], " ", "")+";", with+";") }
-	switch {
-	case want.Type == "TLSA" && !slices.ContainsFunc(list, func(have string) bool { return sameTLSA(have, want.Data) }):
-		f.is(Wrong, "publish: "+want.Name+". TLSA "+want.Data+" and wait for the TTL of the old one before a new key is used",
-			"none of the records is that of the server's certificate; hosts that keep to DANE do not deliver here")
-	case want.Type == "TXT" && len(list) > 1:
-		f.is(Wrong, "remove all but one", "there are %d records, so that none counts", len(list))
-	case strings.HasPrefix(want.Name, "_smtp._tls.") && (!starts("v=TLSRPTv1") || tagsOf(list[0])["rua"] == ""):
-		f.is(Wrong, publish(want.Name, "TXT", want.Data), "it is no TLSRPT record (RFC 8460 §3)")
-	case strings.HasPrefix(want.Name, "_mta-sts."):
-		c.strict(f, starts("v=STSv1") && tagsOf(list[0])["id"] != "")
-	}
-}
-
-// strict looks at MTA-STS: the record alone does nothing, and a policy that is not found leaves senders with what they knew.
-func (c *checker) strict(f *Finding, sound bool) {
-	if !sound {
-		f.is(Wrong, "publish: "+f.Name+`. TXT "v=STSv1; id=1"`, "it is no MTA-STS record (RFC 8461 §3.1)")
-		return
-	}
-	host := "mta-sts." + c.p.Domain
-	switch list, err := addresses(c.ctx, c.dns, host); {
-	case err != nil:
-		f.is(Unknown, "ask again later", "no name server could say where %s is", host)
-	case len(list) == 0:
-		f.is(Wrong, "set up "+host+", or remove this record", "the record announces a policy, but %s, which should have it, has no address", host)
-	}
-}
-
-// sameTLSA compares TLSA records; white space within the digest does not count.
-func sameTLSA(a, b string) bool {
-	return strings.EqualFold(strings.Join(strings.Fields(a), ""), strings.Join(strings.Fields(b), ""))
 }

@@ -3,11 +3,13 @@ package zone
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
 	"latchkey/internal/clientsetup"
 	"latchkey/internal/dkim"
+	"latchkey/internal/mtasts"
 )
 
 // Place is where a server stands, as far as the DNS must know.
@@ -20,8 +22,51 @@ type Place struct {
 	Smarthost string
 	Ports     Ports
 	Keys      []Key
-	// KeyDigest is the SHA-256 of the public key of the server's certificate, in hex; "" without a certificate.
-	KeyDigest string
+	// KeyDigest is the SHA-256 of the public key of the server's certificate, in hex; "" without a certificate. NextKeyDigest is that of the key
+	// which comes after it; "" if that is not known.
+	KeyDigest, NextKeyDigest string
+	// DANE says that the zone is signed (RFC 4033), so that TLSA records are wanted.
+	DANE bool
+	// Sources are addresses from which mail leaves, where these are chosen; mail of a family without one leaves from Addresses.
+	Sources []Source
+	// Routes are host:port of servers that send some of the mail in the end.
+	Routes []string
+	// Policy is the domain's MTA-STS policy, which this server serves; nil if it serves none.
+	Policy *mtasts.Policy
+}
+
+// Source is an address from which mail leaves, and the name that the server says in EHLO there; "" is Hostname.
+type Source struct {
+	Addr     netip.Addr
+	Hostname string
+}
+
+// senders are the addresses from which mail leaves, each with its name in EHLO.
+func (p *Place) senders() []Source {
+	var list []Source
+	for _, s := range p.Sources {
+		if s.Hostname == "" {
+			s.Hostname = p.Hostname
+		}
+		list = append(list, s)
+	}
+	for _, a := range p.Addresses {
+		if !slices.ContainsFunc(p.Sources, func(s Source) bool { return addressType(s.Addr) == addressType(a) }) {
+			list = append(list, Source{Addr: a, Hostname: p.Hostname})
+		}
+	}
+	return list
+}
+
+// greetings are the names that the server says in EHLO, Hostname first.
+func (p *Place) greetings() []string {
+	names := []string{p.Hostname}
+	for _, s := range p.senders() {
+		if !slices.Contains(names, s.Hostname) {
+			names = append(names, s.Hostname)
+		}
+	}
+	return names
 }
 
 // Ports are those of the open doors; 0 is a closed one.
@@ -60,12 +105,21 @@ func Wanted(p Place) []Record {
 	for _, a := range p.Addresses {
 		list = append(list, Record{Name: p.Hostname, Type: addressType(a), Data: a.String(), Purpose: "where the server is", Optional: !p.ownsHost()})
 	}
+	for _, s := range p.senders() {
+		if s.Hostname != p.Hostname {
+			list = append(list, Record{
+				Name: s.Hostname, Type: addressType(s.Addr), Data: s.Addr.String(), Purpose: "where mail leaves from", Optional: !p.owns(s.Hostname),
+			})
+		}
+	}
 	list = append(list, Record{Name: p.Domain, Type: "TXT", Data: p.spf(), Purpose: "SPF: who sends mail of the domain", Optional: p.Smarthost != ""})
-	if p.Hostname != p.Domain {
-		list = append(list, Record{
-			Name: p.Hostname, Type: "TXT", Data: "v=spf1 a -all", Optional: !p.ownsHost(),
-			Purpose: "SPF for bounces, which have no other sender than the server",
-		})
+	for _, name := range p.greetings() {
+		if name != p.Domain {
+			list = append(list, Record{
+				Name: name, Type: "TXT", Data: p.bouncePolicy(name), Optional: !p.owns(name),
+				Purpose: "SPF for bounces, which have no other sender than the server",
+			})
+		}
 	}
 	for _, k := range p.Keys {
 		if !k.Over {
@@ -91,8 +145,11 @@ func (k *Key) purpose() string {
 }
 
 // ownsHost reports whether the server's name is in the domain's own zone.
-func (p *Place) ownsHost() bool {
-	return p.Hostname == p.Domain || strings.HasSuffix(p.Hostname, "."+p.Domain)
+func (p *Place) ownsHost() bool { return p.owns(p.Hostname) }
+
+// owns reports whether a name is in the domain's own zone.
+func (p *Place) owns(name string) bool {
+	return name == p.Domain || strings.HasSuffix(name, "."+p.Domain)
 }
 
 func addressType(a netip.Addr) string {
@@ -108,9 +165,25 @@ func (p *Place) spf() string {
 	for _, a := range p.Addresses {
 		terms = append(terms, mechanism(a))
 	}
-	if p.Smarthost != "" {
+	for _, s := range p.Sources {
+		if term := mechanism(s.Addr); !slices.Contains(terms, term) {
+			terms = append(terms, term)
+		}
+	}
+	if p.Smarthost != "" || len(p.Routes) > 0 {
 		// RFC 7208 §2.5: neutral, as what the other server sends from is known to its operator only.
 		return strings.Join(append(terms, "?all"), " ")
+	}
+	return strings.Join(append(terms, "-all"), " ")
+}
+
+// bouncePolicy is the record for a name in EHLO (RFC 7208 §2.4): its own addresses, and those that it sends from without having them.
+func (p *Place) bouncePolicy(name string) string {
+	terms := []string{"v=spf1", "a"}
+	for _, s := range p.Sources {
+		if s.Hostname == "" && name == p.Hostname && !slices.Contains(p.Addresses, s.Addr) {
+			terms = append(terms, mechanism(s.Addr))
+		}
 	}
 	return strings.Join(append(terms, "-all"), " ")
 }
@@ -141,18 +214,22 @@ func (p *Place) services() []Record {
 
 // extras are records that are of use only beside something else.
 func (p *Place) extras() []Record {
-	list := []Record{
-		{
-			Name: "_smtp._tls." + p.Domain, Type: "TXT", Data: "v=TLSRPTv1; rua=mailto:postmaster@" + p.Domain,
-			Purpose: "TLSRPT: where others report that TLS with this server failed", Optional: true,
-		},
-		{
-			Name: "_mta-sts." + p.Domain, Type: "TXT", Data: "v=STSv1; id=1",
-			Purpose:  "MTA-STS: only once a web server has the policy at https://mta-sts." + p.Domain + "/.well-known/mta-sts.txt; a new id for each change",
-			Optional: true,
-		},
-		{Name: "mta-sts." + p.Domain, Type: "CNAME", Data: p.Hostname + ".", Purpose: "MTA-STS: the web server of the policy", Optional: true},
+	served := p.Policy != nil
+	list := []Record{{
+		Name: "_smtp._tls." + p.Domain, Type: "TXT", Data: "v=TLSRPTv1; rua=mailto:postmaster@" + p.Domain,
+		Purpose: "TLSRPT: where others report that TLS with this server failed", Optional: !served,
+	}}
+	text := Record{
+		Name: mtasts.RecordName(p.Domain), Type: "TXT", Data: "v=STSv1; id=1", Optional: !served,
+		Purpose: "MTA-STS: only once web.mta_sts is set, or another web server has the policy at https://" + mtasts.Host(p.Domain) + mtasts.Path +
+			"; a new id for each change",
 	}
+	if served {
+		text.Data, text.Purpose = p.Policy.Record(), "MTA-STS: there is a policy, "+string(p.Policy.Mode)+"; the id is of this one"
+	}
+	list = append(list, text, Record{
+		Name: mtasts.Host(p.Domain), Type: "CNAME", Data: p.Hostname + ".", Purpose: "MTA-STS: the web server of the policy", Optional: !served,
+	})
 	for _, n := range clientsetup.WebNames() {
 		list = append(list, Record{
 			Name: n.Name + "." + p.Domain, Type: "CNAME", Data: p.Hostname + ".", Purpose: n.For + ": a web server with " + n.What, Optional: true,
@@ -162,20 +239,32 @@ func (p *Place) extras() []Record {
 		Name: "_autodiscover._tcp." + p.Domain, Type: "SRV", Data: "0 0 443 " + p.Hostname + ".", Optional: true,
 		Purpose: "Outlook: a web server with autodiscover, by the server's own name and certificate",
 	})
-	if p.KeyDigest != "" {
-		list = append(list, Record{
-			Name: "_25._tcp." + p.Hostname, Type: "TLSA", Data: "3 1 1 " + p.KeyDigest,
-			Purpose: "DANE: only in a zone signed by DNSSEC, and to be changed before the certificate's key", Optional: true,
-		})
+	return append(list, p.keyRecords()...)
+}
+
+// keyRecords are the TLSA records (RFC 7672 §3.1.1): of the present key, and of the next one, so that it can be used when its record is known.
+func (p *Place) keyRecords() (list []Record) {
+	for _, one := range []struct{ digest, what string }{
+		{p.KeyDigest, "only in a zone signed by DNSSEC, and to be changed before the certificate's key"},
+		{p.NextKeyDigest, "the key that comes next, when acme.key_number is raised: published long before that"},
+	} {
+		if one.digest != "" {
+			list = append(list, Record{
+				Name: "_25._tcp." + p.Hostname, Type: "TLSA", Data: "3 1 1 " + one.digest, Purpose: "DANE: " + one.what, Optional: !p.DANE || !p.ownsHost(),
+			})
+		}
 	}
 	return list
 }
 
 // smarthostName is the host of Smarthost.
-func (p *Place) smarthostName() string {
-	host, _, err := net.SplitHostPort(p.Smarthost)
+func (p *Place) smarthostName() string { return hostOf(p.Smarthost) }
+
+// hostOf is the host of host:port.
+func hostOf(address string) string {
+	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return p.Smarthost
+		return address
 	}
 	return host
 }

@@ -23,6 +23,9 @@ func Text(p Place, records []Record) string {
 	if p.Smarthost != "" {
 		line("; SPF: mail leaves through %s. Ask its operator what belongs into the record, as an include: or ip4:.", p.smarthostName())
 	}
+	for _, route := range p.Routes {
+		line("; SPF: some of the mail leaves through %s. Ask its operator what belongs into the record, as an include: or ip4:.", hostOf(route))
+	}
 	for _, r := range records {
 		line("\n; %s", r.Purpose)
 		mark := ""
@@ -32,11 +35,12 @@ func Text(p Place, records []Record) string {
 		line("%s%s", mark, Line(r))
 	}
 	line("\n; Reverse names are set by whoever gave you the addresses, not in this zone:")
-	if len(p.Addresses) == 0 {
+	senders := p.senders()
+	if len(senders) == 0 {
 		line("; the public addresses of this server are not known: name them in reputation.addresses")
 	}
-	for _, a := range p.Addresses {
-		line("; %s must have the name %s (PTR)", a, p.Hostname)
+	for _, s := range senders {
+		line("; %s must have the name %s (PTR)", s.Addr, s.Hostname)
 	}
 	return b.String()
 }

@@ -9,8 +9,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"latchkey/internal/dkim"
+	"latchkey/internal/mtasts"
 	"latchkey/internal/resolver"
 	"latchkey/internal/resolver/resolvertest"
 )
@@ -67,6 +69,27 @@ func sound(p Place) published {
 	return dns
 }
 
+// serves is the policy that a DNS of a test has under "policy": a text, or what is in its way.
+func serves(p published) FetchPolicy {
+	return func(_ context.Context, domain string) (mtasts.Policy, error) {
+		text := strings.Join(p["policy"], "")
+		switch {
+		case domain != "example.com", text == "":
+			return mtasts.Policy{}, mtasts.ErrFetch
+		case text == "another name":
+			return mtasts.Policy{}, mtasts.ErrCertificate
+		}
+		return mtasts.Parse(text)
+	}
+}
+
+// servesPolicy makes a place serve a policy of a mode, and publishes it.
+func servesPolicy(p *Place, d published, mode mtasts.Mode) {
+	p.Policy = &mtasts.Policy{Mode: mode, MX: []string{p.Hostname}, MaxAge: 24 * time.Hour}
+	d["policy"], d["_mta-sts.example.com TXT"] = []string{p.Policy.Text()}, []string{p.Policy.Record()}
+	d["mta-sts.example.com A"], d["_smtp._tls.example.com TXT"] = []string{"192.0.2.7"}, []string{"v=TLSRPTv1; rua=mailto:x@example.com"}
+}
+
 // worst are the findings that are not ok, as "state type name: text | cure".
 func worst(list []Finding) []string {
 	var lines []string
@@ -78,10 +101,23 @@ func worst(list []Finding) []string {
 	return lines
 }
 
+// withSources has mail leave from two addresses of their own, one of them by a name of its own, as it should be.
+func withSources(p *Place, d published) {
+	p.Sources = []Source{{netip.MustParseAddr("192.0.2.21"), "out1.example.com"}, {netip.MustParseAddr("192.0.2.22"), ""}}
+	clear(d)
+	for name, list := range sound(*p) {
+		d[name] = list
+	}
+	d["mail.example.com A"] = append(d["mail.example.com A"], "192.0.2.22")
+	for _, s := range p.senders() {
+		d[strings.TrimSuffix(resolver.ReverseName(s.Addr), ".")+" PTR"] = []string{s.Hostname + "."}
+	}
+}
+
 // TestSound: what Wanted wants is what Check is content with.
 func TestSound(t *testing.T) {
 	p := usualPlace()
-	if lines := worst(Check(t.Context(), p, sound(p))); len(lines) > 0 {
+	if lines := worst(Check(t.Context(), p, sound(p), nil)); len(lines) > 0 {
 		t.Errorf("found:\n%s", strings.Join(lines, "\n"))
 	}
 }
@@ -224,9 +260,98 @@ func TestFindings(t *testing.T) {
 		{"MTA-STS without its host", func(_ *Place, d published) { d["_mta-sts.example.com TXT"] = []string{"v=STSv1; id=7;"} }, []string{
 			"wrong TXT _mta-sts.example.com: the record announces a policy, but mta-sts.example.com, which should have it, has no address",
 		}},
-		{"MTA-STS", func(_ *Place, d published) {
-			d["_mta-sts.example.com TXT"], d["mta-sts.example.com A"] = []string{"v=STSv1; id=7;"}, []string{"192.0.2.8"}
+		{"MTA-STS elsewhere", func(p *Place, d published) {
+			servesPolicy(p, d, mtasts.Enforce)
+			p.Policy = nil
 		}, nil},
+		{"MTA-STS of this server", func(p *Place, d published) { servesPolicy(p, d, mtasts.Enforce) }, nil},
+		{"MTA-STS taken back", func(p *Place, d published) { servesPolicy(p, d, mtasts.None) }, nil},
+		{"MTA-STS in test", func(p *Place, d published) { servesPolicy(p, d, mtasts.Testing) }, []string{
+			"note policy mta-sts.example.com: it is for testing",
+		}},
+		{"MTA-STS that nobody knows of", func(p *Place, d published) {
+			servesPolicy(p, d, mtasts.Enforce)
+			delete(d, "_mta-sts.example.com TXT")
+		}, []string{"note TXT _mta-sts.example.com: not published, so that nobody knows of it | publish: _mta-sts.example.com. TXT \"v=STSv1; id="}},
+		{"MTA-STS of before", func(p *Place, d published) {
+			servesPolicy(p, d, mtasts.Testing)
+			p.Policy.Mode = mtasts.Enforce
+		}, []string{
+			"wrong TXT _mta-sts.example.com: its id is not of the present policy",
+			"wrong policy mta-sts.example.com: what is there is not the policy of this server (enforce)",
+		}},
+		{"MTA-STS not served", func(p *Place, d published) { servesPolicy(p, d, mtasts.Enforce); delete(d, "policy") }, []string{
+			"wrong policy mta-sts.example.com: the policy cannot be fetched: mtasts: the policy cannot be fetched | let mta-sts.example.com lead to the pages",
+		}},
+		{"MTA-STS with another certificate", func(p *Place, d published) {
+			servesPolicy(p, d, mtasts.Enforce)
+			d["policy"] = []string{"another name"}
+		}, []string{
+			"wrong policy mta-sts.example.com: the certificate there is not one for mta-sts.example.com... | " +
+				"have the certificate name mta-sts.example.com (acme.names)",
+		}},
+		{"MTA-STS with a page", func(p *Place, d published) { servesPolicy(p, d, mtasts.Enforce); d["policy"] = []string{"<html>"} }, []string{
+			"wrong policy mta-sts.example.com: what is there is no policy: mtasts: invalid policy: a line without a colon",
+		}},
+		{"MTA-STS leaves an exchanger out", func(p *Place, d published) {
+			servesPolicy(p, d, mtasts.Enforce)
+			d["example.com MX"], d["mx.example.com A"] = append(d["example.com MX"], "20 mx.example.com."), []string{"192.0.2.7"}
+		}, []string{"wrong policy mta-sts.example.com: it leaves out the mail exchanger mx.example.com: nobody who keeps it sends mail there"}},
+		{"MTA-STS would leave an exchanger out", func(p *Place, d published) {
+			servesPolicy(p, d, mtasts.Testing)
+			d["example.com MX"], d["mx.example.com A"] = append(d["example.com MX"], "20 mx.example.com."), []string{"192.0.2.7"}
+		}, []string{"note policy mta-sts.example.com: it leaves out the mail exchanger mx.example.com: once it is enforced"}},
+		{"a signed zone without TLSA", func(p *Place, d published) { p.DANE = true; delete(d, "_25._tcp.mail.example.com TLSA") }, []string{
+			"note TLSA _25._tcp.mail.example.com: there is none; with a signed zone... | publish: _25._tcp.mail.example.com. TLSA 3 1 1 abab",
+		}},
+		{"the next key unannounced", func(p *Place, d published) {
+			p.NextKeyDigest = strings.Repeat("ef", 32)
+			d["_25._tcp.mail.example.com TLSA"] = []string{"3 1 1 " + p.KeyDigest}
+		}, []string{"note TLSA _25._tcp.mail.example.com: the next key has no record yet... | publish: _25._tcp.mail.example.com. TLSA 3 1 1 efef"}},
+		{"the next key alone", func(p *Place, d published) {
+			p.NextKeyDigest = strings.Repeat("ef", 32)
+			d["_25._tcp.mail.example.com TLSA"] = []string{"3 1 1 " + p.NextKeyDigest}
+		}, []string{"wrong TLSA _25._tcp.mail.example.com: none of the records is that of the server's certificate"}},
+		{"source addresses", func(p *Place, d published) { withSources(p, d) }, nil},
+		{"a source that SPF leaves out", func(p *Place, d published) {
+			withSources(p, d)
+			d["example.com TXT"] = []string{"v=spf1 mx -all"}
+		}, []string{
+			"wrong TXT example.com: it leaves out 192.0.2.21, from which this server sends...(fail) | put ip4:192.0.2.21 into the record",
+		}},
+		{"a source without a name", func(p *Place, d published) { withSources(p, d); delete(d, "21.2.0.192.in-addr.arpa PTR") }, []string{
+			"wrong PTR 21.2.0.192.in-addr.arpa: the address has no name... | ask whoever gave you the address to name it out1.example.com",
+		}},
+		{"a source by another name", func(p *Place, d published) {
+			withSources(p, d)
+			d["21.2.0.192.in-addr.arpa PTR"] = []string{"host21.provider.example."}
+		}, []string{
+			"wrong PTR 21.2.0.192.in-addr.arpa: the address is called host21.provider.example, but the server introduces itself as out1.example.com... | " +
+				"ask whoever gave you the address to name it out1.example.com, or set its name in relay.source_addresses",
+		}},
+		{"a source whose name leads elsewhere", func(p *Place, d published) {
+			withSources(p, d)
+			d["out1.example.com A"] = []string{"192.0.2.7"}
+		}, []string{
+			"wrong A out1.example.com: mail leaves from 192.0.2.21 by this name, which does not lead back there... | publish: out1.example.com. A 192.0.2.21",
+			"wrong TXT out1.example.com: it leaves out 192.0.2.21",
+		}},
+		{"a source whose name says nothing of bounces", func(p *Place, d published) { withSources(p, d); delete(d, "out1.example.com TXT") }, []string{
+			`note TXT out1.example.com: there is none for the server's own name... | publish: out1.example.com. TXT "v=spf1 a -all"`,
+		}},
+		{"a source under the server's own name", func(p *Place, d published) {
+			withSources(p, d)
+			d["mail.example.com A"] = []string{"192.0.2.7"}
+		}, []string{
+			"wrong A mail.example.com: mail leaves from 192.0.2.22 by this name, which does not lead back there... | publish: mail.example.com. A 192.0.2.22",
+		}},
+		{"a family without a source", func(p *Place, d published) {
+			withSources(p, d)
+			delete(d, strings.TrimSuffix(resolver.ReverseName(p.Addresses[1]), ".")+" PTR")
+		}, []string{"wrong PTR 7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa: the address has no name"}},
+		{"a route", func(p *Place, _ published) { p.Routes = []string{"smtp.provider.example:587"} }, []string{
+			"note TXT example.com: some of the mail leaves through smtp.provider.example; whether the record covers it is not known here",
+		}},
 		{"MTA-STS without id", func(_ *Place, d published) { d["_mta-sts.example.com TXT"] = []string{"v=STSv1"} }, []string{
 			"wrong TXT _mta-sts.example.com: it is no MTA-STS record",
 		}},
@@ -252,7 +377,7 @@ func TestFindings(t *testing.T) {
 			p := usualPlace()
 			dns := sound(p)
 			tt.spoil(&p, dns)
-			lines := worst(Check(t.Context(), p, dns))
+			lines := worst(Check(t.Context(), p, dns, serves(dns)))
 			for _, want := range tt.want {
 				if !slices.ContainsFunc(lines, func(line string) bool { return matches(line, want) }) {
 					t.Errorf("nothing like %q in\n%s", want, strings.Join(lines, "\n"))
@@ -321,6 +446,26 @@ func TestText(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
+	p.Sources, p.Routes = []Source{{netip.MustParseAddr("192.0.2.21"), "out1.example.com"}}, []string{"a.example:25"}
+	p.NextKeyDigest = strings.Repeat("ef", 32)
+	p.Policy, p.DANE = &mtasts.Policy{Mode: mtasts.Testing, MX: []string{p.Hostname}, MaxAge: time.Hour}, true
+	text = Text(p, Wanted(p))
+	for _, want := range []string{
+		"\nout1.example.com. 3600 IN A 192.0.2.21\n", "\nexample.com. 3600 IN TXT \"v=spf1 mx ip4:192.0.2.7 ip6:2001:db8::7 ip4:192.0.2.21 ?all\"\n",
+		"; 192.0.2.21 must have the name out1.example.com (PTR)", "; 2001:db8::7 must have the name mail.example.com (PTR)",
+		"some of the mail leaves through a.example.",
+		"\n_mta-sts.example.com. 3600 IN TXT \"" + p.Policy.Record() + "\"\n", "\nmta-sts.example.com. 3600 IN CNAME mail.example.com.\n",
+		"\n_25._tcp.mail.example.com. 3600 IN TLSA 3 1 1 abab", "\n_25._tcp.mail.example.com. 3600 IN TLSA 3 1 1 efef",
+		"\n_smtp._tls.example.com. 3600 IN TXT ",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "192.0.2.7 must have the name") {
+		t.Error("an address from which no mail leaves is to have a name")
+	}
+	p.Sources, p.Routes, p.NextKeyDigest, p.Policy, p.DANE = nil, nil, "", nil, false
 	p.Keys, p.Addresses, p.Hostname, p.Smarthost = nil, nil, "mail.host.example", "smtp.provider.example:587"
 	text = Text(p, Wanted(p))
 	for _, want := range []string{
@@ -342,7 +487,7 @@ func TestCut(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for _, f := range Check(ctx, usualPlace(), names) {
+	for _, f := range Check(ctx, usualPlace(), names, nil) {
 		if f.State == OK {
 			t.Errorf("%s %s is ok though nobody answered", f.Type, f.Name)
 		}

@@ -83,8 +83,8 @@ func newSite(t *testing.T, change func(*Options)) *site {
 	}
 	s.api = webmanager.New(webmanager.Options{
 		Bans: desk, Keys: signing.NewRing(s.store, auth.NewVault(s.store, "tests"), s.clock), DNS: s.dns,
-		Place: func() zone.Place {
-			return zone.Place{Hostname: "mx." + domain, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.7")}}
+		Place: func(context.Context) (zone.Place, error) {
+			return zone.Place{Hostname: "mx." + domain, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.7")}}, nil
 		},
 		Store: s.store, Hasher: authenticator, Prover: authenticator, Now: s.clock, Refusals: s.refusals, Version: "v1", Go: "go1",
 		WebURL: func() string { return "http://127.0.0.1:2080" },
