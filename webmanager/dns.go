@@ -64,18 +64,28 @@ func (a *API) showDNS(r *http.Request) (any, error) {
 }
 
 func (a *API) checkDNS(r *http.Request) (any, error) {
-	if a.dns == nil {
-		return nil, errNoDNS
-	}
-	p, err := a.place(r.Context())
+	findings, err := a.lookAtDNS(r.Context())
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), dnsTime)
-	defer cancel()
-	findings := zone.Check(ctx, p, a.dns)
-	if err := r.Context().Err(); err != nil {
+	return &DNSFindings{Findings: findings}, nil
+}
+
+// lookAtDNS compares the DNS with what should be published, and keeps what it found for the overview.
+func (a *API) lookAtDNS(ctx context.Context) ([]zone.Finding, error) {
+	if a.dns == nil {
+		return nil, errNoDNS
+	}
+	p, err := a.place(ctx)
+	if err != nil {
 		return nil, err
 	}
-	return &DNSFindings{Findings: findings}, nil
+	bounded, cancel := context.WithTimeout(ctx, dnsTime)
+	defer cancel()
+	findings := zone.Check(bounded, p, a.dns)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	a.looked.keep(a.now(), findings)
+	return findings, nil
 }

@@ -37,7 +37,7 @@ type pageRoute struct {
 func (s *Server) pages() []pageRoute {
 	var all []pageRoute
 	for _, part := range [][]pageRoute{
-		s.doorPages(), s.mailboxPages(), s.aliasPages(), s.sendingPages(), s.trailPages(),
+		s.doorPages(), s.overviewPages(), s.mailboxPages(), s.aliasPages(), s.sendingPages(), s.trailPages(),
 	} {
 		all = append(all, part...)
 	}

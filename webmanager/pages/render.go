@@ -101,6 +101,9 @@ func functions(l lang) template.FuncMap {
 		"onoff":     onOff,
 		"bound":     bound,
 		"megabytes": megabytes,
+		"share":     share,
+		"count":     count,
+		"dayOf":     dayOf,
 	}
 }
 
