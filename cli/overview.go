@@ -61,30 +61,35 @@ func (env *Env) printDays(o *webmanager.Overview) error {
 	}
 	return env.printTable([]string{
 		"DAY", "RECEIVED", "SENT", "DELIVERED", "PUT OFF", "FAILED", "REFUSED", "FETCHED",
-		"POP3 LOGINS", "NOT", "SMTP LOGINS", "NOT", "WEB LOGINS", "NOT",
+		"POP3 IN", "NOT", "SMTP IN", "NOT", "WEB IN", "NOT",
 	}, rows)
 }
 
-func (env *Env) printRefusals(o *webmanager.Overview) error {
-	if len(o.Refusals) == 0 {
+// printPart prints a table apart from what stands above it, if it has rows.
+func (env *Env) printPart(heading []string, rows [][]string) error {
+	if len(rows) == 0 {
 		return nil
 	}
+	if _, err := fmt.Fprintln(env.Stdout); err != nil {
+		return err
+	}
+	return env.printTable(heading, rows)
+}
+
+func (env *Env) printRefusals(o *webmanager.Overview) error {
 	rows := make([][]string, len(o.Refusals))
 	for i, r := range o.Refusals {
 		rows[i] = []string{strconv.FormatInt(r.N, 10), string(r.Name), r.Code, r.Cause}
 	}
-	return env.printTable([]string{"TIMES", "REFUSED AS", "CODE", "BECAUSE"}, rows)
+	return env.printPart([]string{"TIMES", "REFUSED AS", "CODE", "BECAUSE"}, rows)
 }
 
 func (env *Env) printPrograms(o *webmanager.Overview) error {
-	if len(o.Programs) == 0 {
-		return nil
-	}
 	rows := make([][]string, len(o.Programs))
 	for i, p := range o.Programs {
 		rows[i] = []string{p.Program, p.Door, strconv.FormatInt(p.Mailboxes, 10), strconv.FormatInt(p.Old, 10), strconv.FormatInt(p.Sessions, 10), timestamp(p.Last)}
 	}
-	return env.printTable([]string{"PROGRAM", "DOOR", "MAILBOXES", "OLD", "SESSIONS", "LAST"}, rows)
+	return env.printPart([]string{"PROGRAM", "DOOR", "MAILBOXES", "OLD", "SESSIONS", "LAST"}, rows)
 }
 
 func (env *Env) printStorage(o *webmanager.Overview) error {
@@ -93,7 +98,7 @@ func (env *Env) printStorage(o *webmanager.Overview) error {
 	for _, m := range s.Largest {
 		rows = append(rows, []string{m.Mailbox, strconv.FormatInt(m.Usage.Messages, 10), octetsOf(m.Usage.Octets), octetsOf(m.Quota.Octets)})
 	}
-	return env.printTable([]string{"MAILBOXES", "MESSAGES", "OCTETS", "OF"}, rows)
+	return env.printPart([]string{"MAILBOXES", "MESSAGES", "OCTETS", "OF"}, rows)
 }
 
 // octetsOf shows a number of octets; 0 is none, or no bound.
@@ -111,46 +116,41 @@ func (env *Env) printWaiting(o *webmanager.Overview) error {
 		more = " or more"
 	}
 	if q.Waiting == 0 {
-		_, err := fmt.Fprintln(env.Stdout, "nothing waits to be delivered")
+		_, err := fmt.Fprintln(env.Stdout, "\nnothing waits to be delivered")
 		return err
 	}
-	if _, err := fmt.Fprintf(env.Stdout, "%d%s wait to be delivered, %d of them on hold, %d tried in vain; the oldest since %s\n",
-		q.Waiting, more, q.Held, q.Deferred, timestamp(q.Oldest)); err != nil || len(q.Destinations) == 0 {
+	if _, err := fmt.Fprintf(env.Stdout, "\n%d%s wait to be delivered, %d of them on hold, %d tried in vain; the oldest since %s\n",
+		q.Waiting, more, q.Held, q.Deferred, timestamp(q.Oldest)); err != nil {
 		return err
 	}
 	rows := make([][]string, len(q.Destinations))
 	for i, d := range q.Destinations {
 		rows[i] = []string{d.Domain, strconv.FormatInt(d.Deferred, 10), timestamp(d.Oldest), orDash(d.Last)}
 	}
-	return env.printTable([]string{"DESTINATION", "TRIED IN VAIN", "OLDEST", "LAST WORD"}, rows)
+	return env.printPart([]string{"DESTINATION", "TRIED IN VAIN", "OLDEST", "LAST WORD"}, rows)
 }
 
 // printStanding says what others think of the server, and of its records only what is to be done: latchkey dns --check has the rest.
 func (env *Env) printStanding(o *webmanager.Overview) error {
-	if len(o.Standings) > 0 {
-		rows := make([][]string, len(o.Standings))
-		for i, s := range o.Standings {
-			rows[i] = []string{s.Address.String(), s.List, string(s.State), timestamp(s.Since), orDash(s.Link)}
-		}
-		if err := env.printTable([]string{"ADDRESS", "LIST", "STATE", "SINCE", "LINK"}, rows); err != nil {
-			return err
-		}
+	rows := make([][]string, len(o.Standings))
+	for i, s := range o.Standings {
+		rows[i] = []string{s.Address.String(), s.List, string(s.State), timestamp(s.Since), orDash(s.Link)}
 	}
-	if err := env.printSlow(o.Slow); err != nil {
+	if err := env.printPart([]string{"ADDRESS", "LIST", "STATE", "SINCE", "LINK"}, rows); err != nil {
 		return err
 	}
-	if o.DNS.At.IsZero() {
-		return nil
+	if err := env.printSlow(o.Slow); err != nil || o.DNS.At.IsZero() {
+		return err
 	}
-	rows := [][]string{}
+	rows = rows[:0]
 	for _, f := range o.DNS.Findings {
 		if f.State != zone.OK {
 			rows = append(rows, []string{string(f.State), f.Type, f.Name, orDash(f.Text), orDash(f.Cure)})
 		}
 	}
-	if _, err := fmt.Fprintf(env.Stdout, "the DNS was looked at %s: %d of %d records are as they should be\n",
-		timestamp(o.DNS.At), len(o.DNS.Findings)-len(rows), len(o.DNS.Findings)); err != nil || len(rows) == 0 {
+	if _, err := fmt.Fprintf(env.Stdout, "\nthe DNS was looked at %s: %d of %d records are as they should be\n",
+		timestamp(o.DNS.At), len(o.DNS.Findings)-len(rows), len(o.DNS.Findings)); err != nil {
 		return err
 	}
-	return env.printTable([]string{"STATE", "TYPE", "NAME", "WHAT", "TO DO"}, rows)
+	return env.printPart([]string{"STATE", "TYPE", "NAME", "WHAT", "TO DO"}, rows)
 }

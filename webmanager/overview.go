@@ -149,7 +149,7 @@ func (a *API) overview(r *http.Request) (any, error) {
 	}
 	ctx, now := r.Context(), a.now().UTC()
 	o := Overview{At: now, Watched: a.reputation != nil, Standings: []guard.Standing{}, Slow: []relay.Slow{}}
-	first := now.AddDate(0, 0, 1-days)
+	first := time.Date(now.Year(), now.Month(), now.Day()+1-days, 0, 0, 0, 0, time.UTC)
 	if err := a.dailyFigures(ctx, &o, first, days); err != nil {
 		return nil, err
 	}

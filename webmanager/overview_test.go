@@ -146,7 +146,7 @@ func TestOverviewStorage(t *testing.T) {
 func TestOverviewPrograms(t *testing.T) {
 	f := newFixture(t)
 	f.add("anna", "bert")
-	first := noon.AddDate(0, 0, -29)
+	first := time.Date(2026, 3, 3, 0, 0, 0, 0, time.UTC)
 	far := netip.MustParseAddr("192.0.2.1")
 	client := func(mailbox, program, door, tls string, last time.Time) store.Client {
 		return store.Client{Account: f.account(mailbox).ID, Program: program, Door: door, TLS: tls, Address: far, First: last, Last: last, Sessions: 2}

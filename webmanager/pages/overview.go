@@ -63,7 +63,10 @@ func (x *exchange) showOverview() error {
 	for i := range o.Days {
 		addDay(&d.Sum, &o.Days[i])
 	}
-	if first := slices.IndexFunc(o.Days, func(d webmanager.OverviewDay) bool { return d.Counted }); first > 0 {
+	switch first := slices.IndexFunc(o.Days, func(d webmanager.OverviewDay) bool { return d.Counted }); {
+	case first < 0:
+		d.Newest = d.Newest[:1]
+	case first > 0:
 		d.Since, d.Newest = o.Days[first].Day, d.Newest[:len(o.Days)-first]
 	}
 	for _, f := range o.DNS.Findings {
