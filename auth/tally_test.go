@@ -12,7 +12,9 @@ import (
 func TestLoginsAreCounted(t *testing.T) {
 	f := newFixture(t)
 	f.o.Tally = store.NewTally(f.store, f.o.Now, nil)
-	at := func(service string) Attempt { return Attempt{Service: service, Mechanism: "PLAIN", Remote: office, TLS: true} }
+	at := func(service string) Attempt {
+		return Attempt{Service: service, Mechanism: "PLAIN", Remote: office, TLS: true}
+	}
 	f.try(at("pop3"), "alice", "open sesame", nil)
 	f.try(at("pop3"), "alice", "wrong", ErrCredentials)
 	f.try(at("smtp"), "nobody", "wrong", ErrCredentials)

@@ -15,9 +15,9 @@ import (
 func newOverview(env *Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "overview", Short: "Show how the domain does: mail, refusals, logins, programs, storage, queue, reputation", Args: wants(0, 0),
-		Long: "Show how the domain does: what was counted on each day (in UTC), what was refused and why, the programs that were seen, what the mailboxes\n" +
-			"hold, what waits to be delivered, what blocklists say, and what was wrong in the DNS when it was last looked at. A day on which the server\n" +
-			"did not run has no figures.",
+		Long: "Show how the domain does: what was counted on each day (in UTC), what was refused and why, the programs that were seen, what the\n" +
+			"mailboxes hold, what waits to be delivered, what blocklists say, and what was wrong in the DNS when it was last looked at. A day on which\n" +
+			"the server did not run has no figures.",
 	}
 	asJSON := addJSONFlag(cmd)
 	days := cmd.Flags().Int("days", webmanager.OverviewDays, "how many days, today included")
@@ -87,7 +87,9 @@ func (env *Env) printRefusals(o *webmanager.Overview) error {
 func (env *Env) printPrograms(o *webmanager.Overview) error {
 	rows := make([][]string, len(o.Programs))
 	for i, p := range o.Programs {
-		rows[i] = []string{p.Program, p.Door, strconv.FormatInt(p.Mailboxes, 10), strconv.FormatInt(p.Old, 10), strconv.FormatInt(p.Sessions, 10), timestamp(p.Last)}
+		rows[i] = []string{
+			p.Program, p.Door, strconv.FormatInt(p.Mailboxes, 10), strconv.FormatInt(p.Old, 10), strconv.FormatInt(p.Sessions, 10), timestamp(p.Last),
+		}
 	}
 	return env.printPart([]string{"PROGRAM", "DOOR", "MAILBOXES", "OLD", "SESSIONS", "LAST"}, rows)
 }

@@ -130,8 +130,8 @@ func (s *session) commitSealed(tx *transaction, draft store.Draft, e *store.Enve
 	return receipt, err
 }
 
-// count adds a message to the daily figures, who sent it out of the domain among them, and tells of one that a stranger brought. It was accepted, so a
-// failure is for the log only.
+// count adds a message to the daily figures, who sent it out of the domain among them, and tells of one that a stranger brought. It was accepted,
+// so a failure is for the log only.
 func (s *session) count(tx *transaction) {
 	figure := store.DailyReceived
 	if submits(tx.who) {

@@ -188,7 +188,8 @@ func TestOverviewQueue(t *testing.T) {
 			t.Fatal(err, place)
 		}
 		for _, j := range jobs {
-			o := store.Outcome{Job: j.ID, Lease: j.Lease, Kind: store.Deferred, Text: "451 of " + place, At: noon, Next: noon.Add(time.Hour), Shared: place == "d00.example"}
+			o := store.Outcome{Job: j.ID, Lease: j.Lease, Kind: store.Deferred, Text: "451 of " + place, At: noon, Next: noon.Add(time.Hour)}
+			o.Shared = place == "d00.example"
 			if _, err := f.store.Finish(t.Context(), noon, o); err != nil {
 				t.Fatal(err)
 			}
@@ -232,7 +233,8 @@ func (d *countingDNS) Records(_ context.Context, name, rrtype string) ([]string,
 	return nil, nil
 }
 
-// TestOverviewDNS: the overview never waits for the DNS. It shows what was found last, and has it looked at in the background when that is an hour old.
+// TestOverviewDNS: the overview never waits for the DNS. It shows what was found last, and has it looked at in the background when that is an
+// hour old.
 func TestOverviewDNS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, dns := memstore.New(domain), new(countingDNS)

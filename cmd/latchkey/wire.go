@@ -167,7 +167,8 @@ func newAuthenticator(
 	st store.Store, logins *guard.Logins, guesses auth.Guesses, stale auth.Stale, tally *store.Tally, log *slog.Logger, now func() time.Time,
 ) *auth.Authenticator {
 	return auth.New(auth.Options{
-		Accounts: st, Settings: st, Devices: st, Sealing: st, Guard: logins, Guesses: guesses, Stale: stale, Cost: passwordCost, Tally: tally, Logger: log, Now: now,
+		Accounts: st, Settings: st, Devices: st, Sealing: st, Guard: logins, Guesses: guesses, Stale: stale, Cost: passwordCost, Tally: tally,
+		Logger: log, Now: now,
 		Exposed: func(ctx context.Context, e auth.Exposed) error { return webmanager.NoteExposed(ctx, st, e, now()) },
 	})
 }

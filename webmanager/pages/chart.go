@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"fmt"
 	"html/template"
 	"math"
 	"strconv"
@@ -100,9 +101,9 @@ func box(path *strings.Builder, x, y, width, height float64) {
 // SVG draws the chart. Its classes and numbers are ours, and its texts are escaped.
 func (c *chart) SVG() template.HTML {
 	var b strings.Builder
-	b.WriteString(`<svg class="chart" viewBox="0 0 ` + number(chartWidth) + " " + number(chartHeight) + `" preserveAspectRatio="none" role="img" aria-labelledby="` +
-		c.id + `-title" aria-describedby="` + c.id + `-desc"><title id="` + c.id + `-title">` + template.HTMLEscapeString(c.title) + `</title><desc id="` +
-		c.id + `-desc">` + template.HTMLEscapeString(c.description) + "</desc>")
+	fmt.Fprintf(&b, `<svg class="chart" viewBox="0 0 %s %s" preserveAspectRatio="none" role="img" aria-labelledby="%[3]s-title" aria-describedby="%[3]s-desc">`+
+		`<title id="%[3]s-title">%[4]s</title><desc id="%[3]s-desc">%[5]s</desc>`,
+		number(chartWidth), number(chartHeight), c.id, template.HTMLEscapeString(c.title), template.HTMLEscapeString(c.description))
 	c.bands(&b)
 	one, line := c.scale()
 	c.stack(&b, c.up, line, -one)
@@ -111,7 +112,8 @@ func (c *chart) SVG() template.HTML {
 	return template.HTML(b.String()) //nolint:gosec // see above
 }
 
-// bands draws behind the bars what is to be seen of days without any: a band where nothing was counted, and a mark on the line where there was nothing.
+// bands draws behind the bars what is to be seen of days without any: a band where nothing was counted, and a mark on the line where nothing
+// happened.
 func (c *chart) bands(b *strings.Builder) {
 	var gaps, zeros strings.Builder
 	_, line := c.scale()

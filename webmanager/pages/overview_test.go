@@ -107,8 +107,10 @@ func TestOverview(t *testing.T) {
 			t.Errorf("%s: no %q in %s", name, tiles, got)
 		}
 		for id, want := range map[string][]string{
-			"mail":     {"Received 3,002", "Sent by mailboxes 3,004", "2026-04-01 1001 1002 1007 2026-03-31 no figures 2026-03-30 0 0 0 2026-03-29 2001 2002 2007"},
-			"delivery": {"Delivered to others 3,008", "Put off 3,010", "Failed 3,012", "3,006 messages for 3,008 recipients", "2026-04-01 1004 1005 1006 2026-03-31"},
+			"mail": {"Received 3,002", "Sent by mailboxes 3,004",
+				"2026-04-01 1001 1002 1007 2026-03-31 no figures 2026-03-30 0 0 0 2026-03-29 2001 2002 2007"},
+			"delivery": {"Delivered to others 3,008", "Put off 3,010", "Failed 3,012", "3,006 messages for 3,008 recipients",
+				"2026-04-01 1004 1005 1006 2026-03-31"},
 			"logins": {"POP3 3,016", "SMTP 3,020", "These pages 3,024", "Refused 9,066", "Mail programs fetched 3,014 messages.",
 				"2026-04-01 1008 1010 1012 3033 2026-03-31"},
 			"refused": {"Refused " + fmt.Sprint(11+20*shownRows+shownRows*(shownRows-1)/2), "2026-04-01 11 2026-03-31 no figures 2026-03-30 0", "1 more"},
@@ -271,7 +273,8 @@ func TestOverviewLooksAgain(t *testing.T) {
 	if dns.rounds.Load() != 1 {
 		t.Errorf("%d rounds", dns.rounds.Load())
 	}
-	if got := alertsOf(p); len(got) != 2 || !strings.HasPrefix(got[0], "203.0.113.25 is on the blocklist bl.example") || !strings.HasPrefix(got[1], "Records in the DNS that are wrong: ") {
+	if got := alertsOf(p); len(got) != 2 || got[0] != "203.0.113.25 is on the blocklist bl.example #reputation" ||
+		!strings.HasPrefix(got[1], "Records in the DNS that are wrong: ") {
 		t.Errorf("%q", got)
 	}
 	s.waits("anna", "x@slow.example", noon)
