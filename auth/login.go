@@ -50,6 +50,8 @@ type Options struct {
 	// Cost is that of new verifiers, and of a look at a mailbox that does not exist. Zero is 19 MiB in two passes, and nothing but a test whose
 	// subject is not hashing takes less.
 	Cost Cost
+	// Tally counts logins; nil counts nothing.
+	Tally *store.Tally
 	// Logger gets one event a login; nil discards them.
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
@@ -318,10 +320,13 @@ func (a *Authenticator) Hash(ctx context.Context, password string) (store.Verifi
 	return v.encode(), nil
 }
 
-// logResult writes the login event. The name as typed stays out of it: people type their password there. account is empty if no
+// logResult counts a login and writes its event. The name as typed stays out of it: people type their password there. account is empty if no
 // account has the name.
 func (a *Authenticator) logResult(at Attempt, id Identity, err error) {
 	outcome := result(err)
+	if outcome == "ok" || outcome == "refused" {
+		a.o.Tally.Login(at.Service, outcome == "ok")
+	}
 	attrs := []any{
 		"service", at.Service, "mechanism", at.Mechanism, "remote", at.Remote.String(), "tls", at.TLS, "account", id.Name, "result", outcome,
 	}

@@ -123,7 +123,7 @@ func newRoot(env *Env) *cobra.Command {
 	root.AddCommand(
 		newServe(env), newInit(env), newDemo(env),
 		newAccount(env), newDevice(env), newAlias(env), newSuppression(env), newSettings(env), newGrant(env), newBan(env), newQueue(env), newTrail(env),
-		newReputation(env), newDKIM(env), newDNS(env), newRelayProof(env), newExplain(env),
+		newOverview(env), newReputation(env), newDKIM(env), newDNS(env), newRelayProof(env), newExplain(env),
 		newTLSReports(env),
 		newBackup(env), newVerify(env), newRestore(env), newCheck(env), newCompact(env),
 		newWebLogin(env), newToken(env), newMetrics(env), newAudit(env), newVersion(env),

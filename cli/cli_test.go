@@ -312,6 +312,7 @@ func (w *world) play(file, script string) {
 // happen does in the store what a server would have done.
 //
 //	sent WAY MAILBOX ADDRESS N    N messages went out of the domain today
+//	figure NAME N DAYS            so much was counted on the day so many days ago
 //	grant MAILBOX NETWORK N       a POP3 login N minutes ago made a grant
 //	client MAILBOX PROGRAM DOOR MECHANISM TLS ADDRESS N F D K
 //	                              a session N minutes ago fetched F messages, deleted D, and left some (K is 1) or none (0)
@@ -335,6 +336,12 @@ func (w *world) happen(action []string) {
 		must(err)
 		must(s.AddStat(ctx, store.DayOf(noon), store.SentByMailbox(way, account.ID), n))
 		must(s.AddStat(ctx, store.DayOf(noon), store.SentFromAddress(way, netip.MustParseAddr(args[2])), n))
+	case "figure":
+		n, err := strconv.ParseInt(args[1], 10, 64)
+		must(err)
+		days, err := strconv.Atoi(args[2])
+		must(err)
+		must(s.AddStat(ctx, store.DayOf(noon.AddDate(0, 0, -days)), args[0], n))
 	case "grant":
 		account, err := s.AccountByName(ctx, args[0])
 		must(err)

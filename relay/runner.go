@@ -71,6 +71,8 @@ type Options struct {
 	NoTLSReports bool
 	// Failed is told of each delivery that was given up, once that is kept, with the mailbox that sent it, 0 for none. nil: nobody is.
 	Failed func(ctx context.Context, submitter store.AccountID)
+	// Tally counts what became of deliveries; nil counts nothing.
+	Tally *store.Tally
 	// Signer signs mail that is the domain's own; nil signs nothing.
 	Signer Signer
 	// Sealer seals mail of others that is sent on; nil seals nothing.

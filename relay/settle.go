@@ -129,6 +129,7 @@ func (r *Runner) finish(abort context.Context, endings []ending) error {
 
 // ended tells of outcomes that are kept.
 func (r *Runner) ended(abort context.Context, endings []ending) {
+	tally(r.opts.Tally, endings)
 	for _, e := range endings {
 		logEnding(abort, r.log, e)
 		r.later(e)
@@ -140,6 +141,27 @@ func (r *Runner) ended(abort context.Context, endings []ending) {
 		}
 	}
 	r.noteFailures(abort, endings)
+}
+
+// tally adds outcomes that are kept to the daily figures. What had no attempt of its own is not one more that was put off.
+func tally(t *store.Tally, endings []ending) {
+	for i := range endings {
+		e := &endings[i]
+		same := func(other ending) bool {
+			return other.outcome.Kind == store.Delivered && other.job.Message == e.job.Message
+		}
+		switch {
+		case e.outcome.Kind == store.Delivered:
+			t.Count(store.DailyDelivered, 1)
+			if !slices.ContainsFunc(endings[:i], same) {
+				t.Count(store.DailyHandedOver, 1)
+			}
+		case e.outcome.Kind == store.Failed:
+			t.Count(store.DailyFailed, 1)
+		case !e.outcome.Shared:
+			t.Count(store.DailyDeferred, 1)
+		}
+	}
 }
 
 // fatal reports an error of the store that no waiting cures.

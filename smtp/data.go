@@ -131,8 +131,14 @@ func (s *session) commitSealed(tx *transaction, draft store.Draft, e *store.Enve
 	return receipt, err
 }
 
-// count adds a message that leaves the domain to the daily figures, and tells of one that a stranger brought. It was accepted, so a failure is for the log only.
+// count adds a message to the daily figures, who sent it out of the domain among them, and tells of one that a stranger brought. It was accepted,
+// so a failure is for the log only.
 func (s *session) count(tx *transaction) {
+	figure := store.DailyReceived
+	if submits(tx.who) {
+		figure = store.DailySubmitted
+	}
+	s.srv.opts.Tally.Count(figure, 1)
 	if s.srv.opts.Strangers != nil && !submits(tx.who) {
 		mailboxes := slices.Collect(maps.Keys(tx.accounts))
 		s.srv.opts.Strangers.Accepted(s.srv.opts.Now(), s.remote, len(tx.addresses), mailboxes...)

@@ -164,6 +164,8 @@ type Options struct {
 	Challenges Challenges
 	// Refusals remembers what was refused lately; nil: nobody does.
 	Refusals *refusal.Recent
+	// Tally counts the messages that are accepted; nil counts nothing.
+	Tally *store.Tally
 	// Subjects makes of a subject what the trail keeps of it; zero: nothing.
 	Subjects store.SubjectKey
 	// SRS makes the reverse-paths of mail that is sent on; nil: none is, and it stays in the mailboxes.

@@ -88,6 +88,8 @@ type Options struct {
 	RelayProof func(context.Context) (relayprobe.Report, error)
 	// Refusals are those that were made lately; nil: nobody remembers them.
 	Refusals *refusal.Recent
+	// Tally counts in the running server; nil: there is none, and the store has all daily figures.
+	Tally *store.Tally
 	// Keys are the domain's DKIM keys.
 	Keys *signing.Ring
 	// DNS is asked for what is published; nil: nobody can be asked.
@@ -117,8 +119,9 @@ type API struct {
 	// reputation is nil where no server runs.
 	reputation Reputation
 	slow       func() []relay.Slow
-	// refusals is Options.Refusals.
+	// refusals and tally are Options.Refusals and Options.Tally.
 	refusals *refusal.Recent
+	tally    *store.Tally
 	// relayProof is Options.RelayProof.
 	relayProof func(context.Context) (relayprobe.Report, error)
 	// keys, dns and where are Options.Keys, Options.DNS and Options.Place.
@@ -128,6 +131,8 @@ type API struct {
 	// certificates and policy are Options.Certificates and Options.Policy.
 	certificates func() []certs.State
 	policy       zone.FetchPolicy
+	// looked is what the DNS was last found to say.
+	looked dnsWatch
 	// prover and webURL are Options.Prover and Options.WebURL.
 	prover  Prover
 	webURL  func() string
@@ -152,7 +157,7 @@ func New(o Options) *API {
 	a := &API{
 		store: o.Store, hasher: o.Hasher, bans: o.Bans, log: o.Logger, now: o.Now, version: Version{Version: o.Version, Go: o.Go}, mux: http.NewServeMux(),
 		maxManifest: MaxManifestSize, backupStall: backupStall, conduct: newConduct(o), reputation: o.Reputation, slow: o.SlowProviders,
-		relayProof: o.RelayProof, refusals: o.Refusals, keys: o.Keys, dns: o.DNS, where: o.Place,
+		relayProof: o.RelayProof, refusals: o.Refusals, tally: o.Tally, keys: o.Keys, dns: o.DNS, where: o.Place,
 		prover: o.Prover, webURL: o.WebURL, certificates: o.Certificates, policy: o.Policy, table: map[string]route{},
 		readers: make(chan struct{}, maxReaders),
 	}
@@ -162,6 +167,7 @@ func New(o Options) *API {
 	if a.now == nil {
 		a.now = time.Now
 	}
+	a.looked.wanted = make(chan struct{}, 1)
 	for _, rt := range a.routes() {
 		a.table[rt.pattern()] = rt
 		a.mux.HandleFunc(rt.pattern(), a.answer(rt))

@@ -84,21 +84,35 @@ func (a *API) showDNS(r *http.Request) (any, error) {
 }
 
 func (a *API) checkDNS(r *http.Request) (any, error) {
-	if a.dns == nil {
-		return nil, errNoDNS
-	}
-	p, err := a.place(r.Context())
+	dane, err := daneOf(r)
 	if err != nil {
 		return nil, err
 	}
-	if p.DANE, err = daneOf(r); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), dnsTime)
-	defer cancel()
-	findings := zone.Check(ctx, p, a.dns, a.policy)
-	if err := r.Context().Err(); err != nil {
+	findings, err := a.lookAtDNS(r.Context(), dane)
+	if err != nil {
 		return nil, err
 	}
 	return &DNSFindings{Findings: findings}, nil
+}
+
+// lookAtDNS compares the DNS with what should be published, TLSA records among it if dane is set, and keeps for the overview what it found without them.
+func (a *API) lookAtDNS(ctx context.Context, dane bool) ([]zone.Finding, error) {
+	if a.dns == nil {
+		return nil, errNoDNS
+	}
+	p, err := a.place(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.DANE = dane
+	bounded, cancel := context.WithTimeout(ctx, dnsTime)
+	defer cancel()
+	findings := zone.Check(bounded, p, a.dns, a.policy)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if !dane {
+		a.looked.keep(a.now(), findings)
+	}
+	return findings, nil
 }

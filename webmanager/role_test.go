@@ -53,6 +53,7 @@ var mayCall = map[string]string{
 	"PATCH /v1/accounts/{name}/devices/{device}":  "-Y-YY",
 	"DELETE /v1/accounts/{name}/devices/{device}": "-Y-YY",
 	"GET /v1/version":                             "-YYYY",
+	"GET /v1/overview":                            "---YY",
 	"GET /v1/usage":                               "---YY",
 	"GET /v1/aliases":                             "---YY",
 	"PUT /v1/aliases/{name}":                      "---YY",

@@ -102,6 +102,8 @@ func (a *API) domainRoutes() []route {
 	return []route{
 		{method: "GET", path: "/v1/version", least: RoleMailbox, summary: "Say what runs, and for which domain.",
 			out: Version{}, handle: a.showVersion},
+		{method: "GET", path: "/v1/overview", least: RoleOwner, query: []string{"days"}, out: Overview{}, handle: a.overview,
+			summary: "Say how the domain does: mail, refusals and logins day by day, programs, storage, queue, reputation and the DNS."},
 		{method: "GET", path: "/v1/usage", least: RoleOwner, summary: "Say what all mailboxes hold together.", out: DomainUsage{}, handle: a.showUsage},
 		{method: "GET", path: "/v1/aliases", least: RoleOwner, summary: "List the aliases in order of name.",
 			query: paged(), out: AliasPage{}, handle: a.listAliases},

@@ -3,6 +3,7 @@ package webmanager
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"latchkey/store"
@@ -20,9 +21,15 @@ var timerActor = Actor{Name: "timer"}
 
 // Run does what is to be done without a request, until ctx ends; then it returns nil. It writes require_auth on when its time has come
 // (which counts from that moment in any case, see [store.Settings.AuthRequired]), also if that was while the server was stopped, and
-// it ends the grants that a crash has left behind a change that forbids them. Without a time that is set, nothing ticks.
+// it ends the grants that a crash has left behind a change that forbids them. It looks at the DNS when the overview was asked for. Without a time
+// that is set, nothing ticks.
 func (a *API) Run(ctx context.Context) error {
 	ctx = WithActor(ctx, timerActor)
+	ctx, end := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { a.watchDNS(ctx) })
+	defer watching.Wait()
+	defer end()
 	a.countStart(ctx)
 	a.endLeftGrants(ctx)
 	for {

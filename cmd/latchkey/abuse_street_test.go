@@ -74,7 +74,7 @@ func newStreet(t *testing.T) *street {
 	p.stale = guard.NewStaleDevices(func(ctx context.Context, d guard.StaleDevice) error {
 		return webmanager.TellStale(ctx, s.store, d, time.Now())
 	}, log)
-	authenticator := newAuthenticator(s.store, logins, grants, p.stale, log, time.Now)
+	authenticator := newAuthenticator(s.store, logins, grants, p.stale, nil, log, time.Now)
 	s.o = &opener{
 		config: c, store: s.store, process: p, hosts: hosts, grants: grants, sending: guard.NewSending(s.store, time.Now), auth: authenticator,
 		delays: new(maildrop.Delays), locks: new(maildrop.Locks), clients: p.clients, refusals: new(refusal.Recent), now: time.Now,

@@ -154,7 +154,7 @@ func (o *opener) pop(k doorKind, l net.Listener) server {
 		Store: o.store, Auth: o.auth, Grants: o.grants, Loopback: onLoopback(l), Hostname: o.process.hostname, TLSConfig: o.tls,
 		ImplicitTLS: k.implicit, Sniff: o.config.Listen.Sniffs(k.name), Logger: o.process.log, Connections: connections(o.config), Gate: o.gate,
 		Proxies: o.config.Proxies, Implementation: "Latchkey", Delays: o.delays, Locks: o.locks, Now: o.now, Inventory: o.clients, Door: k.name,
-		Refusals: o.refusals,
+		Refusals: o.refusals, Tally: o.process.tally,
 	}
 	if k.old {
 		options.TLSConfig, options.OldClients = o.old, guard.NewOldClients(o.store, o.hosts, onLoopback(l))
@@ -169,6 +169,7 @@ func (o *opener) mail(side smtp.Door) func(doorKind, net.Listener) server {
 			Hostname: o.process.hostname, TLSConfig: o.tls, ImplicitTLS: k.implicit, Sniff: o.config.Listen.Sniffs(k.name),
 			Logger: o.process.log, Now: o.now, Connections: connections(o.config), Gate: o.gate, Known: o.auth.Known, Strangers: o.strangers,
 			Proxies: o.config.Proxies, Inventory: o.clients, Name: k.name, Refusals: o.refusals, Subjects: o.subjects, SRS: o.srs,
+			Tally:      o.process.tally,
 			Challenges: &challenges{auth: o.auth, hostname: o.process.hostname},
 		}
 		if k.old {

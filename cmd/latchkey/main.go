@@ -192,7 +192,7 @@ func offlineAPI(ctx context.Context, c config.Config, st store.Store, name strin
 	if keeper.Load(ctx) == nil { // else they cannot be asked for, and all the rest can
 		o.Bans = &guard.BanDesk{Logins: logins, Keeper: keeper}
 	}
-	return newAPI(o, st, newAuthenticator(st, logins, nil, nil, log, time.Now), log, time.Now)
+	return newAPI(o, st, newAuthenticator(st, logins, nil, nil, nil, log, time.Now), log, time.Now)
 }
 
 // buildVersion is what the linker was told, or else what the build information knows.

@@ -29,7 +29,7 @@ func newRunner(
 ) (*relay.Runner, error) {
 	o := relay.Options{
 		Store: st, Resolver: names, Hostname: p.hostname, AllowNetworks: c.Relay.AllowNetworks, Own: p.listensAt, Port: uint16(c.Relay.Port),
-		NoTLSReports: !c.Relay.TLSReports, Failed: p.conduct.Failed, Signer: &signing.Signer{Ring: p.keys}, Logger: log, Now: now,
+		NoTLSReports: !c.Relay.TLSReports, Failed: p.conduct.Failed, Tally: p.tally, Signer: &signing.Signer{Ring: p.keys}, Logger: log, Now: now,
 		Sealer: &signing.Sealer{Ring: p.keys, Hostname: p.hostname, TXT: keysOfOthers(names), DNS: names},
 	}
 	o.Limits.Transferring, o.Limits.PerDestination = c.Relay.Connections, c.Relay.ConnectionsPerHost

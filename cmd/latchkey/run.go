@@ -81,8 +81,8 @@ func checkRoles(ctx context.Context, st store.Store) error {
 
 // run opens the doors, calls ready, and serves until stop ends or a door fails. Then, in this order: the doors close and the runner begins
 // nothing new; idle sessions are told; running transactions finish, in and out, for at most drainTime and not beyond abort; what is left is
-// cut off, and what was leased is given back; the management socket closes; what was seen of clients and the bans are written down. When it
-// returns nothing uses the store any more.
+// cut off, and what was leased is given back; the management socket closes; what was seen of clients, the daily figures and the bans are written
+// down. When it returns nothing uses the store any more.
 func (p *process) run(stop, abort context.Context, ready func() error) error {
 	var running sync.WaitGroup
 	failed := make(chan error, len(p.doors)+3)
@@ -118,6 +118,7 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 	running.Go(func() { p.expirer.Run(ending) })
 	running.Go(func() { p.prover.Run(ending) })
 	running.Go(func() { p.clients.Run(ending) })
+	running.Go(func() { p.tally.Run(ending) })
 	running.Go(func() { p.stale.Run(ending) })
 	running.Go(func() { p.auth.RunClear(ending) })
 	running.Go(func() { p.bans.Run(ending) })
@@ -143,6 +144,7 @@ func (p *process) run(stop, abort context.Context, ready func() error) error {
 	p.shutdown(drain)
 	running.Wait()
 	p.clients.Close()
+	p.tally.Close()
 	p.bans.Close()
 	p.conduct.Close()
 	p.log.Info("stopped")

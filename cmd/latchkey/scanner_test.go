@@ -68,7 +68,7 @@ func TestInteropNmapOpenRelay(t *testing.T) {
 		t.Fatal(err)
 	}
 	patient := smtp.New(smtp.Options{
-		Door: smtp.MX, Store: st, Auth: newAuthenticator(st, guard.NewLogins(guard.LoginLimits{}), nil, nil, slog.New(slog.DiscardHandler), time.Now), Hostname: "mail.example.com", Limits: smtp.Limits{RelayTries: 1000},
+		Door: smtp.MX, Store: st, Auth: newAuthenticator(st, guard.NewLogins(guard.LoginLimits{}), nil, nil, nil, slog.New(slog.DiscardHandler), time.Now), Hostname: "mail.example.com", Limits: smtp.Limits{RelayTries: 1000},
 	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

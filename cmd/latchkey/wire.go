@@ -44,6 +44,7 @@ type process struct {
 	bans         *guard.BanKeeper
 	conduct      *guard.Conduct
 	reputation   *guard.Reputation
+	tally        *store.Tally
 	keys         *signing.Ring
 	keyWatcher   *signing.Watcher
 	api          *webmanager.API
@@ -91,7 +92,8 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	p := &process{log: log, domain: settings.Domain, hostname: hostname(c, settings.Domain), clients: maildrop.NewInventory(st, log)}
+	p := &process{log: log, domain: settings.Domain, hostname: hostname(c, settings.Domain), clients: maildrop.NewInventory(st, log),
+		tally: store.NewTally(st, now, log)}
 	hosts := guard.NewHosts(guard.HostsOptions{Proxies: c.Proxies, Now: now, Logger: log})
 	p.conduct = guard.NewConduct(guard.ConductOptions{
 		Store: st, Notices: &webmanager.Notices{Store: st, Now: now, Logger: log}, Now: now, Logger: log,
@@ -106,12 +108,12 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	}, log)
 	p.bans = guard.NewBanKeeper(logins, st, now, log)
 	remember(ctx, st, logins, p.bans, log)
-	p.auth = newAuthenticator(st, logins, grants, p.stale, log, now)
+	p.auth = newAuthenticator(st, logins, grants, p.stale, p.tally, log, now)
 	authenticator := p.auth
 	strangers := guard.NewStrangers(guard.StrangerLimits{Mail: store.Limit{N: int64(c.Limits.MessagesPerMailbox), Window: time.Hour}}, authenticator.Known)
 	o := &opener{config: c, store: st, process: p, hosts: hosts, grants: grants, sending: guard.NewSending(st, now), auth: authenticator,
 		delays: new(maildrop.Delays), locks: new(maildrop.Locks), clients: p.clients, strangers: strangers,
-		gate: guard.NewGate(connections(c), authenticator.Known), refusals: new(refusal.Recent), now: now}
+		gate: guard.NewGate(connections(c), authenticator.Known), refusals: &refusal.Recent{Counted: p.tally.Refused}, now: now}
 	if o.subjects, err = store.LoadSubjectKey(ctx, st); err != nil {
 		return nil, err
 	}
@@ -148,7 +150,7 @@ func wire(ctx context.Context, c config.Config, st store.Store, log *slog.Logger
 	p.expirer = &maildrop.Expirer{Store: st, Now: now, Logger: log}
 	p.api = newAPI(webmanager.Options{
 		Bans: &guard.BanDesk{Logins: logins, Keeper: p.bans, Strangers: strangers}, Conduct: p.conduct, Reputation: p.reputation, SlowProviders: p.runner.Slow,
-		RelayProof: p.prover.Report, Refusals: o.refusals, Keys: p.keys, DNS: names, Place: placeOf(c, st, p.hostname),
+		Tally: p.tally, RelayProof: p.prover.Report, Refusals: o.refusals, Keys: p.keys, DNS: names, Place: placeOf(c, st, p.hostname),
 		Certificates: p.certificates, Policy: p.runner.FetchPolicy,
 		WebURL: func() string { return p.webURL(c) },
 	}, st, authenticator, log, now)
@@ -167,12 +169,13 @@ func (p *process) release() {
 	}
 }
 
-// newAuthenticator makes the one place where passwords are checked; guesses and stale are nil where nobody logs in.
+// newAuthenticator makes the one place where passwords are checked; guesses, stale and tally are nil where nobody logs in.
 func newAuthenticator(
-	st store.Store, logins *guard.Logins, guesses auth.Guesses, stale auth.Stale, log *slog.Logger, now func() time.Time,
+	st store.Store, logins *guard.Logins, guesses auth.Guesses, stale auth.Stale, tally *store.Tally, log *slog.Logger, now func() time.Time,
 ) *auth.Authenticator {
 	return auth.New(auth.Options{
-		Accounts: st, Settings: st, Devices: st, Sealing: st, Guard: logins, Guesses: guesses, Stale: stale, Cost: passwordCost, Logger: log, Now: now,
+		Accounts: st, Settings: st, Devices: st, Sealing: st, Guard: logins, Guesses: guesses, Stale: stale, Cost: passwordCost, Tally: tally,
+		Logger: log, Now: now,
 		Exposed: func(ctx context.Context, e auth.Exposed) error { return webmanager.NoteExposed(ctx, st, e, now()) },
 	})
 }

@@ -34,6 +34,9 @@ type Event struct {
 // Recent remembers the last refusals of each name, as long as the process lives. The zero value is ready; its methods may be called from any
 // goroutine, and do nothing for a nil one.
 type Recent struct {
+	// Counted is told of the name of each event, if it is not nil. It must not block, and is set before the first.
+	Counted func(Name)
+
 	mu     sync.Mutex // protects what follows
 	events map[Name][]Event
 }
@@ -45,6 +48,9 @@ func (r *Recent) Note(e Event) {
 	}
 	if _, ok := Lookup(e.Name); !ok {
 		return
+	}
+	if r.Counted != nil {
+		r.Counted(e.Name)
 	}
 	e.Code = e.Name.Code()
 	e.Text, e.Why = Clean(e.Text), Clean(e.Why)

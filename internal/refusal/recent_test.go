@@ -9,7 +9,8 @@ import (
 
 // TestRecent: the last of each name are kept, whatever the number of others, the newest first.
 func TestRecent(t *testing.T) {
-	r := new(Recent)
+	counted := map[Name]int{}
+	r := &Recent{Counted: func(n Name) { counted[n]++ }}
 	at := func(i int) time.Time { return time.Unix(int64(i), 0) }
 	one, two := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	r.Note(Event{Time: at(0), Name: RelayGrantExpired, Remote: two})
@@ -29,6 +30,9 @@ func TestRecent(t *testing.T) {
 	}
 	if got := r.List("", two); len(got) != 1 || len(r.List(AuthWrongPassword, two)) != 0 {
 		t.Errorf("of one address: %+v", got)
+	}
+	if len(counted) != 2 || counted[AuthWrongPassword] != MaxRecent*3 || counted[RelayGrantExpired] != 1 {
+		t.Errorf("counted: %v", counted)
 	}
 	var none *Recent
 	none.Note(Event{Name: AuthWrongPassword})

@@ -65,6 +65,8 @@ type Options struct {
 	Door      string
 	// Refusals remembers what was refused lately; nil is nobody.
 	Refusals *refusal.Recent
+	// Tally counts the messages that are fetched; nil counts nothing.
+	Tally *store.Tally
 	// Now is the clock of what is decided by time; nil means time.Now.
 	Now func() time.Time
 	// Connections and Times are the door's limits. Gate counts its connections together with those of other doors; nil: it counts alone.
@@ -100,7 +102,7 @@ func New(o Options) *Server {
 	s := &Server{o: o, pop3: &pop3.Server{
 		Backend: &backend{
 			store: o.Store, auth: o.Auth, grants: o.Grants, loopback: o.Loopback, old: o.OldClients, hostname: o.Hostname, delays: o.Delays,
-			locks: o.Locks, now: o.Now, inventory: o.Inventory, door: o.Door, refusals: o.Refusals, log: o.Logger.With("service", "pop3"),
+			locks: o.Locks, now: o.Now, inventory: o.Inventory, door: o.Door, refusals: o.Refusals, tally: o.Tally, log: o.Logger.With("service", "pop3"),
 		},
 		Hostname: o.Hostname, Implementation: o.Implementation, Limits: o.Times, Logger: o.Logger,
 	}}

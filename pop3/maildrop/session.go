@@ -32,6 +32,7 @@ type backend struct {
 	inventory *Inventory
 	door      string
 	refusals  *refusal.Recent
+	tally     *store.Tally
 	log       *slog.Logger
 }
 
@@ -290,9 +291,12 @@ func (s *session) snapshot(ctx context.Context, v view) (*maildrop, error) {
 	return m, nil
 }
 
-// Logout gives the lock of the maildrop back, however the session ended, and tells the inventory of it.
+// Logout gives the lock of the maildrop back, however the session ended, counts what it fetched, and tells the inventory of it.
 func (s *session) Logout() error {
 	s.unlock()
+	if s.drop != nil {
+		s.tally.Count(store.DailyFetched, s.drop.fetches+s.drop.wholeTops)
+	}
 	s.noted(s.conn)
 	return nil
 }

@@ -41,7 +41,7 @@ const open = ""
 func (s *Server) pages() []pageRoute {
 	var all []pageRoute
 	for _, part := range [][]pageRoute{
-		s.doorPages(), s.mailboxPages(), s.vacationPages(), s.aliasPages(), s.sendingPages(), s.trailPages(),
+		s.doorPages(), s.overviewPages(), s.mailboxPages(), s.vacationPages(), s.aliasPages(), s.sendingPages(), s.trailPages(),
 		s.queuePages(), s.banPages(), s.dnsPages(), s.tokenPages(), s.mailPages(),
 	} {
 		all = append(all, part...)

@@ -143,7 +143,8 @@ func (s *site) code(secret string) string {
 func TestOwnerJourney(t *testing.T) {
 	s := newSite(t, nil)
 	b := s.in("olga")
-	b.get("/").follow().shows(200, "Mailboxes", "anna@example.com", "manages the domain")
+	b.get("/").shows(200, "Overview", "Mail in and out")
+	b.get("/mailboxes").shows(200, "Mailboxes", "anna@example.com", "manages the domain")
 	add := b.get("/mailboxes/add")
 	add.submit("/mailboxes/add", map[string]string{"name": "anna", "password": "12345678"}).shows(409, "is taken")
 	add.submit("/mailboxes/add", map[string]string{"name": "a b", "password": "1"}).shows(422, "is not a mailbox name", "has fewer than 8 characters")

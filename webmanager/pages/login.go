@@ -22,10 +22,10 @@ func (s *Server) doorPages() []pageRoute {
 	}
 }
 
-// home sends everybody to where he looks first.
+// home shows everybody what he looks at first.
 func (x *exchange) home() error {
 	if x.actor.Role >= webmanager.RoleOwner {
-		return x.done("/mailboxes", "")
+		return x.showOverview()
 	}
 	return x.done(mailboxPath(x.actor.Name), "")
 }

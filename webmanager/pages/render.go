@@ -103,6 +103,9 @@ func functions(l lang) template.FuncMap {
 		"bound":     bound,
 		"list":      func(items ...string) []string { return items },
 		"megabytes": megabytes,
+		"share":     share,
+		"count":     count,
+		"dayOf":     dayOf,
 	}
 }
 
