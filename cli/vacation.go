@@ -28,8 +28,8 @@ func newAccountVacation(env *Env) *cobra.Command {
 	}
 	f := vacationFlags{
 		on: cmd.Flags().Bool("on", false, "answer"), off: cmd.Flags().Bool("off", false, "answer no more; the text is kept"),
-		from: cmd.Flags().String("from", "", "first day, such as 2026-07-01; empty for none"),
-		until: cmd.Flags().String("until", "", "last day; empty for none"),
+		from:    cmd.Flags().String("from", "", "first day, such as 2026-07-01; empty for none"),
+		until:   cmd.Flags().String("until", "", "last day; empty for none"),
 		subject: cmd.Flags().String("subject", "", "subject of the answers; empty for that of the message"),
 		text:    cmd.Flags().String("text", "", "what is answered"), stdin: cmd.Flags().Bool("text-stdin", false, "read it from standard input"),
 	}
