@@ -14,7 +14,8 @@ import (
 
 func newAccountRetention(env *Env) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "retention NAME", Short: "Show how long mail of a mailbox is kept, or change it", Args: wants(1, 1), ValidArgsFunction: env.completeAccounts,
+		Use: "retention NAME", Short: "Show how long mail of a mailbox is kept, or change it", Args: wants(1, 1),
+		ValidArgsFunction: env.completeAccounts,
 		Long: "Show how long mail of a mailbox is kept, or change it. What removes mail sooner than before shows how many messages would go, and is to be\n" +
 			"confirmed with the address of the mailbox.",
 	}

@@ -21,13 +21,15 @@ type vacationFlags struct {
 
 func newAccountVacation(env *Env) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "vacation NAME", Short: "Show what a mailbox answers while its owner is away, or change it", Args: wants(1, 1), ValidArgsFunction: env.completeAccounts,
+		Use: "vacation NAME", Short: "Show what a mailbox answers while its owner is away, or change it", Args: wants(1, 1),
+		ValidArgsFunction: env.completeAccounts,
 		Long: "Show what a mailbox answers while its owner is away, or change it. A sender who wrote to the mailbox in person is answered once in seven\n" +
 			"days; mailing lists, robots and other answers are not. What is not named stays as it is. Days are in UTC.",
 	}
 	f := vacationFlags{
 		on: cmd.Flags().Bool("on", false, "answer"), off: cmd.Flags().Bool("off", false, "answer no more; the text is kept"),
-		from: cmd.Flags().String("from", "", "first day, such as 2026-07-01; empty for none"), until: cmd.Flags().String("until", "", "last day; empty for none"),
+		from:    cmd.Flags().String("from", "", "first day, such as 2026-07-01; empty for none"),
+		until:   cmd.Flags().String("until", "", "last day; empty for none"),
 		subject: cmd.Flags().String("subject", "", "subject of the answers; empty for that of the message"),
 		text:    cmd.Flags().String("text", "", "what is answered"), stdin: cmd.Flags().Bool("text-stdin", false, "read it from standard input"),
 	}

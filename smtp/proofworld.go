@@ -157,6 +157,11 @@ func (p *proofStore) Take(context.Context, time.Time, string, int64, store.Limit
 	return store.Taken{OK: true}, nil
 }
 
+// ClaimHabit marks nobody as answered.
+func (p *proofStore) ClaimHabit(context.Context, store.Habit, time.Duration) (bool, error) {
+	return false, nil
+}
+
 // NewDraft returns a draft that keeps nothing.
 func (p *proofStore) NewDraft(context.Context) (store.Draft, error) {
 	return &proofDraft{store: p}, nil

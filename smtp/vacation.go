@@ -71,7 +71,8 @@ func (s *session) answerVacation(tx *transaction, h *message.Header, receipt sto
 	}
 }
 
-// unanswerable says why nobody answers a message, or "": there is nobody to answer, or nobody who would read it, or who wrote it is not certain enough.
+// unanswerable says why nobody answers a message, or "": there is nobody to answer, or nobody who would read it, or who wrote it is not certain
+// enough.
 func (s *session) unanswerable(tx *transaction, h *message.Header) string {
 	ours := func(a mailaddr.Address) bool { return a.Domain() == tx.settings.Domain }
 	switch {

@@ -312,3 +312,29 @@ func TestVacationRequireTLS(t *testing.T) {
 		t.Errorf("with: %v", j.TLS)
 	}
 }
+
+// TestVacationOutsideOfProofs: a proof of the relay asks real mailboxes and answers for none; nobody is marked, and no mail of it leaves.
+func TestVacationOutsideOfProofs(t *testing.T) {
+	f, p := newProofFixture(t, nil)
+	for _, name := range []string{"alice", "bob"} {
+		f.leave(name)
+	}
+	if report := f.proved(p); !report.Passed {
+		t.Errorf("with mailboxes that are away: %s", report.Fault)
+	}
+	settings, err := f.store.Settings(t.Context())
+	f.must(err)
+	proof := newProofStore(f.store, settings, "x")
+	route, err := proof.Resolve(t.Context(), address("alice@example.com"))
+	f.must(err)
+	if len(route.Local) != 1 || len(route.Away) != 0 {
+		t.Errorf("route %+v", route)
+	}
+	h := answered(time.Now(), f.ids["alice"], address("x@remote.example"))
+	if ok, err := proof.ClaimHabit(t.Context(), h, store.AnswersApart); ok || err != nil {
+		t.Errorf("claimed %t, %v", ok, err)
+	}
+	if seen, err := f.store.ListHabits(t.Context(), 0, store.HabitAnswered, 10); err != nil || len(seen) != 0 {
+		t.Errorf("marked %+v, %v", seen, err)
+	}
+}

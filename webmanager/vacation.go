@@ -73,8 +73,8 @@ func onlyLF(text string) string {
 	return strings.TrimSpace(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text))
 }
 
-// auditedVacation is what the audit log keeps of vacation answers. The text is no secret, and may be long: its beginning says which one it is, and its
-// sum that it is another one.
+// auditedVacation is what the audit log keeps of vacation answers. The text is no secret, and may be long: its beginning says which one it is, and
+// its sum that it is another one.
 type auditedVacation struct {
 	On      bool      `json:"on"`
 	From    store.Day `json:"from,omitempty"`
@@ -188,7 +188,8 @@ func (a *API) previewVacation(r *http.Request) (any, error) {
 		return nil, err
 	}
 	answer := message.Answer{
-		From: from, Name: account.DisplayName, To: to, Hostname: domain, ID: "preview", Date: a.now(), Subject: kept.Subject, Text: kept.Text, Header: asked,
+		From: from, Name: account.DisplayName, To: to, Hostname: domain, ID: "preview", Date: a.now(), Subject: kept.Subject, Text: kept.Text,
+		Header: asked,
 	}
 	p, err := readAnswer(answer)
 	p.Active = kept.Active(a.now())

@@ -75,8 +75,8 @@ func NoPerson(a mailaddr.Address) bool {
 	return false
 }
 
-// Names reports whether one of the addresses stands in To, Cc or Bcc, or in the same of a redirect (RFC 3834 §2). A field that cannot be read, or that
-// has more than MaxFieldAddresses, names nobody.
+// Names reports whether one of the addresses stands in To, Cc or Bcc, or in the same of a redirect (RFC 3834 §2). A field that cannot be read, or
+// that has more than MaxFieldAddresses, names nobody.
 func (h *Header) Names(addresses ...mailaddr.Address) bool {
 	for _, field := range []string{"To", "Cc", "Bcc", "Resent-To", "Resent-Cc", "Resent-Bcc"} {
 		for _, value := range h.Values(field) {

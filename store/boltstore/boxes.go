@@ -83,8 +83,8 @@ func (s *Store) answers(ctx context.Context) error {
 // maxRoutes bounds the addresses that are kept in memory.
 const maxRoutes = 4096
 
-// routes are addresses of the domain that mail was for lately, and where they lead. A change of names, aliases and forwards, or of who is away, empties
-// it. What leads nowhere is not kept: a stranger may ask for any number of that.
+// routes are addresses of the domain that mail was for lately, and where they lead. A change of names, aliases, forwards and of who is away
+// empties it. What leads nowhere is not kept: a stranger may ask for any number of that.
 type routes struct {
 	mu      sync.Mutex             // guards the rest
 	byLocal map[string]store.Route // by local part, as written; what Local holds never changes

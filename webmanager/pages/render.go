@@ -196,8 +196,8 @@ func (v *view) Value(name, otherwise string) string {
 	return otherwise
 }
 
-// Checked is whether a box of a form is ticked. On a page with several forms, with is a field of the same one, which is always sent: a box that another
-// form does not have is not one that somebody cleared.
+// Checked is whether a box of a form is ticked. On a page with several forms, with is a field of the same one, which is always sent: a box
+// that another form does not have is not one that somebody cleared.
 func (v *view) Checked(name string, otherwise bool, with ...string) bool {
 	if len(with) > 0 {
 		return v.Form.Has(name) || otherwise && !v.Form.Has(with[0])
