@@ -175,7 +175,8 @@ func (a *API) openMail(r *http.Request, action string) (m store.Message, drop st
 	return m, opened, body, err
 }
 
-// seen notes in the audit log that somebody looks at a message in a mailbox that is not his own, and tells its owner. Without the note nothing is shown.
+// seen notes in the audit log that somebody looks at a message in a mailbox that is not his own, and tells its owner. Without the note nothing is
+// shown.
 func (a *API) seen(ctx context.Context, account store.Account, m store.Message, action string) error {
 	actor := actorOf(ctx)
 	if actor.Account == account.ID {
@@ -195,8 +196,8 @@ func (a *API) seen(ctx context.Context, account store.Account, m store.Message, 
 		Lines: []string{
 			fmt.Sprintf("%s opened a message in the mailbox {mailbox} by the Webmanager at %s. Whoever manages the domain can do so in an emergency; it is "+
 				"written into the list of changes.", plainText(actor.Name), a.now().UTC().Format(time.RFC3339)),
-			"Nothing was changed or deleted, and your mail program fetches your mail as before. Further messages that are opened within a day are in that list, " +
-				"and you are not told of each. If you do not know why, ask whoever manages the domain.",
+			"Nothing was changed or deleted, and your mail program fetches your mail as before. Further messages that are opened within a day are in that " +
+				"list, and you are not told of each. If you do not know why, ask whoever manages the domain.",
 		},
 	})
 	return nil

@@ -354,6 +354,9 @@ func TestReadersAreBounded(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
+	if _, err := f.api.readTurn(ctx); err == nil {
+		t.Error("there is one turn more than may be")
+	}
 	if err := f.as(callMailboxOwn).Do(ctx, "GET", "/v1/accounts/anna/messages/"+uid, nil, nil); err == nil {
 		t.Error("one more was read than may be")
 	}

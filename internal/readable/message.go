@@ -244,12 +244,10 @@ func (h header) disposition(params map[string]string) (kind, name string) {
 		kind, _, _ = strings.Cut(value, ";")
 		kind = strings.ToLower(strings.TrimSpace(kind))
 	}
-	for _, name := range []string{more["filename"], params["name"]} {
-		if name != "" {
-			return kind, decoded(name, MaxFileName)
-		}
+	if name = more["filename"]; name == "" {
+		name = params["name"]
 	}
-	return kind, ""
+	return kind, decoded(name, MaxFileName)
 }
 
 // counter counts what is read, and ends where it cannot be decoded.

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/html"
 
+	"latchkey/guard"
 	"latchkey/webmanager"
 )
 
@@ -50,13 +51,17 @@ func TestBansJourney(t *testing.T) {
 	b.get("/bans?find=192.0.2").submit("/bans/lift", nil).follow().shows(200, "Bans lifted: 1.", "198.51.100.7/32")
 	b.get("/bans").submit("/bans/lift", nil).follow().shows(200, "Nobody is banned.")
 	b.get("/audit").shows(200, "ban.add", "ban.lift")
-	for i := range maxBansShown + 1 {
-		network := netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, byte(i / 200), byte(i % 200)}), 32)
-		if i < 200 { // as many as there may be by hand
-			s.do("POST", webmanager.Path("bans"), webmanager.NewBan{Network: network.String()}, nil)
-		}
+	for i := range guard.MaxBanRules {
+		s.do("POST", webmanager.Path("bans"), webmanager.NewBan{Network: fmt.Sprintf("198.51.100.%d", i)}, nil)
 	}
 	b.get("/bans").submitNth("/bans", 1, map[string]string{"network": "203.0.113.1"}).shows(409, "as many bans by hand as there may be")
+	for i := range guard.DefaultLoginLimits().Pair.N {
+		s.logins.Failed(noon, netip.MustParseAddr("203.0.113.9"), "anna", 1, fmt.Sprint(i))
+	}
+	if p := b.get("/bans").shows(200, "200 of 201 are shown."); len(all(p.root, "tr")) != maxBansShown+1 {
+		t.Errorf("%d lines", len(all(p.root, "tr")))
+	}
+	b.get("/bans?find=203.0").shows(200, "wrong passwords")
 }
 
 // TestSuppressionsJourney: addresses elsewhere are suppressed, and taken again.

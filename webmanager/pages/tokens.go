@@ -36,7 +36,9 @@ func (x *exchange) tokens(made *webmanager.AddedToken) error {
 
 // addToken makes a token, whose text is on the page that answers and nowhere else.
 func (x *exchange) addToken() error {
-	body := webmanager.NewToken{Name: strings.TrimSpace(x.form("name")), Mailbox: strings.TrimSpace(x.form("mailbox")), ReadOnly: x.r.PostForm.Has("read_only")}
+	body := webmanager.NewToken{
+		Name: strings.TrimSpace(x.form("name")), Mailbox: strings.TrimSpace(x.form("mailbox")), ReadOnly: x.r.PostForm.Has("read_only"),
+	}
 	if err := body.Role.UnmarshalText([]byte(x.form("role"))); err != nil {
 		body.Role = webmanager.RoleAnyone // the API says what is wrong with it
 	}
