@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"latchkey/config"
+	"latchkey/guard"
 	"latchkey/internal/certs"
 	"latchkey/store/memstore"
 	"latchkey/webmanager"
@@ -215,6 +216,18 @@ func TestNextKeyIsAnnounced(t *testing.T) {
 	second, three := digests(2)
 	if len(one) != 64 || one == two || again != one || second != two || three == two {
 		t.Errorf("got %s %s, %s, %s %s", one, two, again, second, three)
+	}
+}
+
+// TestProofsAtOneDoor: the CA's protocol is looked for at the door of the pages, and only where they are HTTPS.
+func TestProofsAtOneDoor(t *testing.T) {
+	o := &opener{tls: guard.TLSConfig(nil), challenges: &certs.Challenges{TLS: true}}
+	if c := o.webTLS(); c.GetConfigForClient == nil || o.tls.GetConfigForClient != nil {
+		t.Error("not at the door of the pages, or at every door")
+	}
+	o.challenges.TLS = false
+	if o.webTLS() != o.tls {
+		t.Error("where nobody looks for it")
 	}
 }
 

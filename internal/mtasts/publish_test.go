@@ -16,7 +16,8 @@ func TestText(t *testing.T) {
 	for _, p := range []Policy{
 		usual, {Mode: Testing, MX: usual.MX, MaxAge: usual.MaxAge}, {Mode: None, MX: usual.MX, MaxAge: usual.MaxAge},
 		{Mode: Enforce, MX: usual.MX, MaxAge: usual.MaxAge + time.Second},
-		{Mode: Enforce, MX: []string{"mail.example.com", "*.example.net"}, MaxAge: MaxAge},
+		{Mode: Enforce, MX: []string{"mail.example.com", "*.example.net"}, MaxAge: usual.MaxAge},
+		{Mode: Enforce, MX: usual.MX, MaxAge: MaxAge},
 	} {
 		got, err := Parse(p.Text())
 		if err != nil || !reflect.DeepEqual(got, p) {
