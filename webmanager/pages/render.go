@@ -85,6 +85,12 @@ func functions(l lang) template.FuncMap {
 		"when": when,
 		"size": size,
 		"esc":  url.PathEscape,
+		"usage": func(u store.Usage) string {
+			if u.Messages == 1 {
+				return text(l, "mailboxes.usage.one", u.Messages, size(u.Octets))
+			}
+			return text(l, "mailboxes.usage", u.Messages, size(u.Octets))
+		},
 		"lines": func(text string) []string {
 			return strings.Split(strings.TrimRight(text, "\n"), "\n")
 		},
@@ -224,6 +230,9 @@ func (v *view) MayProve(e webmanager.TrailStep) bool {
 func (v *view) At(path string) bool {
 	return v.Path == path || path != "/" && strings.HasPrefix(v.Path, path+"/")
 }
+
+// AtHelp is At for the guide.
+func (v *view) AtHelp() bool { return v.Help != "" && strings.HasPrefix(v.Path, v.Help) }
 
 // view collects what every page shows.
 func (x *exchange) view(title string, data any) (*view, error) {

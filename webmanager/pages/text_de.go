@@ -47,8 +47,9 @@ var germanTexts = map[string]string{
 	"signin.void":  "Dieser Link wurde schon benutzt oder ist zu alt.",
 	"signin.how":   "Ein neuer Link entsteht auf dem Server:",
 
-	"mailboxes.usage": "%d Nachrichten, %s",
-	"mailboxes.of":    "von %s",
+	"mailboxes.usage.one": "%d Nachricht, %s",
+	"mailboxes.usage":     "%d Nachrichten, %s",
+	"mailboxes.of":        "von %s",
 
 	"mailbox.mine":        "Mein Postfach",
 	"mailbox.address":     "Adresse",
