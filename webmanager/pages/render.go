@@ -19,6 +19,7 @@ import (
 	"latchkey/internal/mailaddr"
 	"latchkey/store"
 	"latchkey/webmanager"
+	"latchkey/webmanager/setup"
 )
 
 //go:embed templates/*.html static/style.css
@@ -83,6 +84,7 @@ func functions(l lang) template.FuncMap {
 	return template.FuncMap{
 		"t":    func(key string, args ...any) string { return text(l, key, args...) },
 		"when": when,
+		"qr":   qrCode,
 		"size": size,
 		"esc":  url.PathEscape,
 		"usage": func(u store.Usage) string {
@@ -118,6 +120,12 @@ func when(t time.Time) template.HTML {
 	t = t.UTC()
 	// Digits and letters of the clock's own, so nothing of it needs quoting.
 	return template.HTML(`<time datetime="` + t.Format(time.RFC3339) + `">` + t.Format("2006-01-02 15:04") + ` UTC</time>`) //nolint:gosec // see above
+}
+
+// qrCode draws a text to be photographed.
+func qrCode(text string) (template.HTML, error) {
+	picture, err := setup.QRCode(text)
+	return template.HTML(picture), err //nolint:gosec // numbers alone are drawn
 }
 
 // texts are the texts of a list.

@@ -221,6 +221,7 @@ var germanTexts = map[string]string{
 		"brauchen ihn nicht.",
 	"factor.make":       "Einschalten",
 	"factor.end":        "Abschalten",
+	"factor.scan":       "Fotografieren Sie das mit dem Authenticator auf Ihrem Telefon.",
 	"factor.type":       "Tippen Sie dies in den Authenticator:",
 	"factor.code":       "Der Code, den er dann zeigt",
 	"factor.go":         "Einschalten",

@@ -332,6 +332,7 @@ var englishTexts = map[string]string{
 		"not need it.",
 	"factor.make":       "Switch it on",
 	"factor.end":        "Switch it off",
+	"factor.scan":       "Photograph this with the authenticator on your telephone.",
 	"factor.type":       "Type this into the authenticator:",
 	"factor.code":       "The code that it shows then",
 	"factor.go":         "Switch it on",
