@@ -31,7 +31,8 @@ export async function crawl(p, role, { start = '/', shots = '', gallery = {}, cl
         continue;
       }
       to.hash = '';
-      const of = to.searchParams.has('lang') ? 'lang' : pattern(to.href), path = to.pathname + to.search;
+      if (to.searchParams.has('lang')) continue; // it would change the language of all that follows
+      const of = pattern(to.href), path = to.pathname + to.search;
       if (visited.includes(to.href) || todo.includes(path)) continue;
       known.set(of, (known.get(of) ?? 0) + 1);
       if (known.get(of) > maxOfKind) continue;
