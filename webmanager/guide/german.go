@@ -36,7 +36,7 @@ var german = map[refusal.Name]germanWords{
 	refusal.AuthSuspended:      {"Das Postfach ist gesperrt.", "Fragen Sie den Inhaber der Domain."},
 	refusal.AuthThrottled:      {"Zu viele Anmeldungen schlugen fehl.", "Prüfen Sie das gespeicherte Passwort, und warten Sie einige Minuten."},
 	refusal.AuthCleartext:      {"Das Passwort sollte ohne Verschlüsselung geschickt werden.", "Schalten Sie SSL/TLS ein: Port 995 für den Eingang, 465 für den Ausgang."},
-	refusal.AuthSPA:            {"Das Programm will sich mit der gesicherten Passwortauthentifizierung (SPA) anmelden.", "Schalten Sie SPA aus und stattdessen SSL/TLS ein."},
+	refusal.AuthSPA:            {"Das Programm will sich mit der gesicherten Kennwortauthentifizierung (SPA) anmelden.", "Schalten Sie SPA aus und stattdessen SSL/TLS ein."},
 	refusal.AuthOldClient:      {"Dieses Postfach darf die Türen für alte Programme nicht benutzen.", "Nehmen Sie Port 995 und 465 mit SSL/TLS, oder fragen Sie den Inhaber der Domain."},
 	refusal.RecipientUnknown:   {"Kein Postfach dieser Domain hat diesen Namen.", "Suchen Sie in der Adresse nach einem Tippfehler."},
 	refusal.MessageTooLarge:    {"Die Nachricht ist größer, als die Domain erlaubt.", "Senden Sie weniger auf einmal, oder schicken Sie einen Link auf die Datei."},
