@@ -9,7 +9,6 @@ var galleryPages = map[string]string{
 	"owner-trail-wide-light":                 "trail",
 	"owner-holds-narrow-dark":                "holds",
 	"mailbox-mailbox-narrow-light":           "mailbox",
-	"Postfach-mailbox-narrow-dark":           "postfach",
 	"stranger-help-wide-light":               "help",
 	"stranger-help-thunderbird-narrow-light": "help-thunderbird",
 }

@@ -214,7 +214,7 @@ export const journeys = {
     await p.signOut();
   },
 
-  async 'mail programs set themselves up'({ arrive, world }) {
+  async 'mail programs set themselves up'({ arrive, name, world }) {
     const p = await arrive();
     for (const [path, type, words] of [
       ['/mail/config-v1.1.xml?emailaddress=x%40' + world.domain, /xml/, 'pop3'],
@@ -228,6 +228,7 @@ export const journeys = {
         throw new Error(`${path}: ${answer.status()} ${answer.headers()['content-type']} ${(await answer.text()).slice(0, 200)}`);
       }
     }
+    await p.signIn(name('tina'), world.password);
     await p.go('/help/ios');
     if (!await p.page.locator('a[href^="/apple/mail.mobileconfig"]').count()) throw new Error('the page for iOS leads to no profile');
   },
