@@ -34,7 +34,7 @@ endif
 # Mounts in a name space of their own go with it, also when a torture is itself killed.
 PRIVATE = $(shell unshare -m true 2>/dev/null && echo unshare -m)
 
-.PHONY: help build run test race check lint fuzz bench growth bench-compare pgo cover interop torture vuln clean
+.PHONY: help build run test race check lint fuzz bench growth bench-compare pgo cover interop gallery torture vuln clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' Makefile
@@ -105,6 +105,9 @@ cover: ## Coverage by package
 
 interop: ## Real mail clients against the demo (Debian packages: .ci/interop-packages)
 	$(GO) test $(NOPGO) -tags interop -count=1 -parallel 6 -timeout 15m -run Interop ./cmd/latchkey
+
+gallery: ## Remake the pictures of docs/gallery.md (Debian's chromium-headless-shell, Node.js)
+	LATCHKEY_GALLERY=$(CURDIR)/docs/gallery LATCHKEY_BROWSER='^every page' $(GO) test $(NOPGO) -tags interop -count=1 -timeout 15m -run '^TestInteropBrowser$$' ./cmd/latchkey
 
 torture: ## Kills, power cuts, failing syscalls, memory (root; LATCHKEY_TORTURE=short for less)
 	$(PRIVATE) $(GO) test $(NOPGO) -tags torture -count=1 -p 1 -timeout 60m -run Torture -v ./guard ./cmd/latchkey

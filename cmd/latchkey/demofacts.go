@@ -169,6 +169,8 @@ The Webmanager, in a browser; {USER1} manages the domain there, and the operator
 
   {WEB_URL}
 
+Its help guide names this host mail.{DOMAIN}; for the demo type {HOST} instead.
+
 Look after it:
 
   {LATCHKEY} account list --data {DIR}

@@ -35,8 +35,15 @@ func (o *opener) newHelp(base string) (*help, error) {
 	}
 	h.setup = setup.New(options)
 	var err error
-	h.guide, err = guide.New(guide.Options{Root: helpPath, Values: o.setupOf, Example: o.exampleSetup, Logger: o.process.log})
+	h.guide, err = guide.New(guide.Options{Root: helpPath, Layout: framed, Values: o.setupOf, Example: o.exampleSetup, Logger: o.process.log})
 	return h, err
+}
+
+// framed puts a page of the guide among the others.
+func framed(_ http.ResponseWriter, r *http.Request, p guide.Page) {
+	pages.Frame(r, pages.Framed{
+		Status: p.Status, Lang: string(p.Lang), Title: p.Title, Body: p.Body, Other: p.Other, OtherLang: p.OtherLang, OtherName: p.OtherName,
+	})
 }
 
 // handles reports whether a path is one of the guide's, or one that mail programs or servers ask for.

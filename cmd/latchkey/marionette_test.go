@@ -96,6 +96,16 @@ func (m *marionette) do(command string, parameters, result any) {
 // script runs the body of an asynchronous function with arguments and returns the text that it returns.
 func (m *marionette) script(body string, args ...any) string {
 	m.t.Helper()
+	value, ended := m.tryScript(body, args...)
+	if !ended {
+		m.t.Fatalf("the window went away under\n%s", body)
+	}
+	return value
+}
+
+// tryScript is script for when the window may go away under it: then ended is unset, and the window that is there now is taken for what follows.
+func (m *marionette) tryScript(body string, args ...any) (value string, ended bool) {
+	m.t.Helper()
 	if args == nil {
 		args = []any{}
 	}
@@ -105,6 +115,14 @@ func (m *marionette) script(body string, args ...any) string {
 (async () => {` + body + `})().then(v => done(["", String(v)]), e => done([String(e) + "\n" + (e && e.stack), ""]));`,
 		"args": args, "newSandbox": true, "sandbox": "system",
 	}, &result)
+	if result.Value == nil {
+		var windows []string
+		m.do("WebDriver:GetWindowHandles", map[string]any{}, &windows)
+		if len(windows) > 0 {
+			m.do("WebDriver:SwitchToWindow", map[string]any{"handle": windows[0]}, nil)
+		}
+		return "", false
+	}
 	list, ok := result.Value.([]any)
 	if !ok || len(list) != 2 {
 		m.t.Fatalf("a script returns %v", result.Value)
@@ -112,6 +130,6 @@ func (m *marionette) script(body string, args ...any) string {
 	if list[0] != "" {
 		m.t.Fatalf("%v\nin\n%s", list[0], body)
 	}
-	value, _ := list[1].(string)
-	return value
+	value, _ = list[1].(string)
+	return value, true
 }

@@ -37,6 +37,16 @@ const thunderbirdTime = 90 * time.Second
 // startThunderbird makes a profile and starts Thunderbird with it. It is killed, with its screen, when the test ends.
 func startThunderbird(t *testing.T, a thunderbirdAccount) *thunderbird {
 	t.Helper()
+	tb := startThunderbirdAs(t, a.preferences())
+	tb.script(`const info = Components.Constructor("@mozilla.org/login-manager/loginInfo;1", Ci.nsILoginInfo, "init");
+for (const origin of ["mailbox://127.0.0.1", "smtp://127.0.0.1"])
+  await Services.logins.addLoginAsync(new info(origin, null, origin, args[0], args[1], "", ""));`, a.address, a.password)
+	return tb
+}
+
+// startThunderbirdAs makes a profile with preferences beside those of all, and starts Thunderbird with it.
+func startThunderbirdAs(t *testing.T, preferences string) *thunderbird {
+	t.Helper()
 	need(t, "thunderbird", "Xvfb", "import")
 	ctx, cancel := context.WithTimeout(t.Context(), thunderbirdTime)
 	t.Cleanup(cancel)
@@ -45,7 +55,7 @@ func startThunderbird(t *testing.T, a thunderbirdAccount) *thunderbird {
 	if err := os.Mkdir(tb.profile, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(tb.profile, "user.js"), []byte(a.preferences(port)), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(tb.profile, "user.js"), fmt.Appendf(nil, "user_pref(\"marionette.port\", %d);\n%s%s", port, quietPreferences, preferences), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	env := []string{"HOME=" + home, "DISPLAY=" + tb.display, "XDG_RUNTIME_DIR=" + home, "MOZ_CRASHREPORTER_DISABLE=1", "LC_ALL=C.UTF-8"}
@@ -58,9 +68,6 @@ func startThunderbird(t *testing.T, a thunderbirdAccount) *thunderbird {
 	})
 	deadline, _ := ctx.Deadline()
 	tb.marionette = newMarionette(t, port, deadline)
-	tb.script(`const info = Components.Constructor("@mozilla.org/login-manager/loginInfo;1", Ci.nsILoginInfo, "init");
-for (const origin of ["mailbox://127.0.0.1", "smtp://127.0.0.1"])
-  await Services.logins.addLoginAsync(new info(origin, null, origin, args[0], args[1], "", ""));`, a.address, a.password)
 	return tb
 }
 
@@ -110,10 +117,8 @@ func startGroup(ctx context.Context, t *testing.T, env []string, fd3 *os.File, a
 	return said
 }
 
-// thunderbirdPreferences are those of an account, and those without which Thunderbird asks or tells somebody something: what is not on this
-// machine is behind a proxy that is not there.
-const thunderbirdPreferences = `
-user_pref("marionette.port", {marionette});
+// accountPreferences are those of an account.
+const accountPreferences = `
 user_pref("mail.accountmanager.accounts", "account1,account2");
 user_pref("mail.accountmanager.defaultaccount", "account1");
 user_pref("mail.accountmanager.localfoldersserver", "server2");
@@ -146,6 +151,11 @@ user_pref("mail.smtpserver.smtp1.port", {smtp port});
 user_pref("mail.smtpserver.smtp1.username", "{address}");
 user_pref("mail.smtpserver.smtp1.try_ssl", {smtp socket});
 user_pref("mail.smtpserver.smtp1.authMethod", 3);
+`
+
+// quietPreferences are those without which Thunderbird asks or tells somebody something: what is not on this machine is behind a proxy that is not
+// there.
+const quietPreferences = `
 user_pref("mail.shell.checkDefaultClient", false);
 user_pref("mail.rights.version", 1);
 user_pref("mail.spam.version", 1);
@@ -165,11 +175,11 @@ user_pref("network.proxy.ssl_port", 9);
 user_pref("network.proxy.no_proxies_on", "127.0.0.1");
 `
 
-func (a thunderbirdAccount) preferences(marionette int) string {
+func (a thunderbirdAccount) preferences() string {
 	return strings.NewReplacer(
-		"{marionette}", strconv.Itoa(marionette), "{address}", a.address, "{pop port}", a.popPort, "{pop socket}", strconv.Itoa(a.popSocket),
+		"{address}", a.address, "{pop port}", a.popPort, "{pop socket}", strconv.Itoa(a.popSocket),
 		"{smtp port}", a.smtpPort, "{smtp socket}", strconv.Itoa(a.smtpSocket),
-	).Replace(thunderbirdPreferences)
+	).Replace(accountPreferences)
 }
 
 // trust makes an exception for a certificate at a port, as the owner would when asked.

@@ -2,7 +2,7 @@
 // for what mail programs say when something fails, and a search over both, in English and German.
 //
 // [Guide.Page], [Guide.Problems], [Guide.Index] and [Guide.Results] make fragments of HTML that any layout may hold; they have no style and no
-// script in them. [Guide.ServeHTTP] serves the same with a plain layout of its own, public, with example values or those of the mailbox that
+// script in them. [Guide.ServeHTTP] serves them to everybody in the layout of Options.Layout, with example values or those of the mailbox that
 // Options.Values finds.
 //
 // What a page says to type is package clientsetup's. Each page names the dialogues of testdata that show its program speaking so to the

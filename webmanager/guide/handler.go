@@ -2,24 +2,21 @@ package guide
 
 import (
 	"context"
-	_ "embed"
 	"errors"
+	"html/template"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
 	"latchkey/internal/clientsetup"
 )
 
-//go:embed layout.html
-var layoutText string
-
-//go:embed style.css
-var style []byte
-
-// Options are what a Guide needs; the zero Options make one with example values at the root.
+// Options are what a Guide needs. Layout must be set for ServeHTTP; for the rest the zero Options make a guide with example values at the root.
 type Options struct {
+	// Layout answers a request with a page, in the style and with the headers of whatever it is part of.
+	Layout func(w http.ResponseWriter, r *http.Request, p Page)
 	// Root is the path under which it is mounted, such as /help, without a slash at its end.
 	Root string
 	// Values returns the values of the mailbox that is signed in; nil, or false, where nobody is.
@@ -70,17 +67,17 @@ func cookie(r *http.Request) string {
 	return c.Value
 }
 
-// page is what the layout sees.
-type page struct {
+// Page is what Options.Layout is given.
+type Page struct {
 	Fragment
-	Lang  clientsetup.Lang
-	Root  string
-	Here  string
-	Words string
-	Home  bool
+	// Status is that of the answer.
+	Status int
+	Lang   clientsetup.Lang
+	// Other is the same page in the language OtherLang, which calls itself OtherName.
+	Other, OtherLang, OtherName string
 }
 
-// ServeHTTP serves the guide with a layout of its own.
+// ServeHTTP serves the guide by Options.Layout.
 func (g *Guide) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name, ok := strings.CutPrefix(r.URL.Path, g.root)
 	if !ok || name != "" && name[0] != '/' {
@@ -89,19 +86,9 @@ func (g *Guide) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	name = strings.Trim(name, "/")
 	h := w.Header()
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "same-origin")
-	h.Set("Content-Security-Policy",
-		"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		h.Set("Allow", "GET, HEAD")
 		http.Error(w, "only GET", http.StatusMethodNotAllowed)
-		return
-	}
-	if name == "style.css" {
-		h.Set("Content-Type", "text/css; charset=utf-8")
-		h.Set("Cache-Control", "max-age=3600")
-		_, _ = w.Write(style) // whoever asked may have gone
 		return
 	}
 	l := Language(r)
@@ -109,22 +96,40 @@ func (g *Guide) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Vary", "Accept-Language, Cookie")
 	if r.URL.Query().Get("lang") == string(l) {
 		http.SetCookie(w, &http.Cookie{
-			Name: langCookie, Value: string(l), Path: g.root + "/", MaxAge: langAge, HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode,
+			Name: langCookie, Value: string(l), Path: "/", MaxAge: langAge, HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode,
 		})
 	}
 	f, err := g.serve(r, l, name)
+	status := http.StatusOK
 	switch {
 	case errors.Is(err, ErrNoPage):
-		http.NotFound(w, r)
-		return
+		f, status = g.nothing(l), http.StatusNotFound
 	case err != nil:
 		g.logger().ErrorContext(r.Context(), "page of the guide not made", "page", name, "err", err)
 		http.Error(w, "temporary failure", http.StatusServiceUnavailable)
 		return
 	}
-	g.write(w, r, page{
-		Fragment: f, Lang: l, Root: g.root, Here: r.URL.Path, Words: r.URL.Query().Get("q"), Home: name == "",
-	})
+	p := Page{Fragment: f, Status: status, Lang: l, OtherLang: "de", OtherName: "Deutsch"}
+	if l == clientsetup.German {
+		p.OtherLang, p.OtherName = "en", "English"
+	}
+	query := url.Values{"lang": {p.OtherLang}}
+	if words := r.URL.Query().Get("q"); words != "" {
+		query.Set("q", words)
+	}
+	p.Other = (&url.URL{Path: r.URL.Path, RawQuery: query.Encode()}).String()
+	h.Set("Content-Language", string(l))
+	g.options.Layout(w, r, p)
+}
+
+// nothing is shown where there is no such page.
+func (g *Guide) nothing(l clientsetup.Lang) Fragment {
+	title, list := "There is no such page", "All programs"
+	if l == clientsetup.German {
+		title, list = "Diese Seite gibt es nicht", "Alle Programme"
+	}
+	body := `<p><a href="` + template.HTMLEscapeString(g.root) + `/">` + list + `</a></p>`
+	return Fragment{Title: title, Body: template.HTML(body)} //nolint:gosec // the root is the program's own
 }
 
 func (g *Guide) logger() *slog.Logger {
@@ -162,12 +167,4 @@ func (g *Guide) serve(r *http.Request, l clientsetup.Lang, name string) (Fragmen
 		return g.Results(l, r.URL.Query().Get("q"), v)
 	}
 	return g.Page(l, name, v)
-}
-
-func (g *Guide) write(w http.ResponseWriter, r *http.Request, p page) {
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Language", string(p.Lang))
-	if err := g.layout.Execute(w, p); err != nil && r.Context().Err() == nil {
-		g.logger().WarnContext(r.Context(), "page of the guide not sent", "err", err)
-	}
 }

@@ -35,7 +35,6 @@ type Guide struct {
 	root      string
 	options   Options
 	languages map[clientsetup.Lang]*template.Template
-	layout    *template.Template
 	index     map[clientsetup.Lang][]entry
 }
 
@@ -51,11 +50,7 @@ func New(o Options) (*Guide, error) {
 		}
 		g.languages[l] = t
 	}
-	layout, err := template.New("layout.html").Parse(layoutText)
-	if err != nil {
-		return nil, fmt.Errorf("guide: layout: %w", err)
-	}
-	g.layout = layout
+	var err error
 	for l := range g.languages {
 		if g.index[l], err = g.entries(l); err != nil {
 			return nil, err

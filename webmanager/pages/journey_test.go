@@ -97,6 +97,9 @@ func TestFactorJourney(t *testing.T) {
 			secret = n.FirstChild.Data
 		}
 	}
+	if !strings.Contains(shown.body, "<svg xmlns") {
+		t.Error("there is nothing to photograph")
+	}
 	again := shown.submit("/mailbox/anna/factor/start", map[string]string{"code": "000000"}).shows(422, "is not right", secret)
 	again.submit("/mailbox/anna/factor/start", map[string]string{"code": s.code(secret)}).follow().shows(200, "From now on a code is needed.")
 

@@ -36,8 +36,16 @@ func text(l lang, key string, args ...any) string {
 // maxAcceptLanguage bounds what is looked at of a header, in octets.
 const maxAcceptLanguage = 200
 
-// langOf is the language that a browser wants most of those that there are (RFC 9110 §12.5.4).
+// langCookie has the language that somebody chose in the guide.
+const langCookie = "lang"
+
+// langOf is the language that was chosen, or else the one that a browser wants most of those that there are (RFC 9110 §12.5.4).
 func langOf(r *http.Request) lang {
+	if c, err := r.Cookie(langCookie); err == nil {
+		if l := lang(c.Value); l == english || l == german {
+			return l
+		}
+	}
 	header := r.Header.Get("Accept-Language")
 	header = header[:min(len(header), maxAcceptLanguage)]
 	best, weight := english, 0.0

@@ -20,6 +20,7 @@ import (
 	"latchkey/internal/mailaddr"
 	"latchkey/store"
 	"latchkey/webmanager"
+	"latchkey/webmanager/setup"
 )
 
 //go:embed templates/*.html static/style.css
@@ -84,8 +85,15 @@ func functions(l lang) template.FuncMap {
 	return template.FuncMap{
 		"t":    func(key string, args ...any) string { return text(l, key, args...) },
 		"when": when,
+		"qr":   qrCode,
 		"size": size,
 		"esc":  url.PathEscape,
+		"usage": func(u store.Usage) string {
+			if u.Messages == 1 {
+				return text(l, "mailboxes.usage.one", u.Messages, size(u.Octets))
+			}
+			return text(l, "mailboxes.usage", u.Messages, size(u.Octets))
+		},
 		"lines": func(text string) []string {
 			return strings.Split(strings.TrimRight(text, "\n"), "\n")
 		},
@@ -117,6 +125,12 @@ func when(t time.Time) template.HTML {
 	t = t.UTC()
 	// Digits and letters of the clock's own, so nothing of it needs quoting.
 	return template.HTML(`<time datetime="` + t.Format(time.RFC3339) + `">` + t.Format("2006-01-02 15:04") + ` UTC</time>`) //nolint:gosec // see above
+}
+
+// qrCode draws a text to be photographed.
+func qrCode(text string) (template.HTML, error) {
+	picture, err := setup.QRCode(text)
+	return template.HTML(picture), err //nolint:gosec // numbers alone are drawn
 }
 
 // texts are the texts of a list.
@@ -259,6 +273,9 @@ func (v *view) More() []entry {
 func (v *view) AtMore() bool {
 	return slices.ContainsFunc(v.More(), func(e entry) bool { return v.At(e.Path) })
 }
+
+// AtHelp is At for the guide.
+func (v *view) AtHelp() bool { return v.Help != "" && strings.HasPrefix(v.Path, v.Help) }
 
 // view collects what every page shows.
 func (x *exchange) view(title string, data any) (*view, error) {

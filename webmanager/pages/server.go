@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"html/template"
 	"log/slog"
 	"net"
 	"net/http"
@@ -209,19 +210,41 @@ func robots(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte("User-agent: *\nDisallow: /\n")) // a client that has gone needs no answer
 }
 
-type personKey struct{}
+type exchangeKey struct{}
 
 // Person is who signed in, for the handler of Options.Guide; ok is false for a stranger.
 func Person(ctx context.Context) (actor webmanager.Actor, ok bool) {
-	actor, ok = ctx.Value(personKey{}).(webmanager.Actor)
-	return actor, ok
+	x, ok := ctx.Value(exchangeKey{}).(*exchange)
+	if !ok || x.session == nil {
+		return webmanager.Actor{}, false
+	}
+	return x.actor, true
 }
 
-// guide lets Options.Guide know who asks.
+// Framed is a page that the handler of Options.Guide has made but for what is around it.
+type Framed struct {
+	Status int
+	// Lang is its language.
+	Lang, Title string
+	Body        template.HTML
+	// Other leads to the same in another language, OtherLang, which calls itself OtherName.
+	Other, OtherLang, OtherName string
+}
+
+// Frame answers a request that Options.Guide was given with a page in the layout of all pages. Any other request gets nothing.
+func Frame(r *http.Request, p Framed) {
+	x, ok := r.Context().Value(exchangeKey{}).(*exchange)
+	if !ok {
+		return
+	}
+	x.lang = lang(p.Lang)
+	if err := x.showAs(p.Status, "framed", p.Title, p); err != nil {
+		x.s.fail(x, err)
+	}
+}
+
+// guide lets Options.Guide answer, and know who asks.
 func (s *Server) guide(w http.ResponseWriter, r *http.Request) {
 	x := s.exchange(w, r)
-	if x.session != nil {
-		r = r.WithContext(context.WithValue(r.Context(), personKey{}, x.actor))
-	}
-	s.o.Guide.ServeHTTP(w, r)
+	s.o.Guide.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
 }

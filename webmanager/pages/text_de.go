@@ -35,10 +35,10 @@ var germanTexts = map[string]string{
 	"login.title":    "Anmelden",
 	"login.name":     "Postfach",
 	"login.namehint": "Ihre E-Mail-Adresse, oder was vor dem @ steht.",
-	"login.password": "Kennwort",
+	"login.password": "Passwort",
 	"login.go":       "Anmelden",
-	"login.same":     "Es ist das Kennwort, das auch Ihr Mailprogramm benutzt.",
-	"login.wrong": "Damit kommen Sie nicht hinein: Postfach oder Kennwort stimmen nicht, oder es waren zu viele Versuche. Warten Sie ein " +
+	"login.same":     "Es ist das Passwort, das auch Ihr Mailprogramm benutzt.",
+	"login.wrong": "Damit kommen Sie nicht hinein: Postfach oder Passwort stimmen nicht, oder es waren zu viele Versuche. Warten Sie ein " +
 		"wenig und versuchen Sie es dann noch einmal.",
 	"login.busy": "Gerade melden sich zu viele an. Versuchen Sie es gleich noch einmal.",
 
@@ -48,8 +48,9 @@ var germanTexts = map[string]string{
 	"signin.void":  "Dieser Link wurde schon benutzt oder ist zu alt.",
 	"signin.how":   "Ein neuer Link entsteht auf dem Server:",
 
-	"mailboxes.usage": "%d Nachrichten, %s",
-	"mailboxes.of":    "von %s",
+	"mailboxes.usage.one": "%d Nachricht, %s",
+	"mailboxes.usage":     "%d Nachrichten, %s",
+	"mailboxes.of":        "von %s",
 
 	"mailbox.mine":        "Mein Postfach",
 	"mailbox.address":     "Adresse",
@@ -65,15 +66,15 @@ var germanTexts = map[string]string{
 	"mailbox.change":      "Das ändern",
 	"mailbox.changed":     "%s wurde geändert.",
 
-	"password.title":   "Kennwort",
-	"password.text":    "Ein Kennwort zum Abholen, zum Senden und für diese Seiten. Danach braucht jedes Mailprogramm das neue.",
-	"password.current": "Bisheriges Kennwort",
-	"password.new":     "Neues Kennwort",
-	"password.repeat":  "Neues Kennwort noch einmal",
+	"password.title":   "Passwort",
+	"password.text":    "Ein Passwort zum Abholen, zum Senden und für diese Seiten. Danach braucht jedes Mailprogramm das neue.",
+	"password.current": "Bisheriges Passwort",
+	"password.new":     "Neues Passwort",
+	"password.repeat":  "Neues Passwort noch einmal",
 	"password.hint":    "Mindestens 8 Zeichen. Länger ist besser.",
-	"password.devices": "Auch die Kennwörter aller Geräte widerrufen",
-	"password.go":      "Kennwort setzen",
-	"password.set":     "Das Kennwort wurde gesetzt.",
+	"password.devices": "Auch die Passwörter aller Geräte widerrufen",
+	"password.go":      "Passwort setzen",
+	"password.set":     "Das Passwort wurde gesetzt.",
 	"password.differs": "ist nicht dasselbe wie oben",
 	"password.again":   "Melden Sie sich hier damit an, und tragen Sie es in Ihre Mailprogramme ein.",
 
@@ -122,8 +123,8 @@ var germanTexts = map[string]string{
 	"retention.go":       "Ändern",
 	"retention.changed":  "Wie lange Post bleibt, wurde geändert.",
 
-	"device.title": "Kennwörter für Geräte",
-	"device.text": "Ein Scanner, ein Skript oder ein Telefon bekommt ein eigenes Kennwort, das nicht mehr kann als nötig und für sich " +
+	"device.title": "Passwörter für Geräte",
+	"device.text": "Ein Scanner, ein Skript oder ein Telefon bekommt ein eigenes Passwort, das nicht mehr kann als nötig und für sich " +
 		"allein widerrufen werden kann.",
 	"device.name":            "Gerät",
 	"device.namehint":        "Etwa „Scanner, zweiter Stock“.",
@@ -140,17 +141,17 @@ var germanTexts = map[string]string{
 	"device.never":           "nie",
 	"device.expired":         "abgelaufen",
 	"device.revoke":          "Widerrufen",
-	"device.revokeone":       "Das Kennwort von %s widerrufen",
-	"device.revoked":         "Das Kennwort des Geräts wurde widerrufen.",
+	"device.revokeone":       "Das Passwort von %s widerrufen",
+	"device.revoked":         "Das Passwort des Geräts wurde widerrufen.",
 	"device.add":             "Ein Gerät hinzufügen",
-	"device.go":              "Sein Kennwort erzeugen",
+	"device.go":              "Sein Passwort erzeugen",
 	"device.networks":        "Nur von diesen Adressen",
 	"device.networkshint":    "Adressen oder Netze wie 192.0.2.0/24. Leer: von überall.",
 	"device.onlyown":         "Es darf an die eigene Domain senden und sonst nur an die Adressen darunter",
 	"device.recipients":      "Nur an diese Adressen",
 	"device.recipientshint":  "Adressen, oder ganze Domains wie @example.com. Leer: an alle.",
 	"device.dailyrecipients": "Höchstens so viele Empfänger am Tag",
-	"device.made":            "Das Kennwort des Geräts %s:",
+	"device.made":            "Das Passwort des Geräts %s:",
 	"device.once": "Es wird nur dieses eine Mal gezeigt. Benutzername: %s. Tippen Sie es jetzt in das Gerät; Bindestriche und " +
 		"Großbuchstaben sind gleichgültig.",
 
@@ -222,7 +223,7 @@ var germanTexts = map[string]string{
 	"mail.goneback":    "Zurück zum Postfach",
 
 	"holds.title":   "Angehalten",
-	"holds.text":    "Post eines Postfachs, das plötzlich anders sendet als sonst, wird zurückgehalten: Sein Kennwort ist vielleicht in fremden Händen.",
+	"holds.text":    "Post eines Postfachs, das plötzlich anders sendet als sonst, wird zurückgehalten: Sein Passwort ist vielleicht in fremden Händen.",
 	"holds.here":    "Was dieses Postfach sendet, wird zurückgehalten:",
 	"holds.none":    "Nichts ist angehalten.",
 	"holds.from":    "Von",
@@ -254,7 +255,7 @@ var germanTexts = map[string]string{
 	"step.notice":    "Dieser Server nahm eine Meldung ohne Absender an",
 	"step.made":      "Dieser Server hat sie geschrieben",
 	"step.by":        ", gesendet vom Postfach %s",
-	"step.device":    " mit dem Kennwort des Geräts „%s“",
+	"step.device":    " mit dem Passwort des Geräts „%s“",
 	"step.at":        ", von der Adresse %s",
 	"step.clear":     ", unverschlüsselt",
 	"step.stored":    "Sie kam in das Postfach von %s",
@@ -310,16 +311,17 @@ var germanTexts = map[string]string{
 	"factor.title":  "Code vom Telefon",
 	"factor.on":     "an",
 	"factor.ontext": "Wer sich auf diesen Seiten anmeldet, braucht auch einen Code des Authenticators. Mailprogramme nicht.",
-	"factor.offtext": "Für diese Seiten kann neben dem Kennwort ein Code vom Authenticator auf Ihrem Telefon nötig sein. Mailprogramme " +
+	"factor.offtext": "Für diese Seiten kann neben dem Passwort ein Code vom Authenticator auf Ihrem Telefon nötig sein. Mailprogramme " +
 		"brauchen ihn nicht.",
 	"factor.make":       "Einschalten",
 	"factor.end":        "Abschalten",
+	"factor.scan":       "Fotografieren Sie das mit dem Authenticator auf Ihrem Telefon.",
 	"factor.type":       "Tippen Sie dies in den Authenticator:",
 	"factor.code":       "Der Code, den er dann zeigt",
 	"factor.go":         "Einschalten",
 	"factor.uri":        "Oder geben Sie ihm diese Adresse:",
 	"factor.started":    "Von jetzt an ist ein Code nötig.",
 	"factor.ended":      "Ein Code ist nicht mehr nötig.",
-	"mailbox.clear":     "Das Kennwort dieses Postfachs ging unverschlüsselt durch das Netz:",
+	"mailbox.clear":     "Das Passwort dieses Postfachs ging unverschlüsselt durch das Netz:",
 	"mailbox.clearcure": "Andere können es gelesen haben: Schalten Sie im Mailprogramm TLS ein, und setzen Sie dann hier ein neues.",
 }
