@@ -176,3 +176,12 @@ func TestShare(t *testing.T) {
 		}
 	}
 }
+
+// TestPlus: a sum stays at the highest number, and what is negative adds nothing.
+func TestPlus(t *testing.T) {
+	for _, tt := range [][3]int64{{1, 2, 3}, {5, -3, 5}, {0, math.MinInt64, 0}, {math.MaxInt64, 1, math.MaxInt64}, {math.MaxInt64 - 1, 1, math.MaxInt64}} {
+		if got := plus(tt[0], tt[1]); got != tt[2] {
+			t.Errorf("%d and %d: %d, want %d", tt[0], tt[1], got, tt[2])
+		}
+	}
+}
