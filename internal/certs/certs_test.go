@@ -184,11 +184,11 @@ func TestRenewed(t *testing.T) {
 			first := digest(t, k)
 			for i := range 3 {
 				issued := present(t, k).Leaf.NotBefore
-				time.Sleep(issued.Add(tt.late).Sub(time.Now()) - time.Minute)
+				time.Sleep(time.Until(issued.Add(tt.late)) - time.Minute)
 				if got := w.ca.asked(); got != i+1 {
 					t.Fatalf("%v: %d orders before it is time", tt.life, got)
 				}
-				time.Sleep(issued.Add(tt.early).Sub(time.Now()) + time.Minute)
+				time.Sleep(time.Until(issued.Add(tt.early)) + time.Minute)
 				if got := w.ca.asked(); got != i+2 || !present(t, k).Leaf.NotBefore.After(issued) {
 					t.Fatalf("%v: %d orders when it was time", tt.life, got)
 				}

@@ -125,7 +125,7 @@ func TestDNSJourney(t *testing.T) {
 	step(one.Selector, "retire").shows(409, "the key is in another state")
 	step(one.Selector, "burn").shows(422)
 	step("nothing", "remove").shows(404, "there is no key of that selector")
-	p = b.get("/dns").submit("/dns/keys/look", nil).follow().shows(200, "The records were looked for.", "In use; keep its record published.", "signs")
+	b.get("/dns").submit("/dns/keys/look", nil).follow().shows(200, "The records were looked for.", "In use; keep its record published.", "signs")
 	step(one.Selector, "retire").follow().shows(200, one.Selector+" signs no more.", "keep its record published until")
 	step(two.Selector, "retire").shows(409, "mail would leave unsigned", "Do it all the same").submit("/dns/keys/step", nil).follow().
 		shows(200, two.Selector+" signs no more.")
