@@ -39,8 +39,8 @@ const (
 	everybodysPassword = "One key, both doors"
 )
 
-// browserLooks are the looks of testdata/browser/checks.mjs: mailboxes for the journeys are there once for each.
-var browserLooks = []string{"wide-light", "narrow-dark", "wide-dark", "narrow-light"}
+// browserLooks are those looks of testdata/browser/checks.mjs that the journeys are made in: mailboxes for them are there once for each.
+var browserLooks = []string{"wide-light", "narrow-dark", "narrow-light"}
 
 // browserWorld is what the browser is told.
 type browserWorld struct {
@@ -286,14 +286,16 @@ func peacefulServer(t *testing.T, w *browserWorld) *testServer {
 func (s *testServer) usualMail(w *browserWorld) {
 	s.t.Helper()
 	people := []string{"anna"}
+	// Not from where browsers are: wrong passwords are typed there, which ends grants.
+	const home = "127.0.7.1"
 	for _, look := range browserLooks {
 		people = append(people, "mia-"+look, "tina-"+look)
-		s.popFrom("127.0.0.1", "gina-"+look, everybodysPassword)
+		s.popFrom(home, "gina-"+look, everybodysPassword)
 	}
 	for _, name := range people {
 		text := "From: " + name + "@" + w.Domain + "\r\nSubject: Minutes of the meeting\r\nUser-Agent: curl/8.5.0\r\n\r\nWe met.\r\n"
 		s.send(name, everybodysPassword, []string{"partner@sink.example", "bert@" + w.Domain}, text)
-		s.popFrom("127.0.0.1", name, everybodysPassword)
+		s.popFrom(home, name, everybodysPassword)
 	}
 	s.stop() // what programs were seen is written down then at the latest
 	s.start()

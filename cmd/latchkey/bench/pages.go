@@ -37,7 +37,7 @@ const (
 // visited are the pages that are asked for: those of the domain's owner, with the searches that have most to look at, and the guide.
 func visited() []string {
 	return []string{
-		"/", "/mailboxes", "/mailbox/user500", "/aliases", "/sending", "/sending/all", "/grants", "/holds", "/trail",
+		"/", "/mailboxes", "/mailbox/user500", "/aliases", "/sending", "/sending/all", "/grants", "/holds", "/queue", "/bans", "/dns", "/mailbox/user500/mail", "/trail",
 		"/trail?for=" + url.QueryEscape(address("user500")), "/trail?for=" + url.QueryEscape(address("nobody")), "/trail?subject=nothing+of+that+name",
 		"/audit", "/explain", "/help/", "/help/thunderbird",
 	}

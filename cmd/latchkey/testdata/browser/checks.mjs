@@ -13,6 +13,9 @@ export const looks = [
   { name: 'narrow-light', viewport: { width: 390, height: 844 }, colorScheme: 'light' },
 ];
 
+// crawled are the kinds of pages that a crawl has looked at closely.
+export const crawled = new Set();
+
 // patience bounds whatever a browser is waited for, in milliseconds: machines of tests are busy.
 export const patience = 30_000;
 

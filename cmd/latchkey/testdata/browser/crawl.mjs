@@ -2,7 +2,7 @@
 
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { accessible, everyStop, headerProblems, layout, looks, pattern } from './checks.mjs';
+import { accessible, crawled, everyStop, headerProblems, layout, looks, pattern } from './checks.mjs';
 
 // Bounds of a crawl: pages in all, and pages of one kind.
 const maxPages = 150, maxOfKind = 2;
@@ -36,7 +36,7 @@ export async function crawl(p, role, { start = '/', shots = '', gallery = {}, cl
       if (visited.includes(to.href) || todo.includes(path)) continue;
       known.set(of, (known.get(of) ?? 0) + 1);
       if (known.get(of) > maxOfKind) continue;
-      if (/\.(xml|json|svg|mobileconfig|css)$/.test(to.pathname)) await fetched(p, to.href);
+      if (/\.(xml|json|svg|mobileconfig|css)$|\/download$/.test(to.pathname)) await fetched(p, to.href);
       else todo.push(path);
     }
     if (close) await closely(p, role, kind, shots, gallery);
@@ -64,11 +64,12 @@ async function fetched(p, url) {
 
 // closely looks at a page in all looks.
 async function closely(p, role, kind, shots, gallery) {
-  // The guide is the same for all, and its pages for programs are alike.
+  // The guide is the same for all, and its pages for programs are alike; of other pages the first page alone is another for each role.
   const language = await p.page.evaluate(() => document.documentElement.lang);
-  const key = language + (kind.startsWith('/help/') ? kind.replace(/^\/help\/(?!problems|search)[^?]+/, '/help/*') : role + ' ' + kind);
+  const key = language + (kind.startsWith('/help/') ? kind.replace(/^\/help\/(?!problems|search)[^?]+/, '/help/*') : (kind === '/' ? role : '') + kind);
   const first = !done.has(key);
   done.add(key);
+  crawled.add(kind);
   for (const look of first || shots ? looks : [looks[1]]) {
     await p.page.setViewportSize(look.viewport);
     await p.page.emulateMedia({ colorScheme: look.colorScheme });

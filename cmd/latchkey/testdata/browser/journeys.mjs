@@ -191,7 +191,7 @@ export const journeys = {
     const p = await arrive();
     await p.signIn(name('olga'), world.password);
     await p.go('/audit');
-    await p.sees('Changes', '127.0.0.1', 'account.add');
+    await p.sees('Changes', '127.0.0.1', 'settings.change');
     await p.signOut();
   },
 

@@ -60,10 +60,8 @@ let turns = Promise.resolve();
 const alone = run => (turns = turns.then(run, run));
 
 async function ways() {
-  // One look has no mouse, and two have no scripts.
-  const ways = [
-    { ...looks[0] }, { ...looks[1] }, { ...looks[2], keys: true }, { ...looks[3], scripts: false },
-  ];
+  // One look has no mouse, and one no scripts; the fourth is the crawl's.
+  const ways = [{ ...looks[0] }, { ...looks[1], keys: true }, { ...looks[3], scripts: false }];
   await Promise.all(ways.map(async look => {
     for (const [name, journey] of Object.entries(journeys)) {
       await part(`${name}, ${look.name}`, async problems => {

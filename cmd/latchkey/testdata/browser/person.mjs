@@ -1,6 +1,6 @@
 // Somebody at a browser, with a mouse or with a keyboard only.
 
-import { accessible, focusProblem, layout, patience, pattern, watch } from './checks.mjs';
+import { accessible, crawled, focusProblem, layout, patience, pattern, watch } from './checks.mjs';
 
 // axed are the kinds of pages that axe has looked at, in each look.
 const axed = new Set();
@@ -38,8 +38,8 @@ export class Person {
   async look_at(got, wanted) {
     if (got !== wanted) this.problems.push(`${this.page.url()}: ${got}, want ${wanted}: ${(await this.text()).slice(0, 300)}`);
     this.problems.push(...await layout(this.page, this.look.name));
-    const key = `${this.look.name} ${pattern(this.page.url())} ${got} ${await this.page.title()}`;
-    if (this.look.scripts === false || axed.has(key)) return;
+    const kind = pattern(this.page.url()), key = `${this.look.name} ${kind} ${got}`;
+    if (this.look.scripts === false || axed.has(key) || got === 200 && crawled.has(kind)) return;
     axed.add(key);
     this.problems.push(...await accessible(this.page, this.look.name));
   }
