@@ -34,7 +34,7 @@ endif
 # Mounts in a name space of their own go with it, also when a torture is itself killed.
 PRIVATE = $(shell unshare -m true 2>/dev/null && echo unshare -m)
 
-.PHONY: help build run test race check lint fuzz bench growth bench-compare pgo cover interop gallery torture vuln clean
+.PHONY: help build run test race check lint fuzz bench growth bench-compare pgo cover interop browser gallery gallery torture vuln clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' Makefile
@@ -103,8 +103,11 @@ pgo: ## Remake cmd/latchkey/default.pgo, which every build uses, from a server a
 cover: ## Coverage by package
 	$(GO) test $(NOPGO) -coverprofile=coverage.out ./... && $(GO) tool cover -func=coverage.out | tail -1
 
-interop: ## Real mail clients against the demo (Debian packages: .ci/interop-packages)
-	$(GO) test $(NOPGO) -tags interop -count=1 -parallel 6 -timeout 15m -run Interop ./cmd/latchkey
+interop: ## Real mail clients against the demo (Debian packages: .ci/interop-packages; LATCHKEY_BROWSER=regexp for a part of the pages)
+	$(GO) test $(NOPGO) -tags interop -count=1 -parallel 6 -timeout 40m -run Interop ./cmd/latchkey
+
+browser: ## The pages in a browser, all of it
+	$(GO) test $(NOPGO) -tags interop -count=1 -timeout 15m -run TestInteropBrowser ./cmd/latchkey
 
 gallery: ## Remake the pictures of docs/gallery.md (Debian's chromium-headless-shell, Node.js)
 	LATCHKEY_GALLERY=$(CURDIR)/docs/gallery LATCHKEY_BROWSER='^every page' $(GO) test $(NOPGO) -tags interop -count=1 -timeout 15m -run '^TestInteropBrowser$$' ./cmd/latchkey

@@ -4,7 +4,11 @@ package main
 
 // galleryPages are the pictures of docs/gallery.md: from the name of a picture of every page to that of its file.
 var galleryPages = map[string]string{
-	"owner-mailboxes-wide-light":             "mailboxes",
+	"owner-wide-light":                       "overview",
+	"owner-dns-narrow-light":                 "dns",
+	"operator-narrow-dark":                   "overview-telephone",
+	"mailbox-queue-narrow-light":             "queue",
+	"mailbox-mailbox-mail-narrow-light":      "mail",
 	"owner-sending-wide-dark":                "who-may-send",
 	"owner-trail-wide-light":                 "trail",
 	"owner-holds-narrow-dark":                "holds",

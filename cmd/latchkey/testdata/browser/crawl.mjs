@@ -70,7 +70,7 @@ async function closely(p, role, kind, shots, gallery) {
   const first = !done.has(key);
   done.add(key);
   crawled.add(kind);
-  for (const look of first || shots ? looks : [looks[1]]) {
+  for (const look of first || shots || gallery.dir ? looks : [looks[1]]) {
     await p.page.setViewportSize(look.viewport);
     await p.page.emulateMedia({ colorScheme: look.colorScheme });
     p.problems.push(...await layout(p.page, look.name));

@@ -16,7 +16,9 @@ export class Person {
   // origin is where the pages are; look is one of looks, with scripts unset where the browser runs none, and keys set where there is no mouse.
   static async come(browser, origin, look, problems, more = {}) {
     const context = await browser.newContext({
-      viewport: look.viewport, colorScheme: look.colorScheme, javaScriptEnabled: look.scripts !== false, locale: 'en-GB', ...more,
+      viewport: look.viewport, colorScheme: look.colorScheme, javaScriptEnabled: look.scripts !== false, locale: 'en-GB',
+      reducedMotion: 'reduce', // colours that are on their way to others are nobody's
+      ...more,
     });
     context.setDefaultTimeout(patience);
     const p = new Person();
