@@ -34,7 +34,7 @@ endif
 # Mounts in a name space of their own go with it, also when a torture is itself killed.
 PRIVATE = $(shell unshare -m true 2>/dev/null && echo unshare -m)
 
-.PHONY: help build run test race check lint fuzz bench growth bench-compare pgo cover interop browser gallery gallery torture vuln clean
+.PHONY: help build run test race check lint fuzz bench growth bench-compare pgo cover interop browser gallery torture vuln clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' Makefile
