@@ -87,7 +87,8 @@ func TestPages(t *testing.T) {
 	} else {
 		operator := newVisitor(t, base)
 		operator.has(operator.ask("/sign-in?token="+token, nil), "200 OK", "This link can be used once.")
-		operator.has(operator.ask("/sign-in", url.Values{"token": {token}}), "200 OK", "anna@example.com", "postmaster@example.com")
+		operator.has(operator.ask("/sign-in", url.Values{"token": {token}}), "200 OK", "Overview")
+		operator.has(operator.ask("/mailboxes", nil), "200 OK", "anna@example.com", "postmaster@example.com")
 		operator.has(newVisitor(t, base).ask("/sign-in", url.Values{"token": {token}}), "401 ", "used already")
 	}
 
