@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,12 +20,12 @@ import (
 type slowStats struct {
 	store.Stats
 	adds    int
-	failing error
+	failing atomic.Bool
 }
 
 func (s *slowStats) AddStat(ctx context.Context, day store.Day, name string, n int64) error {
-	if s.failing != nil {
-		return s.failing
+	if s.failing.Load() {
+		return errors.New("no")
 	}
 	s.adds++
 	return s.Stats.AddStat(ctx, day, name, n)
@@ -159,13 +160,13 @@ func TestTallyKeeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tally, stats, stop := tallying(t)
 		today := store.DayOf(time.Now())
-		stats.failing = errors.New("no")
+		stats.failing.Store(true)
 		tally.Count(store.DailyDelivered, 5)
 		time.Sleep(24*time.Hour + time.Minute)
 		synctest.Wait()
 		tally.Count(store.DailyDelivered, 1)
 		want(t, "kept", figures(t, tally, today), "day/delivered 6", "day/ran 1")
-		stats.failing = nil
+		stats.failing.Store(false)
 		stop()
 		want(t, "written", figures(t, stats, today), "day/delivered 6", "day/ran 1")
 	})
