@@ -2,11 +2,14 @@
 
 usage: verify.py DIRECTORY NAMESERVER-PORT ADDRESS HELO ENVELOPE-SENDER
 
-Reads every *.eml of the directory and prints one line of JSON for each: what libopendkim and dkimpy say of each of its DKIM signatures.
+Reads every *.eml of the directory and prints one line of JSON for each: what libopendkim and dkimpy say of each of its DKIM signatures, of which
+domain the first is, the domain of its From field, and what pyspf says of the address for the envelope sender in the file *.sender beside it.
 The first line is what pyspf says of the address, for the envelope sender, and for a bounce. Keys and records come from a name server at 127.0.0.1.
 """
 import ctypes
 import ctypes.util
+import email
+import email.utils
 import glob
 import json
 import os
@@ -132,6 +135,26 @@ def dkimpy(message):
     return found
 
 
+def author(message):
+    """The domain of the From field."""
+    found = email.utils.getaddresses([str(f) for f in email.message_from_bytes(message).get_all("From", [])])
+    domains = sorted({a.rpartition("@")[2] for _, a in found})
+    return domains[0] if len(domains) == 1 else repr(domains)
+
+
+def signer(message):
+    """The domain of the last signature that was made: it stands first."""
+    first = str(email.message_from_bytes(message)["DKIM-Signature"])
+    return dkim.util.parse_tag_value(first.encode())[b"d"].decode()
+
+
+def sent(path):
+    """The envelope sender that goes with a message, and what pyspf says of the address for it."""
+    with open(path.removesuffix(".eml").removesuffix("-changed") + ".sender") as f:
+        envelope = f.read()
+    return {"sender": envelope, "spfresult": spf.check2(i=address, s=envelope, h=helo)[0]}
+
+
 print(json.dumps({"spf": {
     "mail": spf.check2(i=address, s=sender, h=helo)[0], "bounce": spf.check2(i=address, s="", h=helo)[0],
     "stranger": spf.check2(i="203.0.113.9", s=sender, h=helo)[0],
@@ -139,4 +162,5 @@ print(json.dumps({"spf": {
 for path in sorted(glob.glob(os.path.join(directory, "*.eml"))):
     with open(path, "rb") as f:
         message = f.read()
-    print(json.dumps({"name": os.path.basename(path), "opendkim": opendkim(message), "dkimpy": dkimpy(message)}))
+    print(json.dumps({"name": os.path.basename(path), "opendkim": opendkim(message), "dkimpy": dkimpy(message),
+                      "from": author(message), "signer": signer(message), **sent(path)}))
