@@ -167,7 +167,7 @@ const (
 	// collectorsLag is for memory that nobody uses any more and the collector has not taken, which may be as much as is in use: it waits
 	// until the heap is twice what was alive. What is made here and not kept is less than 3 MiB, as drafts use each other's memory again;
 	// when they did not it was 50 MiB. Some MiB of what the connections left before may be in one of the two samples and not in the other.
-	collectorsLag = 16 << 20
+	collectorsLag = 24 << 20
 )
 
 // TestTortureManyDrafts holds 2,000 messages of 100 kB open at once, all but their last line sent. What the process holds of them stays
