@@ -51,3 +51,31 @@ func TestTrailLooks(t *testing.T) {
 		}
 	}
 }
+
+// TestTrailOpened: a search keeps the blocks that it opened, up to its bound, and finds the same in those beyond it.
+func TestTrailOpened(t *testing.T) {
+	s := trailStore(t, clockAt(time.Now()), store.MaxTrailEvents)
+	sender := mustAddress("a@out.example")
+	for n := 1; n <= maxOpened+1; n++ {
+		events := eventsOf(t, sealRest, 1)
+		for i := range events {
+			events[i].Message = store.MessageID(n)
+		}
+		writeEvents(t, s, events)
+		if n < maxOpened-1 {
+			continue
+		}
+		err := s.lookThrough(t.Context(), func(through *search) error {
+			f := finder{search: through, query: &store.TrailQuery{Sender: sender}}
+			f.wanted = f.query.Wanted()
+			page, err := f.page(t.Context(), 2*maxOpened)
+			if len(page.Messages) != n || len(through.opened) != min(n, maxOpened) {
+				t.Errorf("%d blocks: %d messages, %d kept", n, len(page.Messages), len(through.opened))
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
