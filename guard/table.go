@@ -1,12 +1,16 @@
 package guard
 
-import "container/list"
+import (
+	"container/list"
+	"maps"
+)
 
 // table is a map with a bound: beyond it the entry that was used longest ago is forgotten.
 type table[K comparable, V any] struct {
 	max     int
 	entries map[K]*list.Element
 	order   *list.List // most recently used first; values are *tableEntry[K, V]
+	deleted int        // keys taken out of entries since it was made
 }
 
 type tableEntry[K comparable, V any] struct {
@@ -35,7 +39,7 @@ func (t *table[K, V]) use(key K) *V {
 	if len(t.entries) >= t.max { // its place is used again: a flood of keys makes no garbage
 		oldest := t.order.Back()
 		entry := oldest.Value.(*tableEntry[K, V])
-		delete(t.entries, entry.key)
+		t.delete(entry.key)
 		*entry = tableEntry[K, V]{key: key}
 		t.order.MoveToFront(oldest)
 		t.entries[key] = oldest
@@ -50,7 +54,7 @@ func (t *table[K, V]) use(key K) *V {
 func (t *table[K, V]) remove(key K) {
 	if e, ok := t.entries[key]; ok {
 		t.order.Remove(e)
-		delete(t.entries, key)
+		t.delete(key)
 	}
 }
 
@@ -60,8 +64,20 @@ func (t *table[K, V]) removeFunc(gone func(key K, value *V) bool) {
 		next, entry := e.Next(), e.Value.(*tableEntry[K, V])
 		if gone(entry.key, &entry.value) {
 			t.order.Remove(e)
-			delete(t.entries, entry.key)
+			t.delete(entry.key)
 		}
 		e = next
 	}
+}
+
+// delete takes a key out of the map. A map of the runtime splits its parts while keys come and go and never joins them again, until it takes four times its
+// first size; so it is made anew after as many deletions as it has places.
+func (t *table[K, V]) delete(key K) {
+	delete(t.entries, key)
+	if t.deleted++; t.deleted < t.max {
+		return
+	}
+	anew := make(map[K]*list.Element, len(t.entries))
+	maps.Copy(anew, t.entries)
+	t.entries, t.deleted = anew, 0
 }
