@@ -65,7 +65,7 @@ type Env struct {
 type Demo struct {
 	// Dir is where the data, the certificate and demo.env are.
 	Dir string
-	// Domain is in canonical form; "" means the one that is there, or demo.example.
+	// Domain is in canonical form; "" means the one that is there, or demo.localhost.
 	Domain string
 	// PortBase is added to the well-known ports.
 	PortBase int

@@ -50,7 +50,7 @@ func newDemo(env *Env) *cobra.Command {
 	}
 	dir := cmd.Flags().String("data", "./demo-data", "directory of the data, the certificate and demo.env")
 	base := cmd.Flags().Int("port-base", DefaultPortBase, fmt.Sprintf("%d to %d", MinPortBase, MaxPortBase))
-	domain := cmd.Flags().String("domain", "", "domain to serve (default demo.example)")
+	domain := cmd.Flags().String("domain", "", "domain to serve (default demo.localhost)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *base < MinPortBase || *base > MaxPortBase {
 			return usagef("--port-base is %d to %d", MinPortBase, MaxPortBase)

@@ -15,7 +15,7 @@ const (
 	// times. With the build tag torture it is manyAddresses.
 	floodAddresses = 45_000
 	// maxFloodHeap bounds what all counters together may hold after that, in octets.
-	maxFloodHeap = 52 << 20
+	maxFloodHeap = 40 << 20
 )
 
 // floodAddress is the i-th address, spread over all there are.

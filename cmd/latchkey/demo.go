@@ -17,9 +17,10 @@ import (
 	"latchkey/webmanager"
 )
 
-// The demo's names, and its files in its directory beside the data.
+// The demo's names, and its files in its directory beside the data. What browsers and mail programs are told ends in .localhost, which most of them know to
+// be this machine without asking anybody (RFC 6761 §6.3).
 const (
-	demoDomain   = "demo.example"
+	demoDomain   = "demo.localhost"
 	demoHost     = "127.0.0.1"
 	demoCertFile = "demo-cert.pem"
 	demoKeyFile  = "demo-key.pem"

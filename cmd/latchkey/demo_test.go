@@ -168,7 +168,7 @@ func TestDemoTwice(t *testing.T) {
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("demo.env: got %s, want %s", got, want)
 	}
-	if first["HOST"] != "127.0.0.1" || first["DOMAIN"] != "demo.example" || first["USER1"] != "alice@demo.example" || first["USER2"] != "bob@demo.example" ||
+	if first["HOST"] != "127.0.0.1" || first["DOMAIN"] != "demo.localhost" || first["USER1"] != "alice@demo.localhost" || first["USER2"] != "bob@demo.localhost" ||
 		first["PID"] != strconv.Itoa(os.Getpid()) || first["SMTP_PORT"] != strconv.Itoa(base+25) || !filepath.IsAbs(first["CA_FILE"]) {
 		t.Errorf("facts: got %v", first)
 	}
@@ -258,7 +258,7 @@ func TestDemoSaysWhatIsInItsWay(t *testing.T) {
 		t.Errorf("the running demo lost its demo.env: %v", err)
 	}
 	running.stop()
-	if got := try(cli.Demo{Dir: dir, PortBase: base, Domain: "other.example"}); !strings.Contains(got, "holds the domain demo.example already") {
+	if got := try(cli.Demo{Dir: dir, PortBase: base, Domain: "other.example"}); !strings.Contains(got, "holds the domain demo.localhost already") {
 		t.Errorf("other domain: got %q", got)
 	}
 }

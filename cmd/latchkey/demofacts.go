@@ -41,7 +41,7 @@ func demoFacts(domain string, users []demoUser, certFile string, base int) []fac
 		{"PASS2", users[1].password},
 		{"CA_FILE", certFile},
 		{"PID", strconv.Itoa(os.Getpid())},
-		{"WEB_URL", "http://" + demoHost + ":" + port(offsetWeb)},
+		{"WEB_URL", "http://localhost:" + port(offsetWeb)},
 	}
 }
 
@@ -159,7 +159,7 @@ POP before SMTP: look for mail, and for 20 minutes the same address may send wit
   curl -sS --cacert {CA_FILE} pop3s://{HOST}:{POP3S_PORT}/ -u {USER1}:{PASS1}
   swaks --server {HOST}:{SMTP_PORT} --from {USER1} --to {USER2}
 
-For a mail program (accept the certificate, SHA-256 {FINGERPRINT}):
+For a mail program (accept the certificate, SHA-256 {FINGERPRINT}; Thunderbird takes none that nobody signed, so none there):
 
   incoming  POP3  {HOST}  port {POP3S_PORT} with TLS, or {POP3_PORT} with STARTTLS or none
   outgoing  SMTP  {HOST}  port {SMTPS_PORT} with TLS, or {SUBMISSION_PORT} with STARTTLS or none
@@ -169,7 +169,7 @@ The Webmanager, in a browser; {USER1} manages the domain there, and the operator
 
   {WEB_URL}
 
-Its help guide names this host mail.{DOMAIN}; for the demo type {HOST} instead.
+Help there says what to type into each mail program: names under .localhost are this machine for most of them, {HOST} is for all.
 
 Look after it:
 

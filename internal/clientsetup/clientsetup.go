@@ -112,6 +112,9 @@ type Setup struct {
 	Address string
 	Fetch   []Way
 	Send    []Way
+	// Trial is set where the server is a trial on the computer of whoever reads it: its name ends in .localhost (RFC 6761 §6.3). Nothing leaves the computer,
+	// nobody signs certificates for such names, and passwords are taken without encryption.
+	Trial bool
 	// SMTPLast is set where mail programs are to fetch before they send, in place of logging in to send: the owner switched authenticated SMTP off,
 	// and POP before SMTP is on. Logging in works as well.
 	SMTPLast bool
@@ -124,12 +127,14 @@ type Setup struct {
 // New returns how a mailbox is reached.
 func New(p Place, r Rules, m Mailbox) Setup {
 	b := builder{Place: p, Rules: r, user: m.Address}
+	trial := p.Host == "localhost" || strings.HasSuffix(p.Host, ".localhost")
+	b.CleartextLogin = b.CleartextLogin || trial
 	b.old = m.OldClientLogin || r.OldClientLogin
 	if !b.old {
 		b.oldFrom = r.OldClientNetworks
 	}
 	return Setup{
-		Domain: p.Domain, Host: p.Host, Address: m.Address, Fetch: b.fetch(), Send: b.send(),
+		Domain: p.Domain, Host: p.Host, Address: m.Address, Fetch: b.fetch(), Send: b.send(), Trial: trial,
 		SMTPLast: !r.RequireAuth && r.POPBeforeSMTP, Outgoing: r.OutgoingMail, MessageSize: r.MessageSize,
 	}
 }

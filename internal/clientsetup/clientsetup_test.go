@@ -44,7 +44,7 @@ func TestNew(t *testing.T) {
 		rules       func(r *Rules)
 		old         bool
 		fetch, send string
-		last        bool
+		last, trial bool
 	}{
 		{name: "the defaults", fetch: safeFetch, send: safeSend + ", " + granted},
 		{name: "no POP before SMTP", rules: func(r *Rules) { r.POPBeforeSMTP = false }, fetch: safeFetch, send: safeSend},
@@ -80,6 +80,14 @@ func TestNew(t *testing.T) {
 			name: "passwords in the clear", rules: func(r *Rules) { r.POPBeforeSMTP, r.CleartextLogin = false, true },
 			fetch: safeFetch + ", 110 clear password", send: safeSend + ", 587 clear password, 25 clear password",
 		},
+		{
+			name: "a trial on one computer", place: func(p *Place) { p.Host = "mail.demo.localhost" }, rules: func(r *Rules) { r.POPBeforeSMTP = false },
+			fetch: safeFetch + ", 110 clear password", send: safeSend + ", 587 clear password, 25 clear password", trial: true,
+		},
+		{
+			name: "no trial", place: func(p *Place) { p.Host = "mail.notlocalhost" }, rules: func(r *Rules) { r.POPBeforeSMTP = false },
+			fetch: safeFetch, send: safeSend,
+		},
 		{name: "no certificate", place: func(p *Place) { p.TLS = false }, rules: func(r *Rules) { r.POPBeforeSMTP = false }},
 		{
 			name: "no certificate and no care", place: func(p *Place) { p.TLS = false },
@@ -109,6 +117,9 @@ func TestNew(t *testing.T) {
 			}
 			if s.SMTPLast != tt.last {
 				t.Errorf("SMTPLast is %v", s.SMTPLast)
+			}
+			if s.Trial != tt.trial {
+				t.Errorf("Trial is %v", s.Trial)
 			}
 		})
 	}

@@ -72,9 +72,14 @@ type checker struct {
 type FetchPolicy func(ctx context.Context, domain string) (mtasts.Policy, error)
 
 // Check compares what is published with what [Wanted] wants, and with what a server of mail needs besides. It never fails: what could not
-// be asked is [Unknown]. policy may be nil: then no policy is looked at.
+// be asked is [Unknown]. policy may be nil: then no policy is looked at. Of a domain under .localhost nobody is asked.
 func Check(ctx context.Context, p Place, dns DNS, policy FetchPolicy) []Finding {
 	c := &checker{ctx: ctx, p: p, dns: dns, fetch: policy, ours: slices.Clone(p.Addresses)}
+	if strings.HasSuffix(p.Domain, ".localhost") { // RFC 6761 §6.3
+		c.add("trial", p.Domain, "MX", nil).is(Note, "choose a domain that is yours for a server which others write to",
+			"names that end in .localhost are for trials on one computer, and stand in no DNS")
+		return c.list
+	}
 	c.host()
 	c.exchangers()
 	c.reverse()

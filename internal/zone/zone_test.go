@@ -493,3 +493,17 @@ func TestCut(t *testing.T) {
 		}
 	}
 }
+
+// TestTrial: of a domain that is on one computer only, nothing is asked and nothing is wrong.
+func TestTrial(t *testing.T) {
+	p := usualPlace()
+	p.Domain = "demo.localhost"
+	list := Check(t.Context(), p, published{p.Domain + " !": nil}, nil)
+	if len(list) != 1 || list[0].State != Note || list[0].Text == "" || list[0].Cure == "" {
+		t.Errorf("found %+v", list)
+	}
+	p.Domain = "demolocalhost"
+	if list := Check(t.Context(), p, published{}, nil); len(list) < 5 {
+		t.Errorf("%d findings of a domain of the DNS", len(list))
+	}
+}

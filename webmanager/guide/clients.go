@@ -44,7 +44,8 @@ type kinds = []clientsetup.Kind
 var clients = [...]Client{
 	{
 		Name: "thunderbird", Title: "Thunderbird",
-		Fetch: kinds{fetchTLS, fetchSTLS}, Send: kinds{sendTLS, sendSTARTTLS}, Dialogues: []string{"thunderbird_fetch", "thunderbird_send"},
+		Fetch: kinds{fetchTLS, fetchSTLS, fetchClear}, Send: kinds{sendTLS, sendSTARTTLS, sendClear},
+		Dialogues: []string{"thunderbird_fetch", "thunderbird_send"},
 	},
 	{
 		Name: "outlook", Title: "Outlook (classic)", German: "Outlook (klassisch)",

@@ -45,6 +45,9 @@ var situations = map[string]clientsetup.Setup{
 	"inbound only": clientsetup.New(place, clientsetup.Rules{RequireAuth: true}, clientsetup.Mailbox{Address: "anna@example.org"}),
 	"no certificate": clientsetup.New(clientsetup.Place{Domain: "example.org", Host: "mail.example.org", POP3: 110, Submission: 587},
 		clientsetup.Rules{RequireAuth: true, OutgoingMail: true, CleartextLogin: true}, clientsetup.Mailbox{Address: "anna@example.org"}),
+	"trial": clientsetup.New(clientsetup.Place{
+		Domain: "demo.localhost", Host: "mail.demo.localhost", POP3: 2110, POP3S: 2995, MX: 2025, Submission: 2587, Submissions: 2465, TLS: true,
+	}, clientsetup.Rules{RequireAuth: true, POPBeforeSMTP: true, OutgoingMail: true}, clientsetup.Mailbox{Address: "anna@demo.localhost"}),
 	"nothing": clientsetup.New(clientsetup.Place{Domain: "example.org", Host: "mail.example.org"}, clientsetup.Rules{}, clientsetup.Mailbox{Address: "anna@example.org"}),
 	"hostile": clientsetup.New(place, clientsetup.Rules{RequireAuth: true, OutgoingMail: true}, clientsetup.Mailbox{Address: `"><script>alert(1)</script>&'{}@example.org`, OldClientLogin: true}),
 }
@@ -142,6 +145,9 @@ func checkPorts(t *testing.T, where string, s clientsetup.Setup, c Client, body 
 		if !slices.Contains(ports, n) {
 			t.Errorf("%s: says %s, which is no port of its ways %v", where, n, ports)
 		}
+	}
+	if s.Trial { // TestTrial
+		return
 	}
 	in, can := clientsetup.Pick(s.Fetch, c.Fetch...)
 	out, send := clientsetup.Pick(s.Send, c.Send...)
@@ -478,4 +484,24 @@ func FuzzSearch(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestTrial: on a trial's pages Thunderbird, which takes no certificate that nobody signed, is told to use no encryption, and others to accept it.
+func TestTrial(t *testing.T) {
+	g := newGuide(t, Options{})
+	for _, l := range languages {
+		for client, want := range map[string]string{"thunderbird": "2110", "outlook": "2995"} {
+			p, err := g.Page(l, client, Values{Setup: situations["trial"], Own: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			body := string(p.Body)
+			if !strings.Contains(body, "<td><kbd>"+want+"</kbd></td>") || strings.Contains(body, `class="warning"`) {
+				t.Errorf("%s, %s: no port %s, or a warning:\n%s", l, client, want, body)
+			}
+			if asks := strings.Contains(body, "accept it") || strings.Contains(body, "Nehmen Sie es an"); asks != (client == "outlook") {
+				t.Errorf("%s, %s: to accept the certificate is said: %v", l, client, asks)
+			}
+		}
+	}
 }

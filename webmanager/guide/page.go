@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"slices"
 	"strings"
 
 	"latchkey/internal/clientsetup"
@@ -108,8 +109,12 @@ func (g *Guide) Page(l clientsetup.Lang, client string, v Values) (Fragment, err
 	d := g.view(l, v)
 	d.Client, d.Page = c.title(l), c.Name
 	var in, out bool
-	d.In, in = clientsetup.Pick(v.Setup.Fetch, c.Fetch...)
-	d.Out, out = clientsetup.Pick(v.Setup.Send, c.Send...)
+	fetch, send := c.Fetch, c.Send
+	if v.Setup.Trial {
+		fetch, send = clearFirst(fetch), clearFirst(send)
+	}
+	d.In, in = clientsetup.Pick(v.Setup.Fetch, fetch...)
+	d.Out, out = clientsetup.Pick(v.Setup.Send, send...)
 	d.Ready = in && out
 	also := func(ways []clientsetup.Way, ks ...clientsetup.Kind) clientsetup.Way {
 		for _, k := range ks {
@@ -128,6 +133,17 @@ func (g *Guide) Page(l clientsetup.Lang, client string, v Values) (Fragment, err
 		steps = "none"
 	}
 	return g.fragment(l, d.Client, d, "head", steps, "tail")
+}
+
+// clearFirst prefers what has no encryption: some programs cannot be told to trust the certificate of a trial.
+func clearFirst(ks kinds) kinds {
+	order := func(k clientsetup.Kind) int {
+		if k == fetchClear || k == sendClear {
+			return 0
+		}
+		return 1
+	}
+	return slices.SortedStableFunc(slices.Values(ks), func(a, b clientsetup.Kind) int { return order(a) - order(b) })
 }
 
 // Index is the list of pages.

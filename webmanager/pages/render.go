@@ -262,11 +262,7 @@ func (v *view) More() []entry {
 	if v.Own != "" {
 		list = append(list, entry{mailboxPath(v.Own), "mailbox.mine"})
 	}
-	list = append(list, entry{"/explain", "nav.explain"})
-	if v.Help != "" {
-		list = append(list, entry{v.Help, "nav.help"})
-	}
-	return list
+	return append(list, entry{"/explain", "nav.explain"})
 }
 
 // AtMore reports whether one of them is shown.
