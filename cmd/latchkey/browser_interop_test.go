@@ -83,6 +83,8 @@ var (
 	browserJourneys = []string{
 		"sign in and out", "code from the telephone", "mailboxes of a domain", "aliases", "my own mailbox", "who may send", "grants", "mail on hold",
 		"a message and its proof", "explain a refusal", "who changed what", "the help guide", "mail programs set themselves up", "the operator",
+		"the overview", "waiting mail", "bans", "suppressed addresses", "DNS and DKIM", "tokens", "a look into a mailbox",
+		"away, and how long mail is kept", "the operator and a mailbox",
 	}
 	browserParts = []string{
 		"every page as stranger", "every page as mailbox", "every page as Postfach", "every page as owner", "every page as operator",

@@ -4,7 +4,7 @@
 import { createHmac } from 'node:crypto';
 
 // journeys are functions of what is needed: arrive gives a new Person, name makes a name of this look's, world is what the test prepared, and alone
-// runs something that no two may do at once.
+// runs something that no two may do at once. turn is the number of the look.
 export const journeys = {
   async 'sign in and out'({ arrive, name, world }) {
     const p = await arrive();

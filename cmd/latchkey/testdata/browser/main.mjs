@@ -7,6 +7,7 @@ import { looks, patience } from './checks.mjs';
 import { attack, crawl, show } from './crawl.mjs';
 import { journeys } from './journeys.mjs';
 import { Person } from './person.mjs';
+import { running } from './running.mjs';
 
 const world = JSON.parse(await text(process.stdin));
 const browser = await chromium.launch({
@@ -62,8 +63,8 @@ const alone = run => (turns = turns.then(run, run));
 async function ways() {
   // One look has no mouse, and one no scripts; the fourth is the crawl's.
   const ways = [{ ...looks[0] }, { ...looks[1], keys: true }, { ...looks[3], scripts: false }];
-  await Promise.all(ways.map(async look => {
-    for (const [name, journey] of Object.entries(journeys)) {
+  await Promise.all(ways.map(async (look, turn) => {
+    for (const [name, journey] of Object.entries({ ...journeys, ...running })) {
       await part(`${name}, ${look.name}`, async problems => {
         const people = [];
         const arrive = async () => {
@@ -71,7 +72,7 @@ async function ways() {
           return people.at(-1);
         };
         try {
-          await journey({ arrive, world, alone, name: n => `${n}-${look.name}`, ask: path => ask(world.peaceful, path) });
+          await journey({ arrive, world, alone, turn, name: n => `${n}-${look.name}`, ask: path => ask(world.peaceful, path) });
         } finally {
           await Promise.all(people.map(p => p.leave()));
         }

@@ -96,14 +96,14 @@ export class Person {
   }
 
   // send fills in the form of an action and sends it: true and false are for boxes, text is for fields, and for the value of a choice. has names
-  // a field, hidden ones too, and its value, to tell forms of one action apart.
-  async send(action, fields = {}, { status = 200, has } = {}) {
+  // a field, hidden ones too, and its value, to tell forms of one action apart; press is a selector of the button, which is the last one otherwise.
+  async send(action, fields = {}, { status = 200, has, press = 'button' } = {}) {
     let form = this.page.locator(`form[action="${action}"]`);
     if (has) form = form.filter({ has: this.page.locator(`[name="${has[0]}"][value="${has[1]}"]`) });
     form = form.first();
     await form.waitFor({ state: 'attached' });
     for (const [name, value] of Object.entries(fields)) await this.fill(form, name, value);
-    const button = form.locator('button').last();
+    const button = form.locator(press).last();
     await this.reveal(button);
     return this.use(button, 'Enter', status);
   }
@@ -124,6 +124,11 @@ export class Person {
     } else if (kind === 'select-one') {
       const { from, to } = await field.evaluate((el, v) => ({ from: el.selectedIndex, to: [...el.options].findIndex(o => o.value === v) }), value);
       for (let i = from; i !== to; i += Math.sign(to - from)) await this.page.keyboard.press(to > from ? 'ArrowDown' : 'ArrowUp');
+    } else if (kind === 'date') {
+      const [year, month, day] = value.split('-');
+      if (value) await this.page.keyboard.type(month + day + year); // the order of the browser, not of the page
+      else for (const key of ['Delete', 'ArrowRight', 'Delete', 'ArrowRight', 'Delete']) await this.page.keyboard.press(key);
+      if (await field.inputValue() !== value) throw new Error(`the date ${value} became ${await field.inputValue()}`);
     } else {
       await this.page.keyboard.press('Control+A');
       await this.page.keyboard.insertText(value);
