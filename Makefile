@@ -107,7 +107,7 @@ interop: ## Real mail clients against the demo (Debian packages: .ci/interop-pac
 	$(GO) test $(NOPGO) -tags interop -count=1 -parallel 6 -timeout 40m -run Interop ./cmd/latchkey
 
 browser: ## The pages in a browser, all of it
-	$(GO) test $(NOPGO) -tags interop -count=1 -timeout 15m -run TestInteropBrowser ./cmd/latchkey
+	$(GO) test $(NOPGO) -tags interop -count=1 -timeout 15m -run 'TestInterop(Browser|Wapiti)' ./cmd/latchkey
 
 gallery: ## Remake the pictures of docs/gallery.md (Debian's chromium-headless-shell, Node.js)
 	LATCHKEY_GALLERY=$(CURDIR)/docs/gallery LATCHKEY_BROWSER='^every page' $(GO) test $(NOPGO) -tags interop -count=1 -timeout 15m -run '^TestInteropBrowser$$' ./cmd/latchkey

@@ -173,13 +173,20 @@ func New(o Options) *API {
 		a.mux.HandleFunc(rt.pattern(), a.answer(rt))
 	}
 	a.mux.HandleFunc("/", a.answer(route{handle: func(*http.Request) (any, error) {
-		return nil, &Error{Code: CodeNotFound, Message: "there is no such path, or not with this method"}
+		return nil, &Error{Code: CodeNotFound, Message: "there is no such path"}
 	}}))
 	return a
 }
 
 // ServeHTTP answers one request.
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if RefuseMethod(a.mux, w, r, func() {
+		WriteRefusal(w, &Error{Code: CodeMethod, Message: "there is such a path, but not with this method"})
+	}) {
+		return
+	}
+	a.mux.ServeHTTP(w, r)
+}
 
 // answer is the only place that writes replies and logs their causes.
 func (a *API) answer(rt route) http.HandlerFunc {

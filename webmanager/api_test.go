@@ -111,7 +111,7 @@ var refused = []struct {
 	words                    string
 }{
 	{"no such path", "GET", "/v1/nothing", "", CodeNotFound, "no such path"},
-	{"wrong method", "PUT", "/v1/accounts", "", CodeNotFound, "not with this method"},
+	{"wrong method", "PUT", "/v1/accounts", "", CodeMethod, "not with this method"},
 	{"empty body", "POST", "/v1/accounts", "", CodeInvalid, "ends too early"},
 	{"half a body", "POST", "/v1/accounts", `{"name":"x"`, CodeInvalid, "ends too early"},
 	{"two bodies", "POST", "/v1/accounts", `{} {}`, CodeInvalid, "more than one value"},
@@ -194,7 +194,7 @@ var refused = []struct {
 	{"revoke too much", "POST", "/v1/grants/revoke", `{"ids":[1],"all":true}`, CodeInvalid, "say which grants"},
 	{"revoke none", "POST", "/v1/grants/revoke", `{"ids":[]}`, CodeInvalid, "ids: are 1 to 1000 numbers of grants"},
 	{"revoke of nobody", "POST", "/v1/grants/revoke", `{"mailbox":"nobody"}`, CodeNotFound, "there is no mailbox"},
-	{"queue verb", "POST", "/v1/queue/bounce", `{"ids":[1]}`, CodeNotFound, "no such path"},
+	{"queue verb", "POST", "/v1/queue/bounce", `{"ids":[1]}`, CodeMethod, "not with this method"},
 	{"hold none", "POST", "/v1/queue/hold", `{"ids":[],"reason":"a\u0007"}`, CodeInvalid, "ids: are 1 to 1000 numbers of queued deliveries; reason: has more than 1000 octets, or control characters"},
 	{"reason of a retry", "POST", "/v1/queue/retry", `{"ids":[1],"reason":"x"}`, CodeInvalid, "reason: is for hold only"},
 	{"ids no numbers", "POST", "/v1/queue/remove", `{"ids":["1"]}`, CodeInvalid, "ids: is not of the right type"},

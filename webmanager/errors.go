@@ -25,6 +25,8 @@ const (
 	CodeForbidden Code = "forbidden"
 	// CodeNotFound: there is no such mailbox, alias, job or path.
 	CodeNotFound Code = "not_found"
+	// CodeMethod: there is such a path, but not with this method; the header Allow says with which.
+	CodeMethod Code = "method_not_allowed"
 	// CodeExists: the name is taken. CodeConflict: the record was changed since it was read. CodeReserved: postmaster or abuse would
 	// lead nowhere.
 	CodeExists   Code = "exists"
@@ -56,6 +58,8 @@ func (c Code) Status() int {
 		return http.StatusForbidden
 	case CodeNotFound:
 		return http.StatusNotFound
+	case CodeMethod:
+		return http.StatusMethodNotAllowed
 	case CodeExists, CodeConflict, CodeReserved:
 		return http.StatusConflict
 	case CodeConfirm:

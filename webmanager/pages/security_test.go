@@ -469,9 +469,24 @@ func TestOddPaths(t *testing.T) {
 			t.Errorf("%s: %d %s", path, p.status, p.text())
 		}
 	}
-	for _, method := range []string{"PUT", "DELETE", "PATCH", "TRACE", "OPTIONS"} {
-		if p := b.do(httptest.NewRequest(method, "/mailboxes", nil)); p.status != 405 && p.status != 404 {
-			t.Errorf("%s: %d", method, p.status)
+}
+
+// TestOddMethods: a method that a page does not have is refused as such, whoever asks, and finds out nothing about paths that are not there.
+func TestOddMethods(t *testing.T) {
+	s := newSite(t, nil)
+	for _, b := range []*browser{s.browser(), s.in("anna"), s.operator()} {
+		for _, method := range []string{"PUT", "DELETE", "PATCH", "TRACE", "OPTIONS", "ABC"} {
+			for path, allow := range map[string]string{"/mailboxes": "GET", "/mailbox/bert/suspend": "POST", "/queue/act": "GET, POST"} {
+				p := b.do(httptest.NewRequest(method, path, nil))
+				if p.status != 405 || p.head.Get("Allow") != allow || !strings.Contains(p.body, "cannot be asked for in that way") {
+					t.Errorf("%s %s: %d, Allow %q: %s", method, path, p.status, p.head.Get("Allow"), p.text())
+				}
+			}
+			for _, path := range []string{"/nothing", "/"} {
+				if p := b.do(httptest.NewRequest(method, path, nil)); p.status != 404 || p.head.Get("Allow") != "" {
+					t.Errorf("%s %s: %d, Allow %q", method, path, p.status, p.head.Get("Allow"))
+				}
+			}
 		}
 	}
 }

@@ -200,7 +200,12 @@ func (s *Server) route() http.Handler {
 			s.guide(w, r)
 			return
 		}
-		mux.ServeHTTP(w, r)
+		refuse := func() {
+			s.fail(s.exchange(w, r), &webmanager.Error{Code: webmanager.CodeMethod, Message: text(langOf(r), "error.method")})
+		}
+		if !webmanager.RefuseMethod(mux, w, r, refuse) {
+			mux.ServeHTTP(w, r)
+		}
 	})
 }
 

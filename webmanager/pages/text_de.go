@@ -26,6 +26,7 @@ var germanTexts = map[string]string{
 	"error.notfound":  "Nicht gefunden",
 	"error.forbidden": "Nicht für Sie",
 	"error.nopage":    "Diese Seite gibt es nicht.",
+	"error.method":    "So lässt sich diese Seite nicht aufrufen.",
 	"error.inside":    "Innen ist etwas schiefgegangen. Die Ursache steht im Protokoll des Servers; bitte versuchen Sie es noch einmal.",
 	"error.form":      "Das Formular konnte nicht gelesen werden.",
 	"error.home":      "Zur Startseite",

@@ -25,6 +25,7 @@ var englishTexts = map[string]string{
 	"error.notfound":  "Not found",
 	"error.forbidden": "Not for you",
 	"error.nopage":    "There is no such page.",
+	"error.method":    "This page cannot be asked for in that way.",
 	"error.inside":    "Something failed inside. The server's log has the cause; please try again.",
 	"error.form":      "The form could not be read.",
 	"error.home":      "To the start page",
