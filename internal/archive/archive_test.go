@@ -215,9 +215,13 @@ func which(t *testing.T, d Dir, all []state) int {
 // TestPowerCutAtEveryStep: whenever the power goes while a backup is received, the directory holds the one before or the new one, whole. The next
 // one succeeds.
 func TestPowerCutAtEveryStep(t *testing.T) {
+	stride := 1
+	if testing.Short() {
+		stride = 5
+	}
 	all := states()
 	for i := range all {
-		for step := 1; ; step++ {
+		for step := 1; ; step += stride {
 			base := vfstest.TempDir(t)
 			root := filepath.Join(base, "disk")
 			d := Dir{FS: vfs.OS{}, Path: filepath.Join(root, "backup")}
