@@ -47,7 +47,7 @@ endif
 # Mounts in a name space of their own go with it, also when a torture is itself killed.
 PRIVATE = $(shell unshare -m true 2>/dev/null && echo unshare -m)
 
-.PHONY: help build run test race check lint fuzz bench growth bench-compare pgo cover interop browser gallery torture vuln clean
+.PHONY: help build run compile test race check lint fuzz bench growth bench-compare pgo cover interop browser gallery torture vuln clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' Makefile
@@ -57,6 +57,9 @@ build: ## Build bin/latchkey, static
 
 run: build ## Run a demo domain on loopback (DATA=./demo-data PORT_BASE=2000)
 	./bin/latchkey demo --data $(DATA) --port-base $(PORT_BASE)
+
+compile: ## Compile what `make test` tests with the race detector, and link nothing
+	$(GO) list $(NOPGO) $(RACE) -export -test -deps ./... >/dev/null
 
 test: ## Run all tests, with the race detector where a C compiler is found (what is long with it: a part with, all without)
 ifeq ($(RACE),)
