@@ -25,11 +25,12 @@ type source struct {
 	test    bool
 	shorter bool // it asks for -short, or uses what does
 	imports []string
+	unraced []string // its tests, if it is not built with the race detector
 }
 
 // readSource parses a file of the tree, whose root and slash-separated name are given.
 func readSource(root, name string) (source, error) {
-	parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, filepath.FromSlash(name)), nil, 0)
+	parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, filepath.FromSlash(name)), nil, parser.ParseComments)
 	if err != nil {
 		return source{}, err
 	}
@@ -42,7 +43,11 @@ func readSource(root, name string) (source, error) {
 		s.imports = append(s.imports, imported)
 	}
 	s.shorter = slices.Contains(s.imports, rapidLibrary)
+	raceless := len(parsed.Comments) > 0 && parsed.Comments[0].List[0].Text == "//go:build !race"
 	ast.Inspect(parsed, func(n ast.Node) bool {
+		if f, ok := n.(*ast.FuncDecl); ok && raceless && testName.MatchString(f.Name.Name) {
+			s.unraced = append(s.unraced, f.Name.Name)
+		}
 		if sel, ok := n.(*ast.SelectorExpr); ok && sel.Sel.Name == "Short" {
 			if x, ok := sel.X.(*ast.Ident); ok && x.Name == "testing" {
 				s.shorter = true
@@ -78,7 +83,7 @@ func readSources(t *testing.T) (all []source) {
 }
 
 // TestShortenedPackages: what does less with -short, which `make test` says beside -race, is what `make test` runs whole without it. A test does
-// less if it asks for -short, or uses a package that does.
+// less if it asks for -short, or uses a package that does. Tests of this package that the race detector does not even build are named there.
 func TestShortenedPackages(t *testing.T) {
 	all := readSources(t)
 	suites := map[string]bool{}
@@ -103,6 +108,18 @@ func TestShortenedPackages(t *testing.T) {
 	line := regexp.MustCompile(`(?m)^SHORTENED := (.*)$`).FindSubmatch(makefile)
 	if line == nil || !strings.Contains(string(makefile), "-shuffle=on -timeout 10m $(SHORTENED)\n") {
 		t.Fatal("the Makefile does not say what is SHORTENED, or does not test it")
+	}
+	var unraced []string
+	for _, s := range all {
+		if s.pkg == "./cmd/latchkey" {
+			unraced = append(unraced, s.unraced...)
+		} else if len(s.unraced) > 0 && !shortened[s.pkg] {
+			t.Errorf("%s has %q, which no run of make test builds", s.pkg, s.unraced)
+		}
+	}
+	slices.Sort(unraced)
+	if want := "UNWATCHED := ^(" + strings.Join(unraced, "|") + ")$$\n"; !strings.Contains(string(makefile), want) || len(unraced) == 0 {
+		t.Errorf("the Makefile has no line %q", want)
 	}
 	got := slices.Sorted(slices.Values(strings.Fields(string(line[1]))))
 	if want := slices.Sorted(maps.Keys(shortened)); !slices.Equal(got, want) {
