@@ -123,7 +123,7 @@ pgo: ## Remake cmd/latchkey/default.pgo, which every build uses, from a server a
 cover: ## Coverage by package
 	$(GO) test $(NOPGO) -coverprofile=coverage.out ./... && $(GO) tool cover -func=coverage.out | tail -1
 
-interop: ## Real mail clients against the demo (Debian packages: .ci/interop-packages; LATCHKEY_BROWSER=regexp for a part of the pages)
+interop: ## Real mail clients against the demo (Debian packages: .ci/interop-packages; LATCHKEY_BROWSER=regexp for a part of the pages, LATCHKEY_TESTSSL of the doors)
 	$(DELIVERED) -parallel 6 -timeout 40m -run Interop ./cmd/latchkey
 
 browser: ## The pages in a browser, all of it
