@@ -34,7 +34,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience bounds a client's whole dialogue over TCP.
+// patience bounds what a client over TCP waits for one reply.
 const patience = 30 * time.Second
 
 const (
@@ -307,6 +307,7 @@ type client struct {
 	f    *fixture
 	conn net.Conn
 	r    *textproto.Reader
+	tcp  *net.TCPConn // below conn, nil if that is no connection over TCP
 }
 
 // dial connects; the greeting is still to be read.
@@ -319,10 +320,17 @@ func (f *fixture) dial() *client {
 
 func (f *fixture) over(conn net.Conn) *client {
 	f.t.Cleanup(func() { _ = conn.Close() })
-	if c, ok := conn.(*net.TCPConn); ok {
-		f.must(c.SetDeadline(time.Now().Add(patience))) // a server that says nothing fails the test
+	c := &client{f: f, conn: conn, r: textproto.NewReader(bufio.NewReader(conn))}
+	c.tcp, _ = conn.(*net.TCPConn)
+	c.wait()
+	return c
+}
+
+// wait begins the patience anew: a server that says or takes nothing fails the test.
+func (c *client) wait() {
+	if c.tcp != nil {
+		_ = c.tcp.SetDeadline(time.Now().Add(patience)) // if it is closed, reading says so
 	}
-	return &client{f: f, conn: conn, r: textproto.NewReader(bufio.NewReader(conn))}
 }
 
 // greeted has read the greeting and sent EHLO.
@@ -349,6 +357,7 @@ func (c *client) login(name string) {
 
 func (c *client) send(s string) {
 	c.f.t.Helper()
+	c.wait()
 	if _, err := io.WriteString(c.conn, s); err != nil {
 		c.f.t.Fatalf("send %q: %v", s, err)
 	}
@@ -358,6 +367,7 @@ func (c *client) send(s string) {
 func (c *client) reply() string {
 	c.f.t.Helper()
 	for {
+		c.wait()
 		line, err := c.r.ReadLine()
 		if err != nil {
 			c.f.t.Fatalf("read reply: %v", err)

@@ -52,6 +52,9 @@ func TestRelayProofPasses(t *testing.T) {
 		"required by timer": func(s *store.Settings) { loose(s); s.RequireAuthAt = time.Now().Add(-time.Hour) },
 	}
 	for name, change := range worlds {
+		if testing.Short() && name != "defaults" && name != "all of these" {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			f, p := newProofFixture(t, change)
 			report := f.proved(p)

@@ -48,14 +48,27 @@ type victim struct {
 
 const victimPassword = "victim's password"
 
-// buildServer makes the program as it is delivered: static, without cgo. The build cache makes it cheap.
-func buildServer(t testing.TB) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "latchkey")
+// delivered makes the program as it is delivered, static and without cgo, once for all tests. It lies beside the program of the tests, where `go test`
+// removes both.
+var delivered = sync.OnceValues(func() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	binary := self + ".delivered"
 	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", binary, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return binary, nil
+})
+
+func buildServer(t testing.TB) string {
+	t.Helper()
+	binary, err := delivered()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return binary
 }

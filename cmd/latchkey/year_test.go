@@ -136,10 +136,3 @@ func oneIn(of, n int) string {
 	}
 	return fmt.Sprintf(" (one in %d)", of/n)
 }
-
-// TestYearInShort is the beginning of the year of TestTortureYear, with fewer devices: long enough for every attacker.
-func TestYearInShort(t *testing.T) {
-	r := liveYear(t, yearSeed, 13, shortDevices)
-	r.check(t)
-	t.Log("\n" + yearTable([]*yearResult{r}))
-}

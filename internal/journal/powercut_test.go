@@ -15,10 +15,9 @@ func TestPowerCut(t *testing.T) {
 		seeds = n
 	}
 	if testing.Short() {
-		seeds = 50
+		seeds = 20
 	}
 	for seed := range uint64(seeds) {
-
 		powerCuts(t, seed)
 	}
 }

@@ -23,7 +23,9 @@ import (
 // oldDoor is the fixture with challenge logins, and a door for old clients.
 func oldDoor(t *testing.T) *fixture {
 	f := newFixture(t)
-	f.auth = auth.New(auth.Options{Accounts: f.store, Settings: f.store, Sealing: f.store, Guard: guard.NewLogins(guard.LoginLimits{Delays: noDelays})})
+	f.auth = auth.New(auth.Options{
+		Accounts: f.store, Settings: f.store, Cost: cheap, Sealing: f.store, Guard: guard.NewLogins(guard.LoginLimits{Delays: noDelays}),
+	})
 	f.update(func(a *store.Account) { a.OldClientLogin = true })
 	f.door = f.serve(Options{OldClients: only(f.alice.ID)}, nil)
 	return f

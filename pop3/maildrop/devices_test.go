@@ -29,7 +29,7 @@ func (f *fixture) device(name string, change func(*store.Device)) (store.Device,
 func TestDeviceFetches(t *testing.T) {
 	f := newFixture(t)
 	f.set(func(s *store.Settings) { s.CleartextLogin = true })
-	f.auth = auth.New(auth.Options{Accounts: f.store, Settings: f.store, Devices: f.store, Guard: f.guard})
+	f.auth = auth.New(auth.Options{Accounts: f.store, Settings: f.store, Cost: cheap, Devices: f.store, Guard: f.guard})
 	_, good := f.device("Telephone", func(*store.Device) {})
 	_, sends := f.device("sends", func(d *store.Device) { d.Fetch = false })
 	_, far := f.device("far", func(d *store.Device) { d.Networks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} })

@@ -159,7 +159,7 @@ func fuzzDomain(t *testing.T, which uint8) (*fixture, *Server, *bytes.Buffer) {
 	f.deliver("Subject: three\r\n\r\n", "a\x00b\r\n")
 	log := &bytes.Buffer{}
 	logger := slog.New(slog.NewTextHandler(log, nil))
-	f.auth = auth.New(auth.Options{Accounts: f.store, Settings: f.store, Sealing: f.store, Guard: f.guard, Logger: logger})
+	f.auth = auth.New(auth.Options{Accounts: f.store, Settings: f.store, Cost: cheap, Sealing: f.store, Guard: f.guard, Logger: logger})
 	f.update(func(a *store.Account) {
 		a.OldClientLogin = which&fuzzSealed > 0
 		if which&fuzzSelect > 0 {

@@ -52,6 +52,9 @@ var (
 	sesameOnce sync.Once
 )
 
+// cheap are hashes for tests that are about something else.
+var cheap = auth.Cost{Memory: 8, Time: 1}
+
 // noDelays answers wrong passwords at once.
 var noDelays = []time.Duration{0}
 
@@ -66,7 +69,7 @@ func newFixture(t *testing.T) *fixture {
 		_ = f.store.Close()
 	})
 	f.guard = guard.NewLogins(guard.LoginLimits{Delays: noDelays})
-	f.auth = auth.New(auth.Options{Accounts: f.store, Settings: f.store, Guard: f.guard})
+	f.auth = auth.New(auth.Options{Accounts: f.store, Settings: f.store, Cost: cheap, Guard: f.guard})
 	dir := t.TempDir()
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	if err := guard.SelfSigned(certFile, keyFile, []string{"localhost"}); err != nil {
@@ -270,7 +273,7 @@ var variants = map[string]struct {
 
 // sealed has the domain's mailboxes log in by challenge, and alice's password sealed.
 func sealed(f *fixture) {
-	f.auth = auth.New(auth.Options{Accounts: f.store, Settings: f.store, Sealing: f.store, Guard: guard.NewLogins(guard.LoginLimits{})})
+	f.auth = auth.New(auth.Options{Accounts: f.store, Settings: f.store, Cost: cheap, Sealing: f.store, Guard: guard.NewLogins(guard.LoginLimits{})})
 	f.set(func(s *store.Settings) { s.OldClientLogin = true })
 	if _, err := f.auth.Login(f.t.Context(), auth.Attempt{Service: "test", TLS: true}, "alice", "open sesame"); err != nil {
 		f.t.Fatal(err)

@@ -292,7 +292,11 @@ func TestTwoLivesOneDirectory(t *testing.T) {
 	mustBackUp(t, first, dir)
 	second := openData(t, mustRestore(t, dir), Options{journal: smallSegments()})
 	defer closeData(t, second)
-	for round := range 4 {
+	rounds := 4
+	if testing.Short() {
+		rounds = 2
+	}
+	for round := range rounds {
 		for i, s := range []*Store{first, second} {
 			for range 20 + 30*i {
 				deliver(t, s, 5000, 1)

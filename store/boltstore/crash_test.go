@@ -17,11 +17,15 @@ import (
 // TestFaultAtEveryStep lets every single operation fail in turn, once, or from then on. Whatever happens, what was acknowledged is
 // there after the next start; a failed sync ends all writing, and a full device does not.
 func TestFaultAtEveryStep(t *testing.T) {
+	stride := 1
+	if testing.Short() {
+		stride = 5
+	}
 	template := filepath.Join(vfstest.TempDir(t), "data")
 	initData(t, template)
 	for _, fault := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
 		for _, once := range []bool{true, false} {
-			for at := 1; ; at++ {
+			for at := 1; ; at += stride {
 				f := vfstest.NewFaulty(vfs.OS{}, at, once, func(op vfstest.Op) error {
 					if fault == syscall.ENOSPC && op.Kind == vfstest.Remove {
 						return nil // removing needs no space

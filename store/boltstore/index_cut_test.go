@@ -17,7 +17,12 @@ import (
 // The simulated disk under bbolt: what the tests of power cuts rest on.
 
 // cutSeeds is how many power cuts each of these tests makes.
-const cutSeeds = 60
+func cutSeeds() int {
+	if testing.Short() {
+		return 20
+	}
+	return 60
+}
 
 // putTx commits one transaction with some pages of values, all of them n.
 func putTx(d *vfstest.Disk, path string, db *bolt.DB, n int) error {
@@ -70,7 +75,7 @@ func readTx(t *testing.T, path string) (n int) {
 func TestIndexCommit(t *testing.T) {
 	base := vfstest.TempDir(t)
 	before, this, half := 0, 0, 0
-	for seed := range uint64(cutSeeds) {
+	for seed := range uint64(cutSeeds()) {
 		dir, left := filepath.Join(base, fmt.Sprint(seed)), filepath.Join(base, fmt.Sprint(seed, "left"))
 		noError(t, os.Mkdir(dir, vfs.DirMode))
 		d := vfstest.NewDisk(t, dir, seed, 6)
@@ -107,14 +112,14 @@ func TestIndexCommit(t *testing.T) {
 		}
 		noError(t, errors.Join(os.RemoveAll(dir), os.RemoveAll(left)))
 	}
-	if before == 0 || this == 0 || half < cutSeeds/10 {
+	if before == 0 || this == 0 || half < cutSeeds()/10 {
 		t.Errorf("the transaction before was left %d times, this one %d times, a half written file %d times", before, this, half)
 	}
 }
 
 // TestIndexBesideFiles: what was committed is there whenever the power goes, also while another commit is under way.
 func TestIndexBesideFiles(t *testing.T) {
-	for seed := range uint64(cutSeeds) {
+	for seed := range uint64(cutSeeds()) {
 		dir, left := vfstest.TempDir(t), vfstest.TempDir(t)
 		d := vfstest.NewDisk(t, dir, seed, 0)
 		path := dir + "/mail.db"
@@ -149,7 +154,7 @@ func TestIndexBesideFiles(t *testing.T) {
 // TestIndexReplaced: an index that is written anew under another name and renamed is the old one or the new one.
 func TestIndexReplaced(t *testing.T) {
 	seen := make(map[int]int)
-	for seed := range uint64(cutSeeds) {
+	for seed := range uint64(cutSeeds()) {
 		dir, left := vfstest.TempDir(t), vfstest.TempDir(t)
 		d := vfstest.NewDisk(t, dir, seed, 0)
 		path, fresh := dir+"/mail.db", dir+"/mail.db.new"

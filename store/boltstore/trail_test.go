@@ -313,7 +313,11 @@ func allPages(t testing.TB, s *Store, q store.TrailQuery, limit int) (ids []stor
 
 // TestTrailModel: random transactions of all sizes, and every answer is compared with what a list of the events says.
 func TestTrailModel(t *testing.T) {
-	for seed := range uint64(2) {
+	seeds, writes, searches := uint64(2), 40, 50
+	if testing.Short() {
+		seeds, writes, searches = 1, 20, 10
+	}
+	for seed := range seeds {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		now := time.Now()
 		bound := 5000 + rng.Uint64N(10_000)
@@ -321,7 +325,7 @@ func TestTrailModel(t *testing.T) {
 		s := trailStore(t, clock, bound)
 		var all []store.TrailEvent
 		var last store.MessageID
-		for range 40 {
+		for range writes {
 			n := 1 + rng.IntN([]int{3, 100, 2000}[rng.IntN(3)])
 			events := randomEvents(rng, n, now, &last)
 			writeEvents(t, s, events)
@@ -336,7 +340,7 @@ func TestTrailModel(t *testing.T) {
 			id := 1 + store.MessageID(rng.Uint64N(uint64(last)+1))
 			wantTrail(t, s, id, slices.DeleteFunc(slices.Clone(told), func(e store.TrailEvent) bool { return e.Message != id }))
 		}
-		for range 50 {
+		for range searches {
 			q, limit := randomQuery(rng, now, last), 1+rng.IntN(200)
 			want := matching(told, &q)
 			got := allPages(t, s, q, limit)
@@ -489,11 +493,15 @@ func TestTrailPruning(t *testing.T) {
 // TestTrailIsBounded: however much is written, what is kept is the bound and a little more.
 func TestTrailIsBounded(t *testing.T) {
 	const bound = 4000
+	writes := 30
+	if testing.Short() {
+		writes = 12
+	}
 	now := time.Now()
 	s := trailStore(t, clockAt(now), bound)
 	m := newTraffic()
 	m.now = now
-	for i := range 30 {
+	for i := range writes {
 		var events []store.TrailEvent
 		for range []int{1, 300, 3000}[i%3] {
 			events = m.message(events)
@@ -514,8 +522,12 @@ func TestTrailCost(t *testing.T) {
 	m := newTraffic()
 	m.now = now
 	const batch, most, mostPages = 4096, 90, 6
+	batches := 10
+	if testing.Short() {
+		batches = 4
+	}
 	n := 0
-	for range 10 {
+	for range batches {
 		var events []store.TrailEvent
 		for range batch {
 			events = m.message(events)

@@ -51,10 +51,11 @@ type Life struct {
 	Last string
 }
 
-// Seeds of `go test`; LATCHKEY_CRASH_SEEDS asks for more.
+// Seeds of `go test`; LATCHKEY_CRASH_SEEDS asks for more, -short for fewer.
 const (
 	powerSeeds  = 6
 	powerSweeps = 6
+	powerShort  = 2
 	// SeedsVariable names the environment's variable that says how many power cuts RunPowerFailure makes of each sort.
 	SeedsVariable = "LATCHKEY_CRASH_SEEDS"
 )
@@ -66,6 +67,9 @@ const (
 // and what is counted is what is there.
 func RunPowerFailure(t *testing.T, f func(t *testing.T) PowerEngine) {
 	seeds, sweeps := powerSeeds, powerSweeps
+	if testing.Short() {
+		seeds, sweeps = powerShort, powerShort
+	}
 	if n, err := strconv.Atoi(os.Getenv(SeedsVariable)); err == nil && n > 0 {
 		seeds, sweeps = n, n
 	}

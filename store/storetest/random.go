@@ -15,19 +15,24 @@ import (
 	"latchkey/store"
 )
 
-// maxRounds bounds the random sequences of one run: an engine on a disk needs milliseconds for a step.
-const maxRounds = 40
+// maxRounds bounds the random sequences of one run: an engine on a disk needs milliseconds for a step. With -short they are fewRounds, and rapid
+// makes them half as long.
+const maxRounds, fewRounds = 40, 10
 
 // leaseFor is short against the steps of the clock, so that many leases expire.
 const leaseFor = 20 * time.Minute
 
 // TestRandom plays random verbs against a model and compares all that can be seen after each.
 func TestRandom(t *testing.T, f Factory) {
+	most := int64(maxRounds)
+	if testing.Short() {
+		most = fewRounds
+	}
 	var rounds atomic.Int64
 	failed := false
 	rapid.Check(t, func(rt *rapid.T) {
 		// A failure is shrunk by further rounds, which do not count.
-		if rounds.Add(1) > maxRounds && !failed {
+		if rounds.Add(1) > most && !failed {
 			return
 		}
 		h := newHarness(t, f(t))

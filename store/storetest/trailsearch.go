@@ -95,6 +95,9 @@ func TestSearchTrailParts(t *testing.T, f Factory) {
 func TestSearchTrailPages(t *testing.T, f Factory) {
 	h := open(t, f)
 	n, recipients := min(h.bounds().TrailEvents/4, 300), min(h.bounds().TrailEvents/4, 3000)
+	if testing.Short() {
+		recipients = min(recipients, 300)
+	}
 	var want []store.MessageID
 	send := func(to ...store.Recipient) {
 		e := h.envelope(message("m"), to...)
@@ -274,6 +277,9 @@ func TestListJobsBy(t *testing.T, f Factory) {
 
 // TestListJobsPages: a page ends where its limit is, or where enough was looked at, and the next one goes on there.
 func TestListJobsPages(t *testing.T, f Factory) {
+	if testing.Short() {
+		t.Skip("it queues more than one look at the queue goes through")
+	}
 	h := open(t, f)
 	const each = store.MaxRecipients
 	var last store.JobID
