@@ -166,7 +166,7 @@ func (a *API) pathDevice(r *http.Request) (store.Device, store.Account, string, 
 			return devices[i], account, domain, nil
 		}
 	}
-	return store.Device{}, account, domain, &Error{Code: CodeNotFound, Message: "the mailbox " + account.Name + " has no such device; see latchkey device list"}
+	return store.Device{}, account, domain, &Error{Code: CodeNotFound, Message: "the mailbox " + account.Name + " has no such device"}
 }
 
 func (a *API) showDevice(r *http.Request) (any, error) {

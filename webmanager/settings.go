@@ -127,7 +127,7 @@ func (a *API) endGrants(ctx context.Context, s store.Settings) (int, error) {
 	if err != nil {
 		a.log.Error("grants of POP before SMTP are left that the settings do not allow", "err", err)
 		return revoked.Revoked, &Error{Code: errorFor(err).Code, Message: "the settings were changed, but grants of POP before SMTP are left " +
-			"that they do not allow; they end when the server starts or the settings are changed again, or by latchkey grant revoke --all"}
+			"that they do not allow; they end when the server starts or the settings are changed again, or when all are revoked"}
 	}
 	return revoked.Revoked, nil
 }

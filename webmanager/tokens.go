@@ -240,7 +240,7 @@ func (a *API) revokeToken(r *http.Request) (any, error) {
 	}
 	i := slices.IndexFunc(kept, func(t keptToken) bool { return t.ID == id })
 	if i < 0 {
-		return nil, &Error{Code: CodeNotFound, Message: "there is no such token; see latchkey token list"}
+		return nil, &Error{Code: CodeNotFound, Message: "there is no such token"}
 	}
 	gone := kept[i].Token
 	if err := a.putTokens(ctx, slices.Delete(kept, i, i+1)); err != nil {

@@ -140,6 +140,7 @@ var germanTexts = map[string]string{
 	"device.ends":            "Endet",
 	"device.never":           "nie",
 	"device.expired":         "abgelaufen",
+	"device.clear":           "sein Passwort war unverschlüsselt zu sehen",
 	"device.revoke":          "Widerrufen",
 	"device.revokeone":       "Das Passwort von %s widerrufen",
 	"device.revoked":         "Das Passwort des Geräts wurde widerrufen.",
