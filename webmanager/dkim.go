@@ -140,7 +140,7 @@ func (a *API) wantedAlgorithms(ctx context.Context, body NewDKIMKeys) ([]dkim.Al
 	var wanted []dkim.Algorithm
 	for _, algorithm := range body.Algorithms {
 		if algorithm != dkim.RSA && algorithm != dkim.Ed25519 {
-			return nil, invalid(Field{"algorithms", "are rsa and ed25519"})
+			return nil, invalid(Field{Field: "algorithms", Message: "are rsa and ed25519"})
 		}
 		there := false
 		for _, k := range keys {

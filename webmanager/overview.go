@@ -143,7 +143,7 @@ func (a *API) overview(r *http.Request) (any, error) {
 	if r.URL.Query().Has("days") {
 		n, err := numberParameter(r, "days")
 		if err != nil || n < 1 || n > store.MaxStatDays {
-			return nil, invalid(Field{"days", fmt.Sprintf("is a whole number of 1 to %d", store.MaxStatDays)})
+			return nil, invalid(Field{Field: "days", Message: fmt.Sprintf("is a whole number of 1 to %d", store.MaxStatDays)})
 		}
 		days = int(n)
 	}

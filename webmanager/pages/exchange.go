@@ -167,7 +167,7 @@ func (x *exchange) again(err error, page func(*exchange) error) error {
 	if !errors.As(err, &problem) || problem.Code == webmanager.CodeForbidden && len(problem.Fields) == 0 || problem.Code == webmanager.CodeInternal {
 		return err
 	}
-	x.problem = problem
+	x.problem = inLanguage(x.lang, problem)
 	return page(x)
 }
 
@@ -222,7 +222,7 @@ func (s *Server) fail(x *exchange, err error) {
 		}
 		refusal = &webmanager.Error{Code: webmanager.CodeInternal, Message: x.t("error.inside")}
 	}
-	x.problem = nil
+	x.problem, refusal = nil, inLanguage(x.lang, refusal)
 	status := refusal.Code.Status()
 	title := x.t("error.title")
 	switch status {

@@ -282,7 +282,7 @@ func TestOverviewLooksAgain(t *testing.T) {
 	// Where nobody can ask, the button says so, on the same page.
 	plain := newSite(t, nil)
 	plain.server.o.API = webmanager.New(webmanager.Options{Store: plain.store, Now: plain.clock, Version: "v1"})
-	plain.in("olga").post("/overview/dns", nil).shows(503, "the DNS cannot be asked from here", "Mail in and out")
+	plain.in("olga").post("/overview/dns", nil).shows(503, "The DNS cannot be asked from here", "Mail in and out")
 }
 
 func TestAgo(t *testing.T) {

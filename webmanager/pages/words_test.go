@@ -44,7 +44,7 @@ func TestPagesNamePages(t *testing.T) {
 	}
 	look(step("none", "retire", ""))
 	look(step(selector, "remove", ""))
-	look(step(selector, "retire", "").shows(409, "mail would leave unsigned"))
+	look(step(selector, "retire", "").shows(409, "Mail would leave unsigned"))
 	look(step(keys.Keys[1].Selector, "activate", "").shows(409, "publish it, then have it looked for"))
 	look(b.post("/dns/keys", map[string][]string{"rsa": {"on"}, "ed25519": {"on"}}).shows(409))
 	step(selector, "retire", "yes").follow()
@@ -56,7 +56,7 @@ func TestPagesNamePages(t *testing.T) {
 		look(b.get(concrete(pattern)))
 	}
 	for _, r := range refusal.All() {
-		look(b.get("/explain/" + r.Name.Code()).shows(200, sentence(r.Cure)))
+		look(b.get("/explain/"+r.Name.Code()).shows(200, sentence(r.Cure)))
 	}
 	for key, text := range englishTexts {
 		if commandLine.MatchString(text) {
