@@ -97,7 +97,7 @@ func TestMistakesInGerman(t *testing.T) {
 		{"/grants/revoke", "id=x", 422, "Sagen Sie, welche Erlaubnisse"},
 		{"/trail/proof", "message=x&recipient=x@y.example", 422, "ist eine Nummer aus 16 Hexadezimalziffern"},
 		{"/trail/proof", "message=" + sent + "&recipient=@", 422, "Empfänger: ist eine Adresse oder der Name eines Postfachs"},
-		{"/trail/proof", "message=0000000000000001", 404, "Von einer Nachricht 0000000000000001 ist nichts"},
+		{"/trail/proof", "message=00000000000000ff", 404, "Von einer Nachricht 00000000000000ff ist nichts"},
 		{"/trail/proof", "message=" + sent, 422, "muss genannt sein"},
 		{"/trail/proof", "message=" + sent, 422, "Empfänger: muss genannt sein"},
 		{"/trail/proof", "message=" + sent + "&recipient=x@other.example", 404, "nicht (oder noch nicht) an x@other.example zugestellt"},
