@@ -145,6 +145,9 @@ type API struct {
 	tokens sync.Mutex
 	totp   sync.Mutex // lets one request at a time look at a code and note that it was used
 	links  signInLinks
+	// mailboxesKept and queueKept are what the overview had to look long for; the first by when its days begin.
+	mailboxesKept kept[time.Time, mailboxFacts]
+	queueKept     kept[struct{}, QueueFigures]
 	// readers holds a place for each message that is read for people.
 	readers chan struct{}
 	// Bounds of backups, smaller in tests.

@@ -108,7 +108,7 @@ func TestMistakesInGerman(t *testing.T) {
 	for path, want := range map[string]string{
 		"/trail?for=" + long: "hat mehr als", "/trail?from=@": "Von: ist eine Adresse oder der Name eines Postfachs", "/trail?since=x": "ist ein Tag wie 2026-04-01",
 		"/trail?subject=a": "hat kein Wort aus drei Buchstaben", "/trail?before=x": "ist eine Nummer aus 16", "/queue?recipient=@": "Empfänger: ist keine Adresse",
-		"/queue?message=x": "ist eine Nummer aus 16", "/queue?held=x": "ist true oder false", "/queue/x": "ist die Nummer einer wartenden Zustellung",
+		"/queue?held=x": "ist true oder false", "/queue/x": "ist die Nummer einer wartenden Zustellung",
 		"/queue/4711": "Es gibt keine wartende Zustellung 4711", "/mailbox/anna/mail/none": "Eine solche Nachricht liegt nicht", "/mailbox/bert": "Das dürfen Sie nicht",
 		"/explain/none": "Eine Ablehnung dieses Kürzels", "/proof?token=x": "noch keinen Zustellnachweis",
 	} {
