@@ -47,7 +47,7 @@ func (o *opener) openPages() error {
 		return err
 	}
 	server := pages.New(pages.Options{
-		API: p.api, Login: o.auth, TLS: o.webTLS(), Secure: strings.HasPrefix(o.config.Web.URL, "https:"), Proxies: o.config.Proxies,
+		API: p.api, Login: o.auth, TLS: o.webTLS(), Secure: strings.HasPrefix(o.config.Web.URL, "https:"), URL: o.config.Web.URL, Proxies: o.config.Proxies,
 		Guide: help, GuideHandles: help.handles, Help: helpPath + "/",
 		Connections: connections(o.config), Gate: o.gate, Known: o.auth.Known, Logger: p.log, Now: o.now,
 	})
