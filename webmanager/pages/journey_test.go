@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"latchkey/auth"
+	"latchkey/internal/refusal"
 	"latchkey/store"
 	"latchkey/webmanager"
 )
@@ -289,6 +291,38 @@ func TestExplainJourney(t *testing.T) {
 	s.in("olga").get("/explain/auth-banned").shows(200, "the facts of anna")
 	if p := s.in("bert").get("/explain/auth-banned"); strings.Contains(p.text(), "the facts of anna") {
 		t.Error("a neighbour is told facts")
+	}
+}
+
+// TestExplainInGerman: what a refusal means is told in German to who reads that, where it is translated.
+func TestExplainInGerman(t *testing.T) {
+	s := newSite(t, func(o *Options) {
+		o.InGerman = func(name refusal.Name) (cause, cure string, ok bool) {
+			return "Die Ursache", "Die Abhilfe", name == refusal.AuthBanned
+		}
+	})
+	b := s.browser()
+	b.get("/explain/auth-banned").shows(200, "Too many different wrong passwords")
+	b.header.Set("Accept-Language", "de")
+	b.get("/explain/auth-banned").shows(200, "Die Ursache.", "Die Abhilfe.")
+	b.get("/explain/auth-busy").shows(200, refusal.Of(refusal.AuthBusy).Cause)
+}
+
+// TestPasswordsOfTwoForms: what is wrong with a password stands beside the field in which it was typed, and at no other.
+func TestPasswordsOfTwoForms(t *testing.T) {
+	b := newSite(t, nil).in("olga")
+	for _, form := range []string{"password", "purge"} {
+		p := b.post("/mailbox/bert/"+form, url.Values{"password": {"short"}, "repeat": {"short"}}).shows(422, "has fewer than 8 characters")
+		var wrong []string
+		for _, n := range all(p.root, "input") {
+			if _, invalid := attribute(n, "aria-invalid"); invalid {
+				id, _ := attribute(n, "id")
+				wrong = append(wrong, id)
+			}
+		}
+		if want := map[string]string{"password": "password", "purge": "purge-password"}[form]; len(wrong) != 1 || wrong[0] != want {
+			t.Errorf("sent to %s: %q are wrong", form, wrong)
+		}
 	}
 }
 

@@ -238,6 +238,9 @@ func (v *view) Wrong(names ...string) string {
 	return strings.Join(found, "; ")
 }
 
+// On reports whether the form of a page was sent to an address that ends so: two forms of a page may have fields of the same name.
+func (v *view) On(end string) bool { return strings.HasSuffix(v.Path, end) }
+
 // MayProve reports whether a proof of a step can be asked for: the owner of a mailbox has proofs of what it sent.
 func (v *view) MayProve(e webmanager.TrailStep) bool {
 	return v.Owner || e.Mailbox != v.Own || e.Kind != store.TrailStored

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"latchkey/guard"
+	"latchkey/internal/refusal"
 	"latchkey/webmanager"
 )
 
@@ -49,6 +50,8 @@ type Options struct {
 	Guide        http.Handler
 	GuideHandles func(path string) bool
 	Help         string
+	// InGerman is why a refusal was made and what helps, in German, where ok is set; nil: that is told in English.
+	InGerman func(name refusal.Name) (cause, cure string, ok bool)
 	// Proxies, Connections, Gate and Known are those of the other doors: see guard.ListenerOptions.
 	Proxies     []netip.Prefix
 	Connections guard.ConnLimits

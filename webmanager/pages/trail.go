@@ -249,5 +249,10 @@ func (x *exchange) explain() error {
 			return x.show("explain", x.t("explain.title"), (*webmanager.Explanation)(nil))
 		})
 	}
+	if x.lang == german && x.s.o.InGerman != nil {
+		if cause, cure, ok := x.s.o.InGerman(e.Name); ok {
+			e.Cause, e.Cure = cause, cure
+		}
+	}
 	return x.show("explain", x.t("explain.of", e.Code), &e)
 }
