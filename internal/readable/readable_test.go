@@ -80,6 +80,7 @@ func TestParts(t *testing.T) {
 		"an encoded word": {"Content-Type: a/b; name=\"=?utf-8?Q?Gr=C3=BC=C3=9Fe?=\"\n\nx\n", "Grüße a/b 1"},
 		"no name":         {"Content-Type: A/B\n\nxyz\n", " a/b 3"},
 		"a message":       {"Content-Type: message/rfc822\n\nSubject: x\n\nbody\n", " message/rfc822 18"},
+		"an odd type":     {"Content-Type: a/\u202Eb\x01" + strings.Repeat("x", 200) + "; name=x\n\nxyz\n", " a/[U+202E]b[U+0001]" + strings.Repeat("x", 78) + "… 3"},
 		"a path":          {"Content-Type: a/b; name=\"../../etc/passwd\"\n\n\n", "../../etc/passwd a/b 0"},
 	} {
 		t.Run(name, func(t *testing.T) {

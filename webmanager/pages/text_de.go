@@ -161,6 +161,7 @@ var germanTexts = map[string]string{
 	"client.how":     "Wie",
 	"client.last":    "Zuletzt gesehen",
 	"client.none":    "Noch wurde keines gesehen.",
+	"client.sends":   "sendet Post (%s)",
 
 	"grants.title":     "POP before SMTP",
 	"grants.one":       "darf senden von %s bis",

@@ -51,7 +51,7 @@ func TestPagesNamePages(t *testing.T) {
 	s.later(signing.Overlap + 1)
 	b = s.in("olga")
 	look(b.get("/dns").shows(200, "Remove its record from the DNS, then the key."))
-	look(b.post("/dns/check", nil).shows(200, "Remove the key "+selector))
+	look(b.post("/dns/check", nil).shows(200, "Remove the key "+selector+" (DKIM keys)"))
 	for _, pattern := range append(s.patterns("GET"), "/queue/act?verb=remove&all=yes", "/explain/nothing") {
 		look(b.get(concrete(pattern)))
 	}
