@@ -161,17 +161,17 @@ func TestHTTP2Bounds(t *testing.T) {
 		l := newPipes(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 443})
 		served := make(chan error, 1)
 		go func() { served <- s.server.Serve(l) }()
-		connect := func() (*tls.Conn, *http2.Framer) {
-			t.Helper()
-			c := tls.Client(l.dial(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}) //nolint:gosec // the other end of the pipe is ours
-			if err := c.HandshakeContext(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			f := http2.NewFramer(c, c)
-			go func() { _, _ = io.WriteString(c, http2.ClientPreface); _ = f.WriteSettings() }()
-			return c, f
+		c := tls.Client(l.dial(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}) //nolint:gosec // the other end of the pipe is ours
+		if err := c.HandshakeContext(t.Context()); err != nil {
+			t.Fatal(err)
 		}
-		c, f := connect()
+		f := http2.NewFramer(c, c)
+		greeted := make(chan struct{})
+		go func() {
+			defer close(greeted)
+			_, _ = io.WriteString(c, http2.ClientPreface)
+			_ = f.WriteSettings()
+		}()
 		frame, err := f.ReadFrame()
 		settings, ok := frame.(*http2.SettingsFrame)
 		if err != nil || !ok {
@@ -180,17 +180,18 @@ func TestHTTP2Bounds(t *testing.T) {
 		if n, ok := settings.Value(http2.SettingMaxConcurrentStreams); !ok || n != maxStreams {
 			t.Errorf("%d requests at a time, want %d", n, maxStreams)
 		}
-		var block1 strings.Builder
-		fields := hpack.NewEncoder(&block1)
+		var octets strings.Builder
+		fields := hpack.NewEncoder(&octets)
 		for _, h := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "x"}, {":path", "/help/waits"}} {
 			if err := fields.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		go func() {
+			<-greeted
 			_ = f.WriteSettingsAck()
 			for i := range uint32(maxStreams + 1) {
-				_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*i + 1, BlockFragment: []byte(block1.String()), EndStream: true, EndHeaders: true})
+				_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*i + 1, BlockFragment: []byte(octets.String()), EndStream: true, EndHeaders: true})
 			}
 		}()
 		for refused := false; !refused; {
