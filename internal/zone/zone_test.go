@@ -493,3 +493,28 @@ func TestCut(t *testing.T) {
 		}
 	}
 }
+
+// TestTLSAIsWanted: TLSA records are wanted where the zone is signed and has the server's name, and good to have everywhere else.
+func TestTLSAIsWanted(t *testing.T) {
+	for _, tt := range []struct {
+		host   string
+		signed bool
+		wanted bool
+	}{
+		{"mail.example.com", true, true}, {"mail.example.com", false, false}, {"mail.host.example", true, false}, {"mail.host.example", false, false},
+	} {
+		p := Place{Domain: "example.com", Hostname: tt.host, DANE: tt.signed, KeyDigest: "aa", NextKeyDigest: "bb"}
+		found := 0
+		for _, r := range Wanted(p) {
+			if r.Type == "TLSA" {
+				found++
+				if r.Optional == tt.wanted || r.Name != "_25._tcp."+tt.host {
+					t.Errorf("%s, signed %t: %+v", tt.host, tt.signed, r)
+				}
+			}
+		}
+		if found != 2 {
+			t.Errorf("%s, signed %t: %d records", tt.host, tt.signed, found)
+		}
+	}
+}
