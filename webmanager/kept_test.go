@@ -288,3 +288,55 @@ func (s *removingStore) ListAccounts(ctx context.Context, after string, limit in
 	}
 	return list, err
 }
+
+// manyStore has so many empty mailboxes and waiting deliveries.
+type manyStore struct {
+	Store
+	accounts, jobs int
+}
+
+func (s *manyStore) ListAccounts(_ context.Context, after string, limit int) (list []store.Account, err error) {
+	begin := 0
+	if after != "" {
+		if _, err := fmt.Sscanf(after, "box%d", &begin); err != nil {
+			return nil, err
+		}
+	}
+	for i := begin + 1; i <= s.accounts && len(list) < limit; i++ {
+		list = append(list, store.Account{ID: store.AccountID(i), Name: fmt.Sprintf("box%06d", i)})
+	}
+	return list, nil
+}
+
+func (s *manyStore) Usage(context.Context, store.AccountID) (store.Usage, error) {
+	return store.Usage{}, nil
+}
+
+func (s *manyStore) ListClients(context.Context, store.AccountID, int) ([]store.Client, error) {
+	return nil, nil
+}
+
+func (s *manyStore) ListJobs(_ context.Context, _ store.QueueFilter, after store.JobID, limit int) (list []store.Job, next store.JobID, err error) {
+	for i := int(after) + 1; i <= s.jobs && len(list) < limit; i++ {
+		list = append(list, store.Job{ID: store.JobID(i), Received: noon})
+	}
+	if last := int(after) + len(list); last < s.jobs {
+		next = store.JobID(last)
+	}
+	return list, next, nil
+}
+
+// TestOverviewMore: so many mailboxes and deliveries are looked at, and that there are more is said.
+func TestOverviewMore(t *testing.T) {
+	for _, more := range []int{-1, 0, 1} {
+		f := newFixture(t)
+		f.api.store = &manyStore{Store: f.store, accounts: maxOverviewAccounts + more, jobs: maxOverviewJobs + more}
+		o := f.overview("?days=1")
+		if s := o.Storage; s.More != (more > 0) || s.Mailboxes != int64(maxOverviewAccounts+min(more, 0)) {
+			t.Errorf("%d more mailboxes: %+v", more, s)
+		}
+		if q := o.Queue; q.More != (more > 0) || q.Waiting != int64(maxOverviewJobs+min(more, 0)) {
+			t.Errorf("%d more deliveries: %+v", more, q)
+		}
+	}
+}
