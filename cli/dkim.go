@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -51,7 +52,11 @@ func (env *Env) printDKIM(list webmanager.DKIMKeys, asJSON bool) error {
 		case !k.Looked.IsZero():
 			seen = "no"
 		}
-		rows[i] = []string{k.Selector, string(k.Algorithm), string(k.State), timestamp(k.Created), seen, k.Next}
+		next := k.Next
+		if k.Step != "" {
+			next += ": latchkey dkim " + k.Step + " " + k.Selector
+		}
+		rows[i] = []string{k.Selector, string(k.Algorithm), string(k.State), timestamp(k.Created), seen, next}
 	}
 	return env.printTable([]string{"SELECTOR", "ALGORITHM", "STATE", "MADE", "SEEN IN THE DNS", "NEXT"}, rows)
 }
@@ -85,6 +90,10 @@ func (env *Env) makesKeys(cmd *cobra.Command, rotate bool) *cobra.Command {
 		}
 		var list webmanager.DKIMKeys
 		if err := env.do(cmd, http.MethodPost, webmanager.Path("dkim"), body, &list); err != nil {
+			var refusal *webmanager.Error
+			if errors.As(err, &refusal) && refusal.Code == webmanager.CodeExists {
+				env.say("latchkey dkim list shows them, latchkey dkim rotate makes the new ones")
+			}
 			return err
 		}
 		if *asJSON {
@@ -144,6 +153,10 @@ func (env *Env) dkimStep(cmd *cobra.Command, step, force string) *cobra.Command 
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var list webmanager.DKIMKeys
 		if err := env.do(cmd, http.MethodPost, webmanager.Path("dkim", args[0], step), webmanager.DKIMStep{Force: *forced}, &list); err != nil {
+			var refusal *webmanager.Error
+			if errors.As(err, &refusal) && refusal.Code == webmanager.CodeConflict && !*forced {
+				env.say("latchkey dkim list says what comes next for each key, latchkey dkim check looks for the records; --force goes against advice")
+			}
 			return err
 		}
 		return env.printDKIM(list, *asJSON)

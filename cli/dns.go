@@ -72,9 +72,10 @@ var stateWords = map[zone.State]string{zone.OK: "ok     ", zone.Note: "note   ",
 func (env *Env) printFindings(findings []zone.Finding) error {
 	out := bufio.NewWriter(env.Stdout)
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format+"\n", args...) } // Flush reports it
-	counts := map[zone.State]int{}
+	counts, keys := map[zone.State]int{}, false
 	for _, f := range findings {
 		counts[f.State]++
+		keys = keys || f.About == "DKIM" && f.State != zone.OK
 		line("%s  %s %s (%s)", stateWords[f.State], f.Type, printable(f.Name), printable(f.About))
 		for _, one := range f.Published {
 			line("           there: %s", printable(one))
@@ -93,5 +94,8 @@ func (env *Env) printFindings(findings []zone.Finding) error {
 		}
 	}
 	line("%s", strings.Join(sum, ", "))
+	if keys {
+		line("latchkey dkim makes, shows and removes keys.")
+	}
 	return out.Flush()
 }

@@ -13,9 +13,10 @@ func holdNotice(id store.AccountID, network string, reason HoldReason) Notice {
 		Lines: []string{
 			"Mail that the mailbox {mailbox} sends to other domains is kept back for now: " + string(reason) + ". " + from,
 			"Nothing is lost, and incoming mail can be fetched as always.",
-			"If the owner of the mailbox sent it, the operator releases it, and the network counts as the mailbox's own:",
+			"If the owner of the mailbox sent it, the owner of the domain lets it go, and the network counts as the mailbox's own: on the page On hold, or by",
 			"latchkey queue release --sender {mailbox}",
-			"If not, somebody else knows the password. This removes what is held, makes a new password, and ends what the old one opened:",
+			"If not, somebody else knows the password. On the same page the mailbox is taken back: that removes what is held, makes a new password, and " +
+				"ends what the old one opened. The command is",
 			"latchkey account purge {mailbox}",
 		},
 	}
@@ -28,7 +29,8 @@ func reviewNotice(id store.AccountID) Notice {
 		Lines: []string{
 			"Many recipients of the mailbox {mailbox} failed or do not exist, today and yesterday. That is how a stolen mailbox or a sick " +
 				"computer shows; an old list of addresses looks the same.",
-			"latchkey queue list --from {mailbox} shows what waits, latchkey account purge {mailbox} ends it.",
+			"The page Waiting mail shows what waits, and the page of the mailbox sets a new password and suspends it. The commands are latchkey queue list " +
+				"--from {mailbox}, and latchkey account purge {mailbox}, which ends it all.",
 		},
 	}
 }

@@ -256,7 +256,7 @@ func (r *Reputation) listed(ctx context.Context, s Standing) Standing {
 	default:
 		s.Suspect, n.Account = suspect.account.Name, suspect.account.ID
 		n.Lines = append(n.Lines, fmt.Sprintf("The likely cause is the mailbox {mailbox}: today and yesterday it wrote to %d recipients, of whom %d failed "+
-			"or do not exist, and there were %d complaints. Its mail to other domains is on hold.", suspect.named, suspect.failed, suspect.complaints),
+			"or do not exist, and there were %d complaints. Its mail to other domains is on hold, and the page On hold has it. To take the mailbox back:", suspect.named, suspect.failed, suspect.complaints),
 			"latchkey account purge {mailbox}", "or, if it was not to blame:", "latchkey queue release --sender {mailbox}")
 		if err := r.o.Conduct.HoldAll(ctx, suspect.account.ID, HoldListed); err != nil {
 			r.o.Logger.Error("blocklist: the likely cause could not be put on hold", "err", err)

@@ -338,3 +338,26 @@ func TestVacationOutsideOfProofs(t *testing.T) {
 		t.Errorf("marked %+v, %v", seen, err)
 	}
 }
+
+// suspending is a store in which mailboxes are suspended as soon as their mail is committed, as long as now is set.
+type suspending struct {
+	Store
+	now bool
+}
+
+func (s *suspending) Account(ctx context.Context, id store.AccountID) (store.Account, error) {
+	a, err := s.Store.Account(ctx, id)
+	a.Suspended = a.Suspended || s.now
+	return a, err
+}
+
+// TestVacationSuspendedMeanwhile: a mailbox that is suspended between the commit of a message and its answer gives none.
+func TestVacationSuspendedMeanwhile(t *testing.T) {
+	var st *suspending
+	f, _ := awayFixture(t, MX, func(o *Options) { st = &suspending{Store: o.Store}; o.Store = st })
+	c := f.greeted()
+	st.now = true
+	f.wants(0, c, "x@remote.example", personal(""))
+	st.now = false
+	f.wants(1, c, "x@remote.example", personal(""))
+}

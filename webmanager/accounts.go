@@ -114,11 +114,11 @@ func (c ForwardChange) apply(domain string) (store.Forward, []Field) {
 	for i, address := range addresses {
 		switch {
 		case address.Domain() == domain:
-			wrong = append(wrong, Field{"forward", address.String() + " is of this domain: let an alias lead to both mailboxes"})
+			wrong = append(wrong, say("forward_inside", address).of("forward"))
 		case address.IsLiteral():
-			wrong = append(wrong, Field{"forward", address.String() + " has no domain"})
+			wrong = append(wrong, say("no_domain", address).of("forward"))
 		case slices.Contains(addresses[:i], address):
-			wrong = append(wrong, Field{"forward", address.String() + " is named twice"})
+			wrong = append(wrong, say("named_twice", address).of("forward"))
 		}
 	}
 	if len(addresses) == 0 {
@@ -235,14 +235,14 @@ func (a *API) addAccount(r *http.Request) (any, error) {
 	}
 	var wrong []Field
 	name, mistake := localName(body.Name, settings.Domain)
-	if mistake != "" {
-		wrong = append(wrong, Field{"name", mistake})
+	if !mistake.none() {
+		wrong = append(wrong, mistake.of("name"))
 	}
-	if mistake := passwordMistake(body.Password); mistake != "" {
-		wrong = append(wrong, Field{"password", mistake})
+	if mistake := passwordMistake(body.Password); !mistake.none() {
+		wrong = append(wrong, mistake.of("password"))
 	}
-	if mistake := displayNameMistake(body.DisplayName); mistake != "" {
-		wrong = append(wrong, Field{"display_name", mistake})
+	if mistake := displayNameMistake(body.DisplayName); !mistake.none() {
+		wrong = append(wrong, mistake.of("display_name"))
 	}
 	if len(wrong) > 0 {
 		return nil, invalid(wrong...)
@@ -341,7 +341,7 @@ func (c AccountChange) allowed(actor Actor) error {
 func notAllowedFields(names ...string) *Error {
 	refusal := notAllowed()
 	for _, name := range names {
-		refusal.Fields = append(refusal.Fields, Field{name, "is not yours to change"})
+		refusal.Fields = append(refusal.Fields, say("not_yours").of(name))
 	}
 	return refusal
 }
@@ -365,21 +365,21 @@ func (c AccountChange) apply(account store.Account, domain string) (store.Accoun
 	var wrong []Field
 	if c.Name != nil {
 		name, mistake := localName(*c.Name, domain)
-		if mistake != "" {
-			wrong = append(wrong, Field{"name", mistake})
+		if !mistake.none() {
+			wrong = append(wrong, mistake.of("name"))
 		}
 		account.Name = name
 	}
 	if c.DisplayName != nil {
-		if mistake := displayNameMistake(*c.DisplayName); mistake != "" {
-			wrong = append(wrong, Field{"display_name", mistake})
+		if mistake := displayNameMistake(*c.DisplayName); !mistake.none() {
+			wrong = append(wrong, mistake.of("display_name"))
 		}
 		account.DisplayName = *c.DisplayName
 	}
 	set(&account.Suspended, c.Suspended)
 	if c.Quota != nil {
 		if c.Quota.Octets < 0 || c.Quota.Messages < 0 {
-			wrong = append(wrong, Field{"quota", "is 0 (no bound) or more"})
+			wrong = append(wrong, Field{Field: "quota", Message: "is 0 (no bound) or more"})
 		}
 		account.Quota = *c.Quota
 	}
@@ -404,8 +404,8 @@ func (c AccountChange) apply(account store.Account, domain string) (store.Accoun
 		account.Vacation = vacation
 	}
 	if c.ExpireDays != nil {
-		if mistake := expireMistake(*c.ExpireDays); mistake != "" {
-			wrong = append(wrong, Field{"expire_days", mistake})
+		if mistake := expireMistake(*c.ExpireDays); !mistake.none() {
+			wrong = append(wrong, mistake.of("expire_days"))
 		}
 		account.ExpireDays = *c.ExpireDays
 	}
@@ -420,8 +420,8 @@ func (a *API) setPassword(r *http.Request) (any, error) {
 	if err := decode(r, &body); err != nil {
 		return nil, err
 	}
-	if mistake := passwordMistake(body.Password); mistake != "" {
-		return nil, invalid(Field{"password", mistake})
+	if mistake := passwordMistake(body.Password); !mistake.none() {
+		return nil, invalid(mistake.of("password"))
 	}
 	account, _, err := a.pathAccount(r)
 	if err != nil {
@@ -485,12 +485,12 @@ func (a *API) pathAccount(r *http.Request) (store.Account, string, error) {
 
 func (a *API) accountNamed(ctx context.Context, text, domain string) (store.Account, error) {
 	name, mistake := localName(text, domain)
-	if mistake != "" {
-		return store.Account{}, invalid(Field{"name", mistake})
+	if !mistake.none() {
+		return store.Account{}, invalid(mistake.of("name"))
 	}
 	account, err := a.store.AccountByName(ctx, name)
 	if errors.Is(err, store.ErrNotFound) {
-		return store.Account{}, &Error{Code: CodeNotFound, Message: "there is no mailbox " + name + "@" + domain}
+		return store.Account{}, say("no_mailbox", name+"@"+domain).refusal(CodeNotFound)
 	}
 	return account, err
 }
@@ -500,12 +500,12 @@ func taken(name string) *Error {
 }
 
 // localName returns the canonical local part of a name that is a local part or an address of the domain, or what is wrong with it.
-func localName(text, domain string) (name, mistake string) {
+func localName(text, domain string) (name string, mistake words) {
 	local := text
 	if i := strings.LastIndexByte(text, '@'); i >= 0 {
 		given, err := mailaddr.CanonicalDomain(text[i+1:])
 		if err != nil || given != domain {
-			return "", fmt.Sprintf("is at another domain; this one is %s", domain)
+			return "", say("name_elsewhere", domain)
 		}
 		local = text[:i]
 	}
@@ -519,41 +519,42 @@ func localName(text, domain string) (name, mistake string) {
 		}
 	}
 	if err != nil {
-		return "", fmt.Sprintf("is not a mailbox name: letters, digits, and . - _ + between them, 1 to %d octets", store.MaxNameLen)
+		return "", say("name_form", store.MaxNameLen)
 	}
-	return name, ""
+	return name, words{}
 }
 
-func passwordMistake(password string) string {
+func passwordMistake(password string) words {
 	switch {
 	case utf8.RuneCountInString(password) < MinPasswordChars:
-		return fmt.Sprintf("has fewer than %d characters", MinPasswordChars)
+		return say("password_short", MinPasswordChars)
 	case len(password) > MaxPasswordLen:
-		return fmt.Sprintf("is longer than %d octets", MaxPasswordLen)
+		return say("password_long", MaxPasswordLen)
 	case mailaddr.HasControl(password):
-		return "has control characters, or is not UTF-8"
+		return say("control_or_utf8")
 	}
-	return ""
+	return words{}
 }
 
-func displayNameMistake(name string) string {
-	if len(name) > 200 || mailaddr.HasControl(name) {
-		return "has more than 200 octets, or control characters"
+func displayNameMistake(name string) words {
+	const most = 200
+	if len(name) > most || mailaddr.HasControl(name) {
+		return say("long_or_control", most)
 	}
-	return ""
+	return words{}
 }
 
 // parseAddresses reads a list of addresses, and names every one that is none.
 func parseAddresses(field string, texts []string, most int) ([]mailaddr.Address, []Field) {
 	if len(texts) > most {
-		return nil, []Field{{field, fmt.Sprintf("has more than %d addresses", most)}}
+		return nil, []Field{say("addresses_many", most).of(field)}
 	}
 	addresses := make([]mailaddr.Address, 0, len(texts))
 	var wrong []Field
 	for i, text := range texts {
 		address, err := mailaddr.Parse(text)
 		if err != nil {
-			wrong = append(wrong, Field{field, fmt.Sprintf("number %d is not an address", i+1)})
+			wrong = append(wrong, say("address_form", i+1).of(field))
 			continue
 		}
 		addresses = append(addresses, address)

@@ -55,7 +55,7 @@ func (a *API) audit(ctx context.Context, action, object string, before, after an
 	})
 	if err != nil {
 		a.log.Error("change not audited", "action", action, "object", object, "actor", actor.Name, "err", err)
-		return &Error{Code: CodeInternal, Message: "the change was made, but could not be written to the audit log"}
+		return say("audit_failed").refusal(CodeInternal)
 	}
 	a.log.Info("changed", "action", action, "object", object, "actor", actor.Name)
 	return nil

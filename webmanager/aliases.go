@@ -95,8 +95,8 @@ func (a *API) putAlias(r *http.Request) (any, error) {
 		return nil, err
 	}
 	name, mistake := aliasName(r.PathValue("name"), settings.Domain)
-	if mistake != "" {
-		return nil, invalid(Field{"name", mistake})
+	if !mistake.none() {
+		return nil, invalid(mistake.of("name"))
 	}
 	ids, outside, err := a.targets(ctx, body.Targets, settings.Domain)
 	if err != nil {
@@ -135,8 +135,8 @@ func (a *API) removeAlias(r *http.Request) (any, error) {
 		return nil, err
 	}
 	name, mistake := aliasName(r.PathValue("name"), settings.Domain)
-	if mistake != "" {
-		return nil, invalid(Field{"name", mistake})
+	if !mistake.none() {
+		return nil, invalid(mistake.of("name"))
 	}
 	before, existed, err := a.findAlias(ctx, name, settings.Domain)
 	if err != nil {
@@ -155,9 +155,9 @@ func (a *API) removeAlias(r *http.Request) (any, error) {
 }
 
 // aliasName is localName, and the catch-all.
-func aliasName(text, domain string) (name, mistake string) {
+func aliasName(text, domain string) (name string, mistake words) {
 	if text == store.CatchAll || strings.EqualFold(text, store.CatchAll+"@"+domain) {
-		return store.CatchAll, ""
+		return store.CatchAll, words{}
 	}
 	return localName(text, domain)
 }
@@ -165,14 +165,14 @@ func aliasName(text, domain string) (name, mistake string) {
 // targets finds the mailboxes that an alias is to lead to, and the addresses outside, or says about each what is wrong.
 func (a *API) targets(ctx context.Context, texts []string, domain string) (ids []store.AccountID, outside []mailaddr.Address, err error) {
 	if len(texts) == 0 || len(texts) > store.MaxAliasTargets {
-		return nil, nil, invalid(Field{"targets", fmt.Sprintf("are 1 to %d mailboxes", store.MaxAliasTargets)})
+		return nil, nil, invalid(Field{Field: "targets", Message: fmt.Sprintf("are 1 to %d mailboxes", store.MaxAliasTargets)})
 	}
 	var wrong []Field
 	ids = make([]store.AccountID, 0, len(texts))
 	for _, text := range texts {
 		if address, err := mailaddr.Parse(text); err == nil && address.Domain() != domain {
 			if address.IsLiteral() {
-				wrong = append(wrong, Field{"targets", address.String() + " has no domain"})
+				wrong = append(wrong, Field{Field: "targets", Message: address.String() + " has no domain"})
 			}
 			if !slices.Contains(outside, address) {
 				outside = append(outside, address)
@@ -183,9 +183,9 @@ func (a *API) targets(ctx context.Context, texts []string, domain string) (ids [
 		var refusal *Error
 		switch {
 		case errors.As(err, &refusal) && refusal.Code == CodeNotFound:
-			wrong = append(wrong, Field{"targets", refusal.Message})
+			wrong = append(wrong, Field{Field: "targets", Message: refusal.Message})
 		case errors.As(err, &refusal):
-			wrong = append(wrong, Field{"targets", fmt.Sprintf("%q %s", text, refusal.Fields[0].Message)})
+			wrong = append(wrong, Field{Field: "targets", Message: fmt.Sprintf("%q %s", text, refusal.Fields[0].Message)})
 		case err != nil:
 			return nil, nil, err
 		default:
@@ -193,7 +193,7 @@ func (a *API) targets(ctx context.Context, texts []string, domain string) (ids [
 		}
 	}
 	if len(outside) > store.MaxAliasOutside {
-		wrong = append(wrong, Field{"targets", fmt.Sprintf("are at most %d addresses of other domains", store.MaxAliasOutside)})
+		wrong = append(wrong, Field{Field: "targets", Message: fmt.Sprintf("are at most %d addresses of other domains", store.MaxAliasOutside)})
 	}
 	if len(wrong) > 0 {
 		return nil, nil, invalid(wrong...)

@@ -145,6 +145,9 @@ type API struct {
 	tokens sync.Mutex
 	totp   sync.Mutex // lets one request at a time look at a code and note that it was used
 	links  signInLinks
+	// mailboxesKept and queueKept are what the overview had to look long for; the first by when its days begin.
+	mailboxesKept kept[time.Time, mailboxFacts]
+	queueKept     kept[struct{}, QueueFigures]
 	// readers holds a place for each message that is read for people.
 	readers chan struct{}
 	// Bounds of backups, smaller in tests.
@@ -265,9 +268,9 @@ func decode(r *http.Request, into any) error {
 	var typ *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &tooLarge):
-		return &Error{Code: CodeTooLarge, Message: "the body is larger than " + strconv.Itoa(MaxBodySize) + " octets"}
+		return say("body_large", MaxBodySize).refusal(CodeTooLarge)
 	case errors.As(err, &typ) && typ.Field != "":
-		return invalid(Field{typ.Field, "is not of the right type"})
+		return invalid(say("wrong_type").of(typ.Field))
 	default:
 		return &Error{Code: CodeInvalid, Message: "the body is not the JSON object that is wanted: " + jsonMistake(err)}
 	}
@@ -289,7 +292,7 @@ func listLimit(r *http.Request) (int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 || n > MaxListLimit {
-		return 0, invalid(Field{"limit", "is a whole number of 1 to " + strconv.Itoa(MaxListLimit)})
+		return 0, invalid(say("whole_number_to", MaxListLimit).of("limit"))
 	}
 	return n, nil
 }
@@ -302,7 +305,7 @@ func numberParameter(r *http.Request, name string) (uint64, error) {
 	}
 	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
-		return 0, invalid(Field{name, "is a whole number"})
+		return 0, invalid(say("whole_number").of(name))
 	}
 	return n, nil
 }

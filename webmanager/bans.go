@@ -88,7 +88,7 @@ func banNetwork(text string) (netip.Prefix, error) {
 	if prefix, err := netip.ParsePrefix(text); err == nil && !prefix.Addr().Is4In6() {
 		return prefix.Masked(), nil
 	}
-	return netip.Prefix{}, invalid(Field{"network", "is an address or a network, as 192.0.2.7 or 192.0.2.0/24"})
+	return netip.Prefix{}, invalid(Field{Field: "network", Message: "is an address or a network, as 192.0.2.7 or 192.0.2.0/24"})
 }
 
 func (a *API) addBan(r *http.Request) (any, error) {
@@ -110,7 +110,7 @@ func (a *API) addBan(r *http.Request) (any, error) {
 	length := DefaultBanTime
 	if body.For != "" {
 		if length, err = readDuration(body.For); err != nil || length <= 0 || length > guard.MaxBanRuleTime {
-			return nil, invalid(Field{"for", "is a time such as 90m, 2h or 7d, at most 366d"})
+			return nil, invalid(Field{Field: "for", Message: "is a time such as 90m, 2h or 7d, at most 366d"})
 		}
 	}
 	actor := actorOf(r.Context())

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -166,7 +167,7 @@ func (a *API) pathDevice(r *http.Request) (store.Device, store.Account, string, 
 			return devices[i], account, domain, nil
 		}
 	}
-	return store.Device{}, account, domain, &Error{Code: CodeNotFound, Message: "the mailbox " + account.Name + " has no such device; see latchkey device list"}
+	return store.Device{}, account, domain, say("no_device", account.Name).refusal(CodeNotFound)
 }
 
 func (a *API) showDevice(r *http.Request) (any, error) {
@@ -298,9 +299,9 @@ func deviceObject(account store.Account, d store.Device) string {
 func deviceRefusal(err error, mailbox, name string) error {
 	switch {
 	case errors.Is(err, store.ErrExists):
-		return &Error{Code: CodeExists, Message: fmt.Sprintf("the mailbox %s has a device named %q already", mailbox, name)}
+		return say("device_exists", mailbox, strconv.Quote(name)).refusal(CodeExists)
 	case errors.Is(err, store.ErrBound):
-		return &Error{Code: CodeInvalid, Message: fmt.Sprintf("the mailbox %s has %d devices, which is the most: revoke one first", mailbox, store.MaxDevices)}
+		return say("devices_many", mailbox, store.MaxDevices).refusal(CodeInvalid)
 	}
 	return err
 }
@@ -316,20 +317,20 @@ func (c DeviceChange) apply(d store.Device, now time.Time) (store.Device, error)
 	set(&d.MessageSize, c.MessageSize)
 	set(&d.DailyRecipients, c.DailyRecipients)
 	if d.Name == "" || len(d.Name) > store.MaxDeviceName || mailaddr.HasControl(d.Name) || strings.TrimSpace(d.Name) != d.Name {
-		wrong = append(wrong, Field{"name", fmt.Sprintf("has 1 to %d octets, no control characters, and no blanks around it", store.MaxDeviceName)})
+		wrong = append(wrong, say("device_name", store.MaxDeviceName).of("name"))
 	}
 	if !d.Send && !d.Fetch {
-		wrong = append(wrong, Field{"send", "or fetch is needed: a device without either does nothing"})
+		wrong = append(wrong, say("device_idle").of("send"))
 	}
 	if d.MessageSize < 0 {
-		wrong = append(wrong, Field{"message_size", "is 0 (no bound of its own) or more"})
+		wrong = append(wrong, say("device_size").of("message_size"))
 	}
 	if d.DailyRecipients < 0 || d.DailyRecipients > store.MaxRecipientBudget {
-		wrong = append(wrong, Field{"daily_recipients", fmt.Sprintf("is 0 (no bound of its own) to %d", store.MaxRecipientBudget)})
+		wrong = append(wrong, say("device_daily", store.MaxRecipientBudget).of("daily_recipients"))
 	}
 	if c.Expires != nil {
 		if d.Expires = *c.Expires; !d.Expires.IsZero() && !d.Expires.After(now) {
-			wrong = append(wrong, Field{"expires", "is in the past"})
+			wrong = append(wrong, say("device_past").of("expires"))
 		}
 	}
 	if c.Networks != nil {
@@ -353,12 +354,12 @@ func set[T any](field *T, value *T) {
 
 func parseDeviceNetworks(texts []string) (networks []netip.Prefix, wrong []Field) {
 	if len(texts) > store.MaxDeviceNetworks {
-		return nil, []Field{{"networks", fmt.Sprintf("are at most %d", store.MaxDeviceNetworks)}}
+		return nil, []Field{say("at_most", store.MaxDeviceNetworks).of("networks")}
 	}
 	for _, text := range texts {
 		network, ok := parseNetwork(text)
 		if !ok || network != network.Masked() || network.Addr().Is4In6() {
-			wrong = append(wrong, Field{"networks", fmt.Sprintf("%.50q is no address and no network without host bits", text)})
+			wrong = append(wrong, say("network_form", fmt.Sprintf("%.50q", text)).of("networks"))
 			continue
 		}
 		networks = append(networks, network)
@@ -370,14 +371,14 @@ func parseDeviceNetworks(texts []string) (networks []netip.Prefix, wrong []Field
 // applyRecipients reads addresses, and domains with an @ before them.
 func applyRecipients(d *store.Device, texts []string) (wrong []Field) {
 	if len(texts) > store.MaxDeviceRecipients {
-		return []Field{{"recipients", fmt.Sprintf("are at most %d", store.MaxDeviceRecipients)}}
+		return []Field{say("at_most", store.MaxDeviceRecipients).of("recipients")}
 	}
 	d.Addresses, d.Domains = nil, nil
 	for i, text := range texts {
 		if name, whole := strings.CutPrefix(text, "@"); whole {
 			canonical, err := mailaddr.CanonicalDomain(name)
 			if err != nil {
-				wrong = append(wrong, Field{"recipients", fmt.Sprintf("number %d is not a domain", i+1)})
+				wrong = append(wrong, say("recipient_domain", i+1).of("recipients"))
 			} else if !slices.Contains(d.Domains, canonical) {
 				d.Domains = append(d.Domains, canonical)
 			}
@@ -385,7 +386,7 @@ func applyRecipients(d *store.Device, texts []string) (wrong []Field) {
 		}
 		address, err := mailaddr.Parse(text)
 		if err != nil {
-			wrong = append(wrong, Field{"recipients", fmt.Sprintf("number %d is not an address, nor a domain with @ before it", i+1)})
+			wrong = append(wrong, say("recipient_address", i+1).of("recipients"))
 			continue
 		}
 		d.Addresses = append(d.Addresses, address)

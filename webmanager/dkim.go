@@ -19,8 +19,9 @@ type DKIMKey struct {
 	signing.Key
 	// Name is where Record is to be published.
 	Name string `json:"name"`
-	// Next says what happens next, or is to be done, in a sentence.
+	// Next says what happens next, or is to be done, in a sentence; Step is the step of the API that this is, "" if there is none to take.
 	Next string `json:"next"`
+	Step string `json:"step,omitempty"`
 }
 
 // NewDKIMKeys is the body that makes keys.
@@ -59,7 +60,11 @@ func (a *API) dkimKeys(ctx context.Context, wanted func(signing.Key) bool) (*DKI
 	list := &DKIMKeys{Keys: []DKIMKey{}}
 	for _, k := range keys {
 		if wanted(k) {
-			list.Keys = append(list.Keys, DKIMKey{Key: k, Name: dkim.Name(k.Selector, settings.Domain), Next: a.nextStep(k, keys)})
+			one := DKIMKey{Key: k, Name: dkim.Name(k.Selector, settings.Domain), Next: a.nextStep(k, keys)}
+			if k.State == signing.Retired && !a.now().Before(k.Until()) {
+				one.Step = "remove"
+			}
+			list.Keys = append(list.Keys, one)
 		}
 	}
 	return list, nil
@@ -80,7 +85,7 @@ func (a *API) nextStep(k signing.Key, all []signing.Key) string {
 		if a.now().Before(k.Until()) {
 			return "signs no more; keep its record published until " + k.Until().UTC().Format(timeForm)
 		}
-		return "remove its record from the DNS, then: latchkey dkim remove " + k.Selector
+		return "remove its record from the DNS, then the key"
 	}
 	if k.Seen.IsZero() {
 		text := "publish its record; it signs once the record is seen"
@@ -135,7 +140,7 @@ func (a *API) wantedAlgorithms(ctx context.Context, body NewDKIMKeys) ([]dkim.Al
 	var wanted []dkim.Algorithm
 	for _, algorithm := range body.Algorithms {
 		if algorithm != dkim.RSA && algorithm != dkim.Ed25519 {
-			return nil, invalid(Field{"algorithms", "are rsa and ed25519"})
+			return nil, invalid(Field{Field: "algorithms", Message: "are rsa and ed25519"})
 		}
 		there := false
 		for _, k := range keys {
@@ -151,9 +156,7 @@ func (a *API) wantedAlgorithms(ctx context.Context, body NewDKIMKeys) ([]dkim.Al
 	case body.Rotate:
 		return nil, keyRefusal(signing.ErrPending, "")
 	}
-	return nil, &Error{
-		Code: CodeExists, Message: "there are keys already: latchkey dkim list shows them, latchkey dkim rotate makes new ones in their place",
-	}
+	return nil, &Error{Code: CodeExists, Message: "there are keys already: new ones have to be made in their place"}
 }
 
 // checkDKIM looks for all records now.
@@ -216,13 +219,13 @@ func keyRefusal(err error, selector string) error {
 		code Code
 		text string
 	}{
-		{signing.ErrUnknown, CodeNotFound, "there is no key of that selector: latchkey dkim list"},
+		{signing.ErrUnknown, CodeNotFound, "there is no key of that selector"},
 		{signing.ErrTooMany, CodeConflict, "there are as many keys as there may be: remove one that is over"},
-		{signing.ErrPending, CodeConflict, "a new key waits already: publish its record (latchkey dkim list shows it), or remove it"},
-		{signing.ErrState, CodeConflict, "the key is in another state: latchkey dkim list says what comes next for it"},
+		{signing.ErrPending, CodeConflict, "a new key waits already: publish its record, or remove it"},
+		{signing.ErrState, CodeConflict, "the key is in another state: see what comes next for it"},
 		{signing.ErrUnseen, CodeConflict, "the record of " + selector + " was not seen in the DNS, so that nobody could verify what it signs: " +
-			"publish it, then latchkey dkim check; --force does it all the same"},
-		{signing.ErrInUse, CodeConflict, "mail would leave unsigned, or what " + selector + " signed is still on its way; --force does it all the same"},
+			"publish it, then have it looked for"},
+		{signing.ErrInUse, CodeConflict, "mail would leave unsigned, or what " + selector + " signed is still on its way"},
 	} {
 		if errors.Is(err, c.err) {
 			return &Error{Code: c.code, Message: c.text}

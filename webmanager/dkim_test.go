@@ -88,7 +88,7 @@ func TestDKIM(t *testing.T) {
 	refused("/v1/dkim/"+first+"/remove", DKIMStep{}, CodeConflict)
 	refused("/v1/dkim/nobody/remove", DKIMStep{}, CodeNotFound)
 	*clock = clock.Add(signing.Overlap)
-	step(http.MethodGet, "/v1/dkim", nil, first+" retired: remove its record from the DNS, then: latchkey dkim remove "+first)
+	step(http.MethodGet, "/v1/dkim", nil, first+" retired: remove its record from the DNS, then the key")
 	step(http.MethodPost, "/v1/dkim/"+first+"/remove", DKIMStep{}, second+" signing")
 	delete(dns, keys.Keys[0].Name+" TXT")
 	step(http.MethodPost, "/v1/dkim/check", nil, second+" signing: its record is not as it should be (no key record)")

@@ -75,6 +75,9 @@ func (c Code) Status() int {
 type Field struct {
 	Field   string `json:"field"`
 	Message string `json:"message"`
+	// Reason names what is wrong, and Values are what its sentence takes; "" for what only the owner of a domain or the operator can get wrong.
+	Reason Reason   `json:"reason,omitempty"`
+	Values []string `json:"values,omitempty"`
 }
 
 // Error is a refusal as the API sends it and as [Client] returns it.
@@ -82,6 +85,9 @@ type Error struct {
 	Code    Code    `json:"code"`
 	Message string  `json:"message"`
 	Fields  []Field `json:"fields,omitempty"`
+	// Reason and Values are those of the message, as in Field.
+	Reason Reason   `json:"reason,omitempty"`
+	Values []string `json:"values,omitempty"`
 	// Consequences are sentences about what the refused change would do (CodeConfirm).
 	Consequences []string `json:"consequences,omitempty"`
 }
@@ -101,15 +107,17 @@ func (e *Error) Error() string {
 
 // invalid makes a refusal of wrong fields.
 func invalid(fields ...Field) *Error {
-	message := "one field is wrong"
+	reason := say("one_wrong")
 	if len(fields) > 1 {
-		message = "some fields are wrong"
+		reason = say("some_wrong")
 	}
-	return &Error{Code: CodeInvalid, Message: message, Fields: fields}
+	refusal := reason.refusal(CodeInvalid)
+	refusal.Fields = fields
+	return refusal
 }
 
 func internalError() *Error {
-	return &Error{Code: CodeInternal, Message: "something failed inside; the server's log has the cause"}
+	return say("inside").refusal(CodeInternal)
 }
 
 // errorFor makes the refusal for any error. Handlers return *Error where they can say more; what is left are the sentinels of store
@@ -122,23 +130,23 @@ func errorFor(err error) *Error {
 	case errors.Is(err, store.ErrReserved):
 		return &Error{Code: CodeReserved, Message: "postmaster and abuse must lead to a mailbox: let them lead to another one first"}
 	case errors.Is(err, store.ErrConflict):
-		return &Error{Code: CodeConflict, Message: "it was changed by somebody else meanwhile: look again, then try again"}
+		return say("conflict").refusal(CodeConflict)
 	case errors.Is(err, store.ErrExists):
-		return &Error{Code: CodeExists, Message: "the name is taken by a mailbox or an alias"}
+		return say("taken").refusal(CodeExists)
 	case errors.Is(err, store.ErrNotFound):
-		return &Error{Code: CodeNotFound, Message: "it does not exist (any more)"}
+		return say("not_found").refusal(CodeNotFound)
 	case errors.Is(err, store.ErrInvalid):
 		return &Error{Code: CodeInvalid, Message: plain(err)}
 	case errors.Is(err, store.ErrNoSpace):
-		return &Error{Code: CodeUnavailable, Message: "the disk is full: make room, then try again"}
+		return say("disk_full").refusal(CodeUnavailable)
 	case errors.Is(err, store.ErrPoisoned):
-		return &Error{Code: CodeUnavailable, Message: "the disk failed to sync, so nothing is changed any more: look at the disk, then start the server again"}
+		return say("disk_failed").refusal(CodeUnavailable)
 	case errors.Is(err, store.ErrBusy):
-		return &Error{Code: CodeUnavailable, Message: "that is being done already: wait for its end"}
+		return say("in_progress").refusal(CodeUnavailable)
 	case errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return &Error{Code: CodeUnavailable, Message: "the server is stopping: try again"}
+		return say("stopping").refusal(CodeUnavailable)
 	case errors.Is(err, auth.ErrBusy):
-		return &Error{Code: CodeUnavailable, Message: "too many passwords are being checked just now: try again"}
+		return say("passwords_busy").refusal(CodeUnavailable)
 	default:
 		return internalError()
 	}

@@ -182,6 +182,6 @@ func (t *teller) clearPasswords() {
 		t.say("a password that came without TLS where it is needed is refused %s later, until it is changed", count(int64(is), "day", "days"))
 	}
 	if t.figures.ended > 0 {
-		t.say("%s at once: latchkey account list and latchkey device list say which", count(t.figures.ended, "password ends", "passwords end"))
+		t.say("%s at once: the lists of mailboxes and of devices say which", count(t.figures.ended, "password ends", "passwords end"))
 	}
 }

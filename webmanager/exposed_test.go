@@ -140,7 +140,7 @@ func TestPreviewOfClearPasswords(t *testing.T) {
 		}
 		f.expose(e)
 	}
-	const list = "latchkey account list and latchkey device list say which"
+	const list = "the lists of mailboxes and of devices say which"
 	for _, tt := range []struct {
 		days int
 		want []string

@@ -133,7 +133,7 @@ func (a *API) grantFilter(r *http.Request, settings store.Settings) (store.Grant
 	if text := query.Get("live"); text != "" {
 		live, err := strconv.ParseBool(text)
 		if err != nil {
-			wrong = append(wrong, Field{"live", "is true or false"})
+			wrong = append(wrong, say("true_or_false").of("live"))
 		}
 		if live {
 			f.LiveAt = a.now()
@@ -142,7 +142,7 @@ func (a *API) grantFilter(r *http.Request, settings store.Settings) (store.Grant
 	if text := query.Get("address"); text != "" {
 		address, err := netip.ParseAddr(text)
 		if err != nil || address.Zone() != "" {
-			wrong = append(wrong, Field{"address", "is an IP address"})
+			wrong = append(wrong, say("not_ip").of("address"))
 		}
 		f.Remote = address.Unmap()
 	}
@@ -206,13 +206,13 @@ func (a *API) revokeGrants(r *http.Request) (any, error) {
 	}
 	switch {
 	case ways != 1:
-		return nil, &Error{Code: CodeInvalid, Message: "say which grants: ids, a mailbox, or all"}
+		return nil, say("which_grants").refusal(CodeInvalid)
 	case body.All:
 		return a.revokeAll(r.Context(), store.GrantRevoked)
 	case body.Mailbox != "":
 		return a.revokeOfMailbox(r.Context(), body.Mailbox)
 	case len(body.IDs) == 0 || len(body.IDs) > MaxActionIDs:
-		return nil, invalid(Field{"ids", fmt.Sprintf("are 1 to %d numbers of grants", MaxActionIDs)})
+		return nil, invalid(say("grant_numbers", MaxActionIDs).of("ids"))
 	default:
 		return a.revokeByID(r.Context(), body.IDs, own)
 	}
@@ -229,7 +229,7 @@ func (a *API) revokesOwn(ctx context.Context, body *GrantRevocation) (store.Acco
 		return 0, err
 	}
 	name, mistake := localName(body.Mailbox, domain)
-	if body.All || body.Mailbox != "" && (mistake != "" || name != own.Name) {
+	if body.All || body.Mailbox != "" && (!mistake.none() || name != own.Name) {
 		return 0, notAllowed()
 	}
 	return own.ID, nil

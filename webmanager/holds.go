@@ -120,8 +120,8 @@ func (a *API) purgeAccount(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if mistake := passwordMistake(body.Password); mistake != "" {
-		return nil, invalid(Field{"password", mistake})
+	if mistake := passwordMistake(body.Password); !mistake.none() {
+		return nil, invalid(mistake.of("password"))
 	}
 	ctx := context.WithoutCancel(r.Context())
 	if err := a.newPassword(ctx, account.ID, body.Password); err != nil {

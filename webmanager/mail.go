@@ -2,7 +2,6 @@ package webmanager
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
 
@@ -54,14 +53,14 @@ func (a *API) queueFilter(r *http.Request) (store.QueueFilter, error) {
 	if text := query.Get("message"); text != "" {
 		id, err := store.ParseMessageID(text)
 		if err != nil {
-			wrong = append(wrong, Field{"message", "is a message id of 16 hex digits"})
+			wrong = append(wrong, say("message_id").of("message"))
 		}
 		f.Message = id
 	}
 	if text := query.Get("destination"); text != "" {
 		domain, err := mailaddr.CanonicalDomain(text)
 		if err != nil {
-			wrong = append(wrong, Field{"destination", "is not a domain"})
+			wrong = append(wrong, say("not_domain").of("destination"))
 		}
 		f.Destination = domain
 	}
@@ -70,7 +69,7 @@ func (a *API) queueFilter(r *http.Request) (store.QueueFilter, error) {
 		if text := query.Get(name); text != "" {
 			address, err := mailaddr.Parse(text)
 			if err != nil {
-				wrong = append(wrong, Field{name, "is not an address"})
+				wrong = append(wrong, say("not_address").of(name))
 			}
 			*into = address
 		}
@@ -78,7 +77,7 @@ func (a *API) queueFilter(r *http.Request) (store.QueueFilter, error) {
 	if text := query.Get("held"); text != "" {
 		held, err := strconv.ParseBool(text)
 		if err != nil {
-			wrong = append(wrong, Field{"held", "is true or false"})
+			wrong = append(wrong, say("true_or_false").of("held"))
 		}
 		f.Held = &held
 	}
@@ -102,14 +101,14 @@ func (a *API) queueFilter(r *http.Request) (store.QueueFilter, error) {
 func (a *API) showJob(r *http.Request) (any, error) {
 	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
 	if err != nil || id == 0 {
-		return nil, invalid(Field{"id", "is the number of a queued delivery"})
+		return nil, invalid(say("job_number").of("id"))
 	}
 	job, err := a.store.Job(r.Context(), store.JobID(id))
 	if actor := actorOf(r.Context()); err == nil && actor.Role < RoleOwner && job.Submitter != actor.Account {
 		err = store.ErrNotFound // whoever may not see it is not told that it is there
 	}
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, &Error{Code: CodeNotFound, Message: fmt.Sprintf("there is no queued delivery %d (any more)", id)}
+		return nil, say("no_job", id).refusal(CodeNotFound)
 	}
 	return job, err
 }

@@ -88,7 +88,7 @@ func (a *API) listClients(r *http.Request) (any, error) {
 	case "true":
 		onlyOld = true
 	default:
-		return nil, invalid(Field{"old", "is true or false"})
+		return nil, invalid(say("true_or_false").of("old"))
 	}
 	page := ClientPage{Clients: []MailClient{}}
 	var accounts []store.Account

@@ -61,7 +61,7 @@ type Mail struct {
 }
 
 // errSuspendedMail is for a mailbox that nobody can open.
-var errSuspendedMail = &Error{Code: CodeConflict, Message: "the mailbox is suspended, so nobody can look into it: open it again first"}
+var errSuspendedMail = say("mailbox_suspended").refusal(CodeConflict)
 
 // openDrop opens the maildrop of the mailbox that the path names. The caller closes it.
 func (a *API) openDrop(r *http.Request) (store.Account, store.Maildrop, error) {
@@ -86,7 +86,7 @@ func (a *API) listMail(r *http.Request) (any, error) {
 	if text := r.URL.Query().Get("limit"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > MaxMailLimit {
-			return nil, invalid(Field{"limit", "is a whole number of 1 to " + strconv.Itoa(MaxMailLimit)})
+			return nil, invalid(say("whole_number_to", MaxMailLimit).of("limit"))
 		}
 		limit = n
 	}
@@ -166,7 +166,7 @@ func (a *API) openMail(r *http.Request, action string) (m store.Message, drop st
 		}
 	}
 	if m.ID == 0 {
-		return m, nil, nil, &Error{Code: CodeNotFound, Message: "there is no such message in the mailbox (any more)"}
+		return m, nil, nil, say("no_message").refusal(CodeNotFound)
 	}
 	if err := a.seen(r.Context(), account, m, action); err != nil {
 		return m, nil, nil, err

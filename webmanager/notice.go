@@ -81,7 +81,7 @@ func notice(to mailaddr.Address, actor string, now time.Time, p SettingsPreview)
 		wrap(sentence, "- ")
 	}
 	line()
-	wrap("If that was not meant to be, look at latchkey audit and latchkey settings.", "")
+	wrap("If that was not meant to be, look at the pages Changes and Who may send, or at latchkey audit and latchkey settings.", "")
 	return b.Bytes()
 }
 

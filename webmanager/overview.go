@@ -3,6 +3,7 @@ package webmanager
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -21,6 +22,9 @@ const (
 	// maxOverviewAccounts and maxOverviewJobs bound the mailboxes and the waiting deliveries that are looked at.
 	maxOverviewAccounts = 10_000
 	maxOverviewJobs     = store.MaxListScan
+	// costlyAccounts and costlyJobs are how many have to be looked at for that to be kept for a while (keptFresh). Of fewer, everybody sees the present.
+	costlyAccounts = MaxListLimit
+	costlyJobs     = MaxListLimit
 	// maxLargest, maxPrograms and maxDestinations bound the lists.
 	maxLargest      = 10
 	maxPrograms     = 30
@@ -143,7 +147,7 @@ func (a *API) overview(r *http.Request) (any, error) {
 	if r.URL.Query().Has("days") {
 		n, err := numberParameter(r, "days")
 		if err != nil || n < 1 || n > store.MaxStatDays {
-			return nil, invalid(Field{"days", fmt.Sprintf("is a whole number of 1 to %d", store.MaxStatDays)})
+			return nil, invalid(Field{Field: "days", Message: fmt.Sprintf("is a whole number of 1 to %d", store.MaxStatDays)})
 		}
 		days = int(n)
 	}
@@ -153,11 +157,15 @@ func (a *API) overview(r *http.Request) (any, error) {
 	if err := a.dailyFigures(ctx, &o, first, days); err != nil {
 		return nil, err
 	}
-	if err := a.mailboxFigures(ctx, &o, first); err != nil {
+	var err error
+	if o.Storage, o.Programs, err = a.storageFigures(ctx, now, first); err != nil {
 		return nil, err
 	}
-	var err error
-	if o.Queue, err = a.queueFigures(ctx); err != nil {
+	o.Queue, err = a.queueKept.get(ctx, now, struct{}{}, func(ctx context.Context) (QueueFigures, bool, error) {
+		q, err := a.queueFigures(ctx)
+		return q, q.Waiting > costlyJobs, err
+	})
+	if err != nil {
 		return nil, err
 	}
 	if a.reputation != nil {
@@ -216,22 +224,40 @@ func (d *OverviewDay) figures() map[string]*int64 {
 	}
 }
 
-// mailboxFigures looks at the mailboxes: what they hold, and which programs use them since a time.
-func (a *API) mailboxFigures(ctx context.Context, o *Overview, since time.Time) error {
+// storageFigures are what the mailboxes hold, and which programs use them since a time. The sums of the domain are those of now.
+func (a *API) storageFigures(ctx context.Context, now, since time.Time) (StorageFigures, []ProgramFigure, error) {
+	facts, err := a.mailboxesKept.get(ctx, now, since, func(ctx context.Context) (mailboxFacts, bool, error) {
+		facts, err := a.readMailboxes(ctx, since)
+		return facts, facts.storage.Mailboxes > costlyAccounts, err
+	})
+	if err != nil {
+		return StorageFigures{}, nil, err
+	}
 	settings, err := a.store.Settings(ctx)
 	if err != nil {
-		return err
+		return StorageFigures{}, nil, err
 	}
-	s := &o.Storage
-	s.Quota, s.Largest = settings.DomainQuota(), []MailboxSize{}
-	if s.Usage, err = a.store.DomainUsage(ctx); err != nil {
-		return err
-	}
+	s := facts.storage
+	s.Quota = settings.DomainQuota()
+	s.Usage, err = a.store.DomainUsage(ctx)
+	return s, facts.programs, err
+}
+
+// mailboxFacts are what all mailboxes had to be looked at for; nobody changes them.
+type mailboxFacts struct {
+	storage  StorageFigures // without Usage and Quota
+	programs []ProgramFigure
+}
+
+// readMailboxes looks at the mailboxes.
+func (a *API) readMailboxes(ctx context.Context, since time.Time) (facts mailboxFacts, err error) {
+	s := &facts.storage
+	s.Largest = []MailboxSize{}
 	programs := programs{}
 	for after := ""; ; {
 		page, err := a.store.ListAccounts(ctx, after, MaxListLimit)
 		if err != nil {
-			return err
+			return facts, err
 		}
 		if s.More = len(page) > 0 && s.Mailboxes >= maxOverviewAccounts; s.More || len(page) == 0 {
 			break
@@ -240,22 +266,25 @@ func (a *API) mailboxFigures(ctx context.Context, o *Overview, since time.Time) 
 		s.Mailboxes += int64(len(page))
 		for _, account := range page {
 			usage, err := a.store.Usage(ctx, account.ID)
+			if errors.Is(err, store.ErrNotFound) {
+				continue // removed meanwhile
+			}
 			if err != nil {
-				return err
+				return facts, err
 			}
 			if usage.Octets > 0 {
 				s.Largest = append(s.Largest, MailboxSize{Mailbox: account.Name, Usage: usage, Quota: account.Quota})
 			}
 			clients, err := a.store.ListClients(ctx, account.ID, store.MaxClients)
-			if err != nil {
-				return err
+			if err != nil && !errors.Is(err, store.ErrNotFound) {
+				return facts, err
 			}
 			programs.add(clients, since)
 		}
 		s.Largest = largest(s.Largest)
 	}
-	o.Programs = programs.list()
-	return nil
+	facts.programs = programs.list()
+	return facts, nil
 }
 
 // largest keeps the mailboxes that hold most.

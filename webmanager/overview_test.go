@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"latchkey/guard"
+	"latchkey/internal/mailaddr"
 	"latchkey/internal/refusal"
 	"latchkey/internal/zone"
 	"latchkey/relay"
@@ -320,5 +321,22 @@ func TestDNSWatchPauses(t *testing.T) {
 	}
 	if !wanted(noon.Add(dnsPause)) {
 		t.Error("never again")
+	}
+}
+
+// TestOverviewOldest: the oldest delivery is that which was accepted first, in whatever order they are read, of all and of each destination.
+func TestOverviewOldest(t *testing.T) {
+	var q QueueFigures
+	places := map[string]*DestinationFigure{}
+	for i, hour := range []time.Duration{2, 0, 1} {
+		to, err := mailaddr.New("x", fmt.Sprintf("d%d.example", i%2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.add(&store.Job{Recipient: to, Received: noon.Add(hour * time.Hour), Attempts: 1, LastText: fmt.Sprint("word ", i)}, places)
+	}
+	if !q.Oldest.Equal(noon) || !places["d0.example"].Oldest.Equal(noon.Add(time.Hour)) || !places["d1.example"].Oldest.Equal(noon) ||
+		places["d0.example"].Last != "word 2" {
+		t.Errorf("%+v %+v", q, places)
 	}
 }

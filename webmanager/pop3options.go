@@ -1,10 +1,6 @@
 package webmanager
 
-import (
-	"fmt"
-
-	"latchkey/store"
-)
+import "latchkey/store"
 
 // POP3Change changes what a mailbox shows to its client; what is nil stays. See [store.POP3Options].
 type POP3Change struct {
@@ -28,8 +24,7 @@ func (c POP3Change) apply(o *store.POP3Options) (mistakes []Field) {
 		return nil
 	}
 	if _, err := store.ParseSelect(*c.Select); err != nil {
-		return []Field{{"pop3.select", fmt.Sprintf(
-			`is empty for all, "new", "1d" to "%dd", or "max=1" to "max=%d"`, store.MaxSelectDays, store.MaxSelectMessages)}}
+		return []Field{say("pop3_select", store.MaxSelectDays, store.MaxSelectMessages).of("pop3.select")}
 	}
 	o.Select = *c.Select
 	return nil

@@ -185,17 +185,17 @@ func (a *API) issueProof(r *http.Request) (any, error) {
 	var wrong []Field
 	id, err := store.ParseMessageID(body.Message)
 	if err != nil {
-		wrong = append(wrong, Field{"message", "is a message id of 16 hex digits"})
+		wrong = append(wrong, say("message_id").of("message"))
 	}
 	words := trailWords{domain: settings.Domain}
 	var to mailaddr.Address
 	if body.Recipient != "" {
 		if to, err = words.addressOf(body.Recipient); err != nil {
-			wrong = append(wrong, Field{"recipient", "is an address or the name of a mailbox"})
+			wrong = append(wrong, say("name_or_address").of("recipient"))
 		}
 	}
 	if body.Days < 0 || body.Days > MaxProofDays {
-		wrong = append(wrong, Field{"days", fmt.Sprintf("is 1 to %d", MaxProofDays)})
+		wrong = append(wrong, say("one_to", MaxProofDays).of("days"))
 	}
 	if len(wrong) > 0 {
 		return nil, invalid(wrong...)
@@ -211,7 +211,7 @@ func (a *API) issueProof(r *http.Request) (any, error) {
 	if actor := actorOf(ctx); actor.Role < RoleOwner && !slices.ContainsFunc(events, func(e store.TrailEvent) bool {
 		return e.Kind == store.TrailAccepted && e.Origin.Account != 0 && e.Origin.Account == actor.Account
 	}) {
-		return nil, &Error{Code: CodeNotFound, Message: fmt.Sprintf("the trail has no message %s (any more)", id)}
+		return nil, say("no_trail", id).refusal(CodeNotFound)
 	}
 	p, err := proofOf(events, id, to)
 	if err != nil {
@@ -242,7 +242,7 @@ func publicHex(key ed25519.PrivateKey) string {
 func proofOf(events []store.TrailEvent, id store.MessageID, to mailaddr.Address) (p Proof, err error) {
 	start := slices.IndexFunc(events, func(e store.TrailEvent) bool { return e.Kind == store.TrailAccepted })
 	if start < 0 {
-		return p, &Error{Code: CodeNotFound, Message: fmt.Sprintf("the trail has no message %s (any more)", id)}
+		return p, say("no_trail", id).refusal(CodeNotFound)
 	}
 	accepted := &events[start]
 	if to.IsZero() {
@@ -252,7 +252,7 @@ func proofOf(events []store.TrailEvent, id store.MessageID, to mailaddr.Address)
 			case to.IsZero():
 				to = e.Recipient
 			case to != e.Recipient:
-				return p, invalid(Field{"recipient", "has to be named: the message has several"})
+				return p, invalid(say("recipient_needed").of("recipient"))
 			}
 		}
 	}
@@ -260,7 +260,7 @@ func proofOf(events []store.TrailEvent, id store.MessageID, to mailaddr.Address)
 		return e.Recipient == to && (e.Kind == store.TrailDelivered || e.Kind == store.TrailStored)
 	})
 	if done < 0 {
-		return p, &Error{Code: CodeNotFound, Message: fmt.Sprintf("message %s was not delivered to %s (so far)", id, to)}
+		return p, say("not_delivered", id, to).refusal(CodeNotFound)
 	}
 	e := &events[done]
 	p = Proof{
@@ -286,7 +286,7 @@ func (a *API) checkProof(r *http.Request) (any, error) {
 	}
 	key, err := a.proofKey(r.Context(), false)
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, &Error{Code: CodeInvalid, Message: "this server has signed no proof of delivery yet"}
+		return nil, say("no_proofs").refusal(CodeInvalid)
 	}
 	if err != nil {
 		return nil, err
@@ -295,9 +295,11 @@ func (a *API) checkProof(r *http.Request) (any, error) {
 	p, err := OpenProof(strings.TrimSpace(body.Token), public, a.now())
 	switch {
 	case errors.Is(err, ErrProofExpired):
-		return nil, &Error{Code: CodeInvalid, Message: "the proof is genuine, and expired on " + p.Expires.UTC().Format(time.RFC3339)}
+		return nil, say("proof_expired", p.Expires.UTC().Format(time.RFC3339)).refusal(CodeInvalid)
+	case errors.Is(err, ErrProofSignature):
+		return nil, invalid(say("proof_signature").of("token"))
 	case err != nil:
-		return nil, invalid(Field{"token", err.Error()})
+		return nil, invalid(say("proof_form").of("token"))
 	}
 	return p, nil
 }

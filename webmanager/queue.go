@@ -144,15 +144,15 @@ func (a *API) actOnQueue(verb queueVerb) func(r *http.Request) (any, error) {
 func (b QueueAction) mistakes(verb queueVerb) []Field {
 	var wrong []Field
 	if n := len(b.IDs); n == 0 || n > MaxActionIDs {
-		wrong = append(wrong, Field{"ids", fmt.Sprintf("are 1 to %d numbers of queued deliveries", MaxActionIDs)})
+		wrong = append(wrong, Field{Field: "ids", Message: fmt.Sprintf("are 1 to %d numbers of queued deliveries", MaxActionIDs)})
 	}
 	switch {
 	case b.Bounce && !verb.bounces:
-		wrong = append(wrong, Field{"bounce", "is for remove only"})
+		wrong = append(wrong, Field{Field: "bounce", Message: "is for remove only"})
 	case b.Reason != "" && !verb.takesReason && !b.Bounce:
-		wrong = append(wrong, Field{"reason", "is for hold only, and for remove with a bounce"})
+		wrong = append(wrong, Field{Field: "reason", Message: "is for hold only, and for remove with a bounce"})
 	case len(b.Reason) > store.MaxOutcomeText || mailaddr.HasControl(b.Reason):
-		wrong = append(wrong, Field{"reason", fmt.Sprintf("has more than %d octets, or control characters", store.MaxOutcomeText)})
+		wrong = append(wrong, Field{Field: "reason", Message: fmt.Sprintf("has more than %d octets, or control characters", store.MaxOutcomeText)})
 	}
 	return wrong
 }

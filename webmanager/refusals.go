@@ -26,13 +26,13 @@ type Explanation struct {
 func (a *API) explainRefusal(r *http.Request) (any, error) {
 	row, ok := refusal.Find(r.PathValue("code"))
 	if !ok {
-		return nil, &Error{Code: CodeNotFound, Message: "there is no refusal of that code or name; docs/refusals.md lists them"}
+		return nil, say("no_refusal").refusal(CodeNotFound)
 	}
 	var remote netip.Addr
 	if text := r.URL.Query().Get("address"); text != "" {
 		var err error
 		if remote, err = netip.ParseAddr(text); err != nil {
-			return nil, invalid(Field{"address", "is an IP address"})
+			return nil, invalid(say("not_ip").of("address"))
 		}
 		remote = remote.Unmap().WithZone("")
 	}

@@ -97,7 +97,7 @@ func (a *API) noteComplaint(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if body.Count < 0 || body.Count > 1000 {
-		return nil, invalid(Field{"count", "is 1 to 1000"})
+		return nil, invalid(Field{Field: "count", Message: "is 1 to 1000"})
 	}
 	account, _, err := a.pathAccount(r)
 	if err != nil {

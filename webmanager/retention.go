@@ -40,17 +40,17 @@ func (a *API) showRetention(r *http.Request) (any, error) {
 			own = store.ExpireNever - 1
 		}
 	}
-	if mistake := expireMistake(own); mistake != "" {
-		return nil, invalid(Field{"days", mistake})
+	if mistake := expireMistake(own); !mistake.none() {
+		return nil, invalid(mistake.of("days"))
 	}
 	return a.retention(r.Context(), account, own)
 }
 
-func expireMistake(days int) string {
+func expireMistake(days int) words {
 	if days < store.ExpireNever || days > store.MaxExpireDays {
-		return fmt.Sprintf("is 0 (as the domain's), 1 to %d days, or %d (never)", store.MaxExpireDays, store.ExpireNever)
+		return say("expire_days", store.MaxExpireDays, store.ExpireNever)
 	}
-	return ""
+	return words{}
 }
 
 // retention is what own would come to for a mailbox.

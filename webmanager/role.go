@@ -83,7 +83,7 @@ func actorOf(ctx context.Context) Actor {
 
 // notAllowed is the refusal of what an actor may not do. It does not say whether what was asked for exists.
 func notAllowed() *Error {
-	return &Error{Code: CodeForbidden, Message: "you may not do that"}
+	return say("not_allowed").refusal(CodeForbidden)
 }
 
 // allow returns the request as its handler may see it, or refuses it.
@@ -107,13 +107,13 @@ func (a *API) allow(r *http.Request, rt *route) (*http.Request, error) {
 	}
 	switch parameter := rt.self.parameter(); {
 	case rt.self == selfPath:
-		if name, mistake := localName(r.PathValue("name"), domain); mistake != "" || name != own.Name {
+		if name, mistake := localName(r.PathValue("name"), domain); !mistake.none() || name != own.Name {
 			return nil, notAllowed()
 		}
 	case parameter != "":
 		query := r.URL.Query()
 		if text := query.Get(parameter); text != "" {
-			if name, mistake := localName(text, domain); mistake != "" || name != own.Name {
+			if name, mistake := localName(text, domain); !mistake.none() || name != own.Name {
 				return nil, notAllowed()
 			}
 		}
@@ -183,14 +183,14 @@ func (a *API) proveOwn(ctx context.Context, account store.Account, current strin
 		return nil
 	}
 	if a.prover == nil {
-		return &Error{Code: CodeUnavailable, Message: "passwords cannot be checked here"}
+		return say("passwords_nowhere").refusal(CodeUnavailable)
 	}
 	// The password came as the request came, which the pages and the token saw to.
 	at := auth.Attempt{Service: "web", Mechanism: "PASSWORD", Remote: actor.Remote, TLS: true}
 	id, err := a.prover.Login(ctx, at, account.Name, current)
 	switch {
 	case errors.Is(err, auth.ErrCredentials), errors.Is(err, auth.ErrThrottled), errors.Is(err, auth.ErrBanned), err == nil && id.Account != account.ID:
-		return invalid(Field{"current", "is not the present password"})
+		return invalid(say("current_wrong").of("current"))
 	case errors.Is(err, auth.ErrSuspended):
 		return notAllowed()
 	case errors.Is(err, auth.ErrExposed):

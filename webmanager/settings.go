@@ -127,7 +127,7 @@ func (a *API) endGrants(ctx context.Context, s store.Settings) (int, error) {
 	if err != nil {
 		a.log.Error("grants of POP before SMTP are left that the settings do not allow", "err", err)
 		return revoked.Revoked, &Error{Code: errorFor(err).Code, Message: "the settings were changed, but grants of POP before SMTP are left " +
-			"that they do not allow; they end when the server starts or the settings are changed again, or by latchkey grant revoke --all"}
+			"that they do not allow; they end when the server starts or the settings are changed again, or when all are revoked"}
 	}
 	return revoked.Revoked, nil
 }
@@ -141,7 +141,7 @@ func readSettings(r *http.Request) (settingsRequest, error) {
 	var wrong []Field
 	take := func(name string, into any, mistake string) {
 		if value, ok := request.values[name]; ok && json.Unmarshal(value, into) != nil {
-			wrong = append(wrong, Field{name, mistake})
+			wrong = append(wrong, Field{Field: name, Message: mistake})
 		}
 		delete(request.values, name)
 	}
@@ -152,7 +152,7 @@ func readSettings(r *http.Request) (settingsRequest, error) {
 	if duration != "" {
 		off, err := readDuration(duration)
 		if err != nil || off < MinAuthOff || off > MaxAuthOff {
-			wrong = append(wrong, Field{"require_auth_for", "is 1m to 30d, such as 90m, 2h or 7d"})
+			wrong = append(wrong, Field{Field: "require_auth_for", Message: "is 1m to 30d, such as 90m, 2h or 7d"})
 		}
 		request.off = off
 	}
@@ -210,14 +210,14 @@ func applySettings(before store.Settings, request settingsRequest, now time.Time
 	for _, name := range slices.Sorted(maps.Keys(request.values)) {
 		setting, ok := known[name]
 		if !ok {
-			wrong = append(wrong, Field{name, "is not a setting"})
+			wrong = append(wrong, Field{Field: name, Message: "is not a setting"})
 			continue
 		}
 		alone := before.Clone()
 		mistakes := setting.apply(&alone, request.values[name])
 		if len(mistakes) == 0 {
 			if err := alone.Validate(); err != nil {
-				mistakes = []Field{{name, plain(err)}}
+				mistakes = []Field{{Field: name, Message: plain(err)}}
 			}
 		}
 		wrong = append(wrong, mistakes...)
@@ -240,17 +240,17 @@ func (r settingsRequest) setTimer(before store.Settings, wanted *store.Settings,
 	at := wanted.RequireAuthAt
 	switch {
 	case r.off > 0 && given:
-		return []Field{{"require_auth_for", "and require_auth_at exclude each other"}}
+		return []Field{{Field: "require_auth_for", Message: "and require_auth_at exclude each other"}}
 	case wanted.RequireAuth && r.off > 0:
-		return []Field{{"require_auth_for", "is for require_auth off"}}
+		return []Field{{Field: "require_auth_for", Message: "is for require_auth off"}}
 	case wanted.RequireAuth && given && !at.IsZero():
-		return []Field{{"require_auth_at", "is for require_auth off"}}
+		return []Field{{Field: "require_auth_at", Message: "is for require_auth off"}}
 	case wanted.RequireAuth:
 		wanted.RequireAuthAt = time.Time{}
 	case r.off > 0:
 		wanted.RequireAuthAt = now.Add(r.off).UTC().Round(time.Second)
 	case !at.IsZero() && !at.Equal(before.RequireAuthAt) && (at.Before(now.Add(MinAuthOff)) || at.After(now.Add(MaxAuthOff))):
-		return []Field{{"require_auth_at", "is a minute to 30 days from now"}}
+		return []Field{{Field: "require_auth_at", Message: "is a minute to 30 days from now"}}
 	}
 	return nil
 }

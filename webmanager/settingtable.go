@@ -125,7 +125,7 @@ func numberSetting(name, help string, set func(*store.Settings, int64), get func
 		apply: func(s *store.Settings, value json.RawMessage) []Field {
 			var n int64
 			if string(value) == "null" || json.Unmarshal(value, &n) != nil || int64(int(n)) != n {
-				return []Field{{name, "is a whole number"}}
+				return []Field{{Field: name, Message: "is a whole number"}}
 			}
 			set(s, n)
 			return nil
@@ -149,7 +149,7 @@ func boolSetting(name, help string, field func(*store.Settings) *bool) Setting {
 		apply: func(s *store.Settings, value json.RawMessage) []Field {
 			var b bool
 			if string(value) == "null" || json.Unmarshal(value, &b) != nil {
-				return []Field{{name, "is true or false"}}
+				return []Field{{Field: name, Message: "is true or false"}}
 			}
 			*field(s) = b
 			return nil
@@ -181,7 +181,7 @@ func authTimeSetting() Setting {
 		apply: func(s *store.Settings, value json.RawMessage) []Field {
 			at := time.Time{}
 			if string(value) != "null" && json.Unmarshal(value, &at) != nil {
-				return []Field{{name, "is a time (RFC 3339), or null"}}
+				return []Field{{Field: name, Message: "is a time (RFC 3339), or null"}}
 			}
 			s.RequireAuthAt = at.UTC()
 			return nil
@@ -203,17 +203,17 @@ func networksSetting(name, help string, field func(*store.Settings) *[]netip.Pre
 		apply: func(s *store.Settings, value json.RawMessage) []Field {
 			var texts []string
 			if json.Unmarshal(value, &texts) != nil {
-				return []Field{{name, "is a list of networks"}}
+				return []Field{{Field: name, Message: "is a list of networks"}}
 			}
 			if len(texts) > store.MaxNetworks {
-				return []Field{{name, fmt.Sprintf("has more than %d networks", store.MaxNetworks)}}
+				return []Field{{Field: name, Message: fmt.Sprintf("has more than %d networks", store.MaxNetworks)}}
 			}
 			var wrong []Field
 			networks := make([]netip.Prefix, 0, len(texts))
 			for i, text := range texts {
 				network, ok := parseNetwork(text)
 				if !ok {
-					wrong = append(wrong, Field{name, fmt.Sprintf("number %d is not a network such as 192.0.2.0/24", i+1)})
+					wrong = append(wrong, Field{Field: name, Message: fmt.Sprintf("number %d is not a network such as 192.0.2.0/24", i+1)})
 					continue
 				}
 				networks = append(networks, network)
@@ -243,7 +243,7 @@ func helpURLSetting() Setting {
 		apply: func(s *store.Settings, value json.RawMessage) []Field {
 			var text string
 			if json.Unmarshal(value, &text) != nil {
-				return []Field{{name, "is a text"}}
+				return []Field{{Field: name, Message: "is a text"}}
 			}
 			s.HelpURL = text
 			return nil
@@ -260,7 +260,7 @@ func outsideSendersSetting() Setting {
 		apply: func(s *store.Settings, value json.RawMessage) []Field {
 			var texts []string
 			if json.Unmarshal(value, &texts) != nil {
-				return []Field{{name, "is a list of addresses"}}
+				return []Field{{Field: name, Message: "is a list of addresses"}}
 			}
 			addresses, wrong := parseAddresses(name, texts, store.MaxOutsideSenders)
 			s.OutsideSenders = addresses

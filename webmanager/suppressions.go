@@ -63,9 +63,9 @@ func (a *API) outsideAddress(r *http.Request) (mailaddr.Address, error) {
 	address, err := mailaddr.Parse(r.PathValue("address"))
 	switch {
 	case err != nil:
-		return mailaddr.Address{}, invalid(Field{"address", "is not a mail address"})
+		return mailaddr.Address{}, invalid(Field{Field: "address", Message: "is not a mail address"})
 	case address.Domain() == settings.Domain:
-		return mailaddr.Address{}, invalid(Field{"address", "is of this domain, whose mailboxes are never suppressed"})
+		return mailaddr.Address{}, invalid(Field{Field: "address", Message: "is of this domain, whose mailboxes are never suppressed"})
 	}
 	return address, nil
 }
@@ -82,7 +82,7 @@ func (a *API) putSuppression(r *http.Request) (any, error) {
 	length := store.SuppressTime
 	switch {
 	case body.Days < 0 || body.Days > store.MaxSuppressionDays:
-		return nil, invalid(Field{"days", fmt.Sprintf("is 1 to %d", store.MaxSuppressionDays)})
+		return nil, invalid(Field{Field: "days", Message: fmt.Sprintf("is 1 to %d", store.MaxSuppressionDays)})
 	case body.Days > 0:
 		length = time.Duration(body.Days) * 24 * time.Hour
 	}

@@ -214,18 +214,18 @@ func (a *API) addToken(r *http.Request) (any, error) {
 
 func (t *NewToken) mistakes() (wrong []Field) {
 	if t.Name == "" || len(t.Name) > MaxTokenName || mailaddr.HasControl(t.Name) || !utf8.ValidString(t.Name) {
-		wrong = append(wrong, Field{"name", fmt.Sprintf("has 1 to %d octets and no control characters", MaxTokenName)})
+		wrong = append(wrong, Field{Field: "name", Message: fmt.Sprintf("has 1 to %d octets and no control characters", MaxTokenName)})
 	}
 	switch {
 	case t.Role == RoleAnyone:
-		wrong = append(wrong, Field{"role", "is mailbox, owner or operator"})
+		wrong = append(wrong, Field{Field: "role", Message: "is mailbox, owner or operator"})
 	case t.Role == RoleMailbox && t.Mailbox == "":
-		wrong = append(wrong, Field{"mailbox", "is needed for the role mailbox"})
+		wrong = append(wrong, Field{Field: "mailbox", Message: "is needed for the role mailbox"})
 	case t.Role != RoleMailbox && t.Mailbox != "":
-		wrong = append(wrong, Field{"mailbox", "is for the role mailbox only"})
+		wrong = append(wrong, Field{Field: "mailbox", Message: "is for the role mailbox only"})
 	}
 	if t.Days < 0 || t.Days > MaxTokenDays {
-		wrong = append(wrong, Field{"days", fmt.Sprintf("is 0 (for ever) to %d", MaxTokenDays)})
+		wrong = append(wrong, Field{Field: "days", Message: fmt.Sprintf("is 0 (for ever) to %d", MaxTokenDays)})
 	}
 	return wrong
 }
@@ -240,7 +240,7 @@ func (a *API) revokeToken(r *http.Request) (any, error) {
 	}
 	i := slices.IndexFunc(kept, func(t keptToken) bool { return t.ID == id })
 	if i < 0 {
-		return nil, &Error{Code: CodeNotFound, Message: "there is no such token; see latchkey token list"}
+		return nil, &Error{Code: CodeNotFound, Message: "there is no such token"}
 	}
 	gone := kept[i].Token
 	if err := a.putTokens(ctx, slices.Delete(kept, i, i+1)); err != nil {

@@ -181,7 +181,7 @@ func (a *API) makeTOTP(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if kept != nil && kept.Confirmed {
-		return nil, &Error{Code: CodeExists, Message: "codes are asked for already: end that first"}
+		return nil, say("codes_already_end").refusal(CodeExists)
 	}
 	kept = &keptTOTP{Secret: make([]byte, totpSize)}
 	_, _ = rand.Read(kept.Secret) // never fails
@@ -212,16 +212,16 @@ func (a *API) startTOTP(r *http.Request) (any, error) {
 	case err != nil:
 		return nil, err
 	case kept == nil:
-		return nil, &Error{Code: CodeNotFound, Message: "there is no secret yet"}
+		return nil, say("no_secret").refusal(CodeNotFound)
 	case kept.Confirmed:
-		return nil, &Error{Code: CodeExists, Message: "codes are asked for already"}
+		return nil, say("codes_already").refusal(CodeExists)
 	}
 	kept.Confirmed = true
 	switch right, err := a.tryTOTP(r.Context(), account.ID, kept, body.Code); {
 	case err != nil:
 		return nil, err
 	case !right:
-		return nil, invalid(Field{"code", "is not right; is the clock of the telephone right?"})
+		return nil, invalid(say("code_wrong").of("code"))
 	}
 	return nil, a.audit(r.Context(), "account.totp", account.Name, TOTP{false}, TOTP{true})
 }

@@ -165,7 +165,7 @@ func (a *API) trailQuery(r *http.Request) (q store.TrailQuery, err error) {
 	q.Since, q.Until = w.time("since"), w.time("until")
 	if text := w.text("before"); text != "" {
 		if q.Before, err = store.ParseMessageID(text); err != nil {
-			w.wrong = append(w.wrong, Field{"before", "is a message id of 16 hex digits"})
+			w.wrong = append(w.wrong, say("message_id").of("before"))
 		}
 	}
 	if text := w.text("subject"); text != "" {
@@ -174,7 +174,7 @@ func (a *API) trailQuery(r *http.Request) (q store.TrailQuery, err error) {
 			return q, err
 		}
 		if q.Subject = key.Tokens(text); len(q.Subject) == 0 {
-			w.wrong = append(w.wrong, Field{"subject", "has no word of three letters or more, and no number"})
+			w.wrong = append(w.wrong, say("no_word").of("subject"))
 		}
 	}
 	if len(w.wrong) > 0 {
@@ -200,7 +200,7 @@ type trailWords struct {
 func (w *trailWords) text(name string) string {
 	text := w.query.Get(name)
 	if len(text) > maxTrailWords {
-		w.wrong = append(w.wrong, Field{name, "has more than " + strconv.Itoa(maxTrailWords) + " octets"})
+		w.wrong = append(w.wrong, say("too_long", maxTrailWords).of(name))
 		return ""
 	}
 	return text
@@ -209,7 +209,7 @@ func (w *trailWords) text(name string) string {
 // addressOf completes the name of a mailbox to its address.
 func (w *trailWords) addressOf(text string) (mailaddr.Address, error) {
 	if !strings.Contains(text, "@") {
-		if name, mistake := localName(text, w.domain); mistake == "" {
+		if name, mistake := localName(text, w.domain); mistake.none() {
 			text = name + "@" + w.domain
 		}
 	}
@@ -223,7 +223,7 @@ func (w *trailWords) address(name string) (a mailaddr.Address) {
 	}
 	a, err := w.addressOf(text)
 	if err != nil {
-		w.wrong = append(w.wrong, Field{name, "is an address or the name of a mailbox"})
+		w.wrong = append(w.wrong, say("name_or_address").of(name))
 	}
 	return a
 }
@@ -235,7 +235,7 @@ func (w *trailWords) time(name string) (t time.Time) {
 	}
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		w.wrong = append(w.wrong, Field{name, "is a time such as 2026-04-01T12:00:00Z"})
+		w.wrong = append(w.wrong, say("time_form").of(name))
 	}
 	return t
 }
@@ -300,7 +300,7 @@ func (a *API) trailLimit(r *http.Request) (int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 || n > MaxTrailLimit {
-		return 0, invalid(Field{"limit", "is a whole number of 1 to " + strconv.Itoa(MaxTrailLimit)})
+		return 0, invalid(say("whole_number_to", MaxTrailLimit).of("limit"))
 	}
 	return n, nil
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"io"
 	"mime"
 	"mime/quotedprintable"
@@ -49,21 +48,21 @@ func (v Vacation) apply() (store.Vacation, []Field) {
 		}
 		d, err := store.ParseDay(day.text)
 		if err != nil {
-			wrong = append(wrong, Field{day.name, "is a day such as 2026-07-01"})
+			wrong = append(wrong, say("vacation_day").of(day.name))
 		}
 		*day.into = d
 	}
 	if kept.From != 0 && kept.Until != 0 && kept.Until < kept.From {
-		wrong = append(wrong, Field{"vacation.until", "is before the first day"})
+		wrong = append(wrong, say("vacation_order").of("vacation.until"))
 	}
 	if len(kept.Subject) > store.MaxVacationSubject || mailaddr.HasControl(kept.Subject) {
-		wrong = append(wrong, Field{"vacation.subject", fmt.Sprintf("has more than %d octets, or control characters", store.MaxVacationSubject)})
+		wrong = append(wrong, say("long_or_control", store.MaxVacationSubject).of("vacation.subject"))
 	}
 	switch alone := (store.Vacation{Text: kept.Text}); {
 	case kept.On && kept.Text == "":
-		wrong = append(wrong, Field{"vacation.text", "is empty: there is nothing to answer"})
+		wrong = append(wrong, say("vacation_empty").of("vacation.text"))
 	case alone.Validate() != nil:
-		wrong = append(wrong, Field{"vacation.text", fmt.Sprintf("has more than %d octets, or control characters", store.MaxVacationText)})
+		wrong = append(wrong, say("long_or_control", store.MaxVacationText).of("vacation.text"))
 	}
 	return kept, wrong
 }

@@ -8,6 +8,7 @@ import (
 
 	"latchkey/config"
 	"latchkey/webmanager"
+	"latchkey/webmanager/guide"
 	"latchkey/webmanager/pages"
 )
 
@@ -47,8 +48,8 @@ func (o *opener) openPages() error {
 		return err
 	}
 	server := pages.New(pages.Options{
-		API: p.api, Login: o.auth, TLS: o.webTLS(), Secure: strings.HasPrefix(o.config.Web.URL, "https:"), Proxies: o.config.Proxies,
-		Guide: help, GuideHandles: help.handles, Help: helpPath + "/",
+		API: p.api, Login: o.auth, TLS: o.webTLS(), Secure: strings.HasPrefix(o.config.Web.URL, "https:"), URL: o.config.Web.URL, Proxies: o.config.Proxies,
+		Guide: help, GuideHandles: help.handles, Help: helpPath + "/", InGerman: guide.InGerman,
 		Connections: connections(o.config), Gate: o.gate, Known: o.auth.Known, Logger: p.log, Now: o.now,
 	})
 	for i := first; i < len(p.doors); i++ {

@@ -86,7 +86,7 @@ func TestKeysSignOncePublished(t *testing.T) {
 	dns.Behave("", "", resolvertest.Normal)
 	s.start()
 	s.addAccount("anna", "password of anna")
-	if status, text, _ := s.latchkey("dns", "--check"); status != 1 || !strings.Contains(text, "make keys: latchkey dkim add") {
+	if status, text, _ := s.latchkey("dns", "--check"); status != 1 || !strings.Contains(text, "make DKIM keys") {
 		t.Errorf("before there are keys: status %d\n%s", status, text)
 	}
 	s.publishRecords(dns)

@@ -287,7 +287,8 @@ func (ca *fakeCA) validate(n int, name, kind string) {
 			return
 		}
 	} else {
-		c, err := ca.challenges.Config(&tls.ClientHelloInfo{ServerName: name, SupportedProtos: []string{ALPN}})
+		// Names of hosts have no letter case, and a CA may mix it as it does in its questions to the DNS.
+		c, err := ca.challenges.Config(&tls.ClientHelloInfo{ServerName: strings.ToUpper(name[:1]) + name[1:], SupportedProtos: []string{ALPN}})
 		if err != nil || c == nil || !slices.Equal(c.NextProtos, []string{ALPN}) {
 			return
 		}

@@ -678,3 +678,24 @@ func TestLargeChain(t *testing.T) {
 		t.Error("an empty chain is taken")
 	}
 }
+
+// TestRenewalIsSpread: certificates of one hour are renewed at different times, each before the last third of its life, or its last 30 days, begins, and
+// by no more than a tenth of that.
+func TestRenewalIsSpread(t *testing.T) {
+	for _, tt := range []struct{ life, early time.Duration }{{90 * 24 * time.Hour, 30 * 24 * time.Hour}, {9 * time.Hour, 3 * time.Hour}, {365 * 24 * time.Hour, renewEarly}} {
+		times := map[time.Duration]bool{}
+		for i := range 50 {
+			k := &Keeper{}
+			begins := time.Date(2026, 4, 1, 12, 0, 0, 0, time.UTC)
+			k.current.Store(&tls.Certificate{Leaf: &x509.Certificate{NotBefore: begins, NotAfter: begins.Add(tt.life), Raw: []byte{byte(i)}}})
+			before := begins.Add(tt.life).Sub(k.renewal())
+			if before < tt.early || before >= tt.early+tt.early/10 {
+				t.Errorf("life %s: renewed %s before its end", tt.life, before)
+			}
+			times[before] = true
+		}
+		if len(times) < 10 {
+			t.Errorf("life %s: %d times for 50 servers", tt.life, len(times))
+		}
+	}
+}

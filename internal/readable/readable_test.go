@@ -80,6 +80,7 @@ func TestParts(t *testing.T) {
 		"an encoded word": {"Content-Type: a/b; name=\"=?utf-8?Q?Gr=C3=BC=C3=9Fe?=\"\n\nx\n", "Grüße a/b 1"},
 		"no name":         {"Content-Type: A/B\n\nxyz\n", " a/b 3"},
 		"a message":       {"Content-Type: message/rfc822\n\nSubject: x\n\nbody\n", " message/rfc822 18"},
+		"an odd type":     {"Content-Type: a/\u202Eb\x01" + strings.Repeat("x", 200) + "; name=x\n\nxyz\n", " a/[U+202E]b[U+0001]" + strings.Repeat("x", 78) + "… 3"},
 		"a path":          {"Content-Type: a/b; name=\"../../etc/passwd\"\n\n\n", "../../etc/passwd a/b 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -129,6 +130,23 @@ func TestHTML(t *testing.T) {
 		`<div><div><div>a</div></div></div><div>b</div>`:               "a\nb",
 		`<<<>>>`:              "<<<>>>",
 		`<svg><text>x</svg>y`: "y",
+		`<svg><b>y</b>z</svg>x<object><i>y</i>z</object>`:                         "x",
+		`<base href="https://evil.example/">x`:                                    "x",
+		`<meta http-equiv=refresh content="0; url=https://evil.example/">x`:       "x",
+		`<form action="https://evil.example/">x<input value=y></form>`:            "x",
+		`<picture><source srcset="https://evil.example/a.png">x</picture>`:        "x",
+		`<img src="https://evil.example/a.png" srcset="b.png 2x">x`:               "x",
+		`<div style="background:url(https://evil.example/)" title=y>x</div>`:      "x",
+		`<link rel=stylesheet href="https://evil.example/"><embed src=y>x`:        "x",
+		`<iframe src="https://evil.example/" srcdoc="y">z</iframe>x`:              "x",
+		`<noscript>y</noscript><textarea>y</textarea><template>y</template>x`:     "x",
+		`<object data=y>z</object><math>z</math><select><option>z</select>x`:      "x",
+		`<script>"</style>"</script>x<style>"</script>"</style>`:                  "x",
+		`<a href="data:text/html,y">x</a>`:                                        "x",
+		`<a href=" JAVAscript:y">x</a><a href="vbscript:y">x</a>`:                 "xx",
+		`<a href="//evil.example/">x</a><a href="/y">x</a>`:                       "xx",
+		`<a title="https://y.example/" href="HTTPS://x.example/" name=z>here</a>`: "here <HTTPS://x.example/>",
+		`<a href="mailto:x@y.example">here</a>`:                                   "here <mailto:x@y.example>",
 	} {
 		if got, more := plain(strings.NewReader(text), 1000); got != want || more {
 			t.Errorf("%s: got %q (%t), want %q", text, got, more, want)

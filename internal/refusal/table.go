@@ -151,19 +151,19 @@ var rows = [...]Refusal{
 		Name:  DeviceRecipient,
 		SMTP:  SMTP{550, [3]int{5, 7, 1}, "Have this recipient allowed for the device, or use the mailbox's own password: the device's may not send there{help}"},
 		Cause: "A device credential is for certain recipients, and this is none of them.",
-		Cure:  "Whoever manages the mailbox adds the address or its domain: latchkey device change; or the device sends to those that it may.",
+		Cure:  "Whoever manages the mailbox adds the address or its domain (latchkey device change), or makes a new password for it on the page of the mailbox; or the device sends to those that it may.",
 	},
 	{
 		Name:  DeviceMessageSize,
 		SMTP:  SMTP{552, [3]int{5, 3, 4}, "Send less at a time, or have larger messages allowed for the device: this one is larger than it may send{help}"},
 		Cause: "A device credential has a bound on the size of a message, and this one is larger.",
-		Cure:  "Scan with fewer pages or a lower resolution; or whoever manages the mailbox raises the bound: latchkey device change.",
+		Cure:  "Scan with fewer pages or a lower resolution; or whoever manages the mailbox raises the bound (latchkey device change), or makes a new password for it on the page of the mailbox.",
 	},
 	{
 		Name:  DeviceLimit,
 		SMTP:  SMTP{450, [3]int{4, 7, 1}, "Try again in {wait}, or have more recipients allowed for the device: it has named as many as it may in a day{help}"},
 		Cause: "A device credential has a bound on the recipients of a day, those of the own domain among them, and they were named.",
-		Cure:  "Wait; or whoever manages the mailbox raises the bound: latchkey device change. If it was not the device, revoke it: latchkey device revoke.",
+		Cure:  "Wait; or whoever manages the mailbox raises the bound (latchkey device change). If it was not the device, revoke its password on the page of the mailbox.",
 	},
 
 	// Logging in.
@@ -200,7 +200,7 @@ var rows = [...]Refusal{
 		SMTP:  SMTP{421, [3]int{4, 7, 0}, "Correct the saved password, then wait {wait}, or ask the owner of the domain to lift the ban: too many wrong passwords from {remote}{help}"},
 		POP3:  POP3{"SYS/TEMP", "correct the saved password, then wait, or ask your mail administrator to lift the ban: too many wrong passwords came from this address", true},
 		Cause: "Too many different wrong passwords for this mailbox came from this network address, where nobody had logged in to it before, or somebody banned the address.",
-		Cure:  "Correct the saved password in every program, then wait until the ban is over, or have it lifted: latchkey ban list, latchkey ban lift. Other mailboxes, and this one from elsewhere, are not concerned.",
+		Cure:  "Correct the saved password in every program, then wait until the ban is over, or have it lifted on the page Bans. Other mailboxes, and this one from elsewhere, are not concerned.",
 	},
 	{
 		Name:  AuthBusy,
@@ -221,7 +221,7 @@ var rows = [...]Refusal{
 		SMTP:  SMTP{535, [3]int{5, 7, 8}, "Have a new password set, and keep encryption on in your mail program: this one went over the network without it{help}"},
 		POP3:  POP3{"AUTH", "have a new password set, and keep encryption on: this one went over the network without it", false},
 		Cause: "The password is right, and came without encryption once, so that others may have read it; the owner of the domain lets such a password end after some days (clear_password_days).",
-		Cure:  "Set a new password (latchkey account set-password; for a device latchkey device revoke, and add it anew), and turn on SSL/TLS or STARTTLS in every program of the mailbox.",
+		Cure:  "On the page of the mailbox set a new password, or revoke that of a device and add it anew, and turn on SSL/TLS or STARTTLS in every program of the mailbox.",
 	},
 	{
 		Name:  AuthMechanism,
@@ -282,27 +282,27 @@ var rows = [...]Refusal{
 		SMTP:  SMTP{535, [3]int{5, 7, 1}, "Use the device in its own network, or have {remote} allowed for it: its password may not be used from here{help}"},
 		POP3:  POP3{"SYS/PERM", "use the device in its own network, or have this one allowed for it: its password may not be used from here", false},
 		Cause: "The password is that of a device, and right, and came from a network in which the device may not be used.",
-		Cure:  "Whoever manages the mailbox adds the network: latchkey device change. If the device is not there, its password was stolen: latchkey device revoke.",
+		Cure:  "Whoever manages the mailbox adds the network (latchkey device change), or makes a new password for it on the page of the mailbox. If the device is not there, its password was stolen: revoke it there.",
 	},
 	{
 		Name:  AuthDeviceScope,
 		SMTP:  SMTP{535, [3]int{5, 7, 1}, "Have sending allowed for the device, or use another password: this one is for fetching mail only{help}"},
 		POP3:  POP3{"SYS/PERM", "have fetching allowed for the device, or use another password: this one is for sending mail only", false},
 		Cause: "The password is that of a device, and right, and the device may send only, or fetch only.",
-		Cure:  "Whoever manages the mailbox allows it: latchkey device change; or the mail program uses the mailbox's own password.",
+		Cure:  "Whoever manages the mailbox allows it (latchkey device change), or makes a new password for it on the page of the mailbox; or the mail program uses the mailbox's own password.",
 	},
 	{
 		Name:  AuthDeviceExpired,
 		SMTP:  SMTP{535, [3]int{5, 7, 8}, "Have a new password made for the device: this one has expired{help}"},
 		POP3:  POP3{"AUTH", "have a new password made for the device: this one has expired", false},
 		Cause: "The password is that of a device, and right, and the device was to end by now.",
-		Cure:  "Whoever manages the mailbox adds the device anew, or lets it live longer: latchkey device change.",
+		Cure:  "Whoever manages the mailbox adds the device anew on the page of the mailbox, or lets it live longer (latchkey device change).",
 	},
 	{
 		Name:  AuthDeviceRevoked,
 		SMTP:  SMTP{421, [3]int{4, 7, 0}, "Log in again, or have a new password made: what opened this session was revoked or changed, or has expired"},
 		Cause: "The device credential that opened the session was revoked, has expired, or may not send from there any more.",
-		Cure:  "Whoever manages the mailbox looks at the device: latchkey device list; and makes a new password if it should go on.",
+		Cure:  "Whoever manages the mailbox looks at the device on the page of the mailbox, and makes a new password if it should go on.",
 	},
 	{
 		Name:  LoginDelay,
@@ -340,13 +340,13 @@ var rows = [...]Refusal{
 		Name:  RecipientSuppressed,
 		SMTP:  SMTP{550, [3]int{5, 1, 1}, "Check this address for a slip: mail to it came back lately as its mailbox does not exist, so it is not tried for now{help}"},
 		Cause: "The recipient's server said twice within a week that there is no such mailbox, or the owner of the domain wants no mail sent there.",
-		Cure:  "Correct the address. If it is right by now, have the owner of the domain let it be tried again: latchkey suppression remove ADDRESS.",
+		Cure:  "Correct the address. If it is right by now, have the owner of the domain let it be tried again, on the page Suppressed addresses.",
 	},
 	{
 		Name:  ForwardPaused,
 		SMTP:  SMTP{450, [3]int{4, 7, 1}, "Mail for this address is sent on to another one, and cannot be at present: try again later"},
 		Cause: "An alias leads to other domains, and mail out of the domain is off, the target does not exist, or as much was sent on as may be in a day.",
-		Cure:  "The owner of the domain can look where the alias leads: latchkey alias list, and latchkey suppression list.",
+		Cure:  "The owner of the domain can look where the alias leads, on the pages Aliases and Suppressed addresses.",
 	},
 	{
 		Name:  ReturnAddress,

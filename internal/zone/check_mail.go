@@ -125,7 +125,7 @@ func (c *checker) keys() {
 		f := c.add("DKIM", "_domainkey."+c.p.Domain, "TXT", nil)
 		switch {
 		case len(c.p.Keys) == 0:
-			f.is(Wrong, "make keys: latchkey dkim add", "there are no keys, so that mail leaves unsigned")
+			f.is(Wrong, "make DKIM keys", "there are no keys, so that mail leaves unsigned")
 		default:
 			f.is(Wrong, "publish the records below; signing begins by itself once they are seen", "no key signs yet, so that mail leaves unsigned")
 		}
@@ -155,9 +155,9 @@ func (c *checker) key(k *Key) {
 	cure := publish(name, "TXT", k.Record)
 	switch {
 	case k.Over && len(list) > 0:
-		f.is(Note, "remove the record, then: latchkey dkim remove "+k.Selector, "the key is over, and its record no longer needed")
+		f.is(Note, "remove the record, then the key "+k.Selector, "the key is over, and its record no longer needed")
 	case k.Over:
-		f.is(Note, "latchkey dkim remove "+k.Selector, "the key is over, and its record is gone")
+		f.is(Note, "remove the key "+k.Selector, "the key is over, and its record is gone")
 	case len(list) == 0 && k.Retired:
 		f.is(Note, cure, "the record of the old key is gone; mail signed by it that is still on its way fails")
 	case len(list) == 0 && k.Signs:

@@ -18,7 +18,7 @@ func Text(p Place, records []Record) string {
 		line("; %s is not in this zone: what is said of it belongs into the zone of whoever has that name.", p.Hostname)
 	}
 	if len(p.Keys) == 0 {
-		line("; DKIM: there are no keys yet, and mail leaves unsigned. Make them: latchkey dkim add")
+		line("; DKIM: there are no keys yet, and mail leaves unsigned. Make them first.")
 	}
 	if p.Smarthost != "" {
 		line("; SPF: mail leaves through %s. Ask its operator what belongs into the record, as an include: or ip4:.", p.smarthostName())

@@ -193,7 +193,7 @@ func TestFindings(t *testing.T) {
 			"note TXT mail.example.com: there is none for the server's own name",
 		}},
 		{"no keys", func(p *Place, _ published) { p.Keys = nil }, []string{
-			"wrong TXT _domainkey.example.com: there are no keys, so that mail leaves unsigned | make keys: latchkey dkim add",
+			"wrong TXT _domainkey.example.com: there are no keys, so that mail leaves unsigned | make DKIM keys",
 			"note TXT _dmarc.example.com: mail passes by SPF alone",
 		}},
 		{"a key not published", func(p *Place, d published) { delete(d, "r1._domainkey.example.com TXT") }, []string{
@@ -220,7 +220,7 @@ func TestFindings(t *testing.T) {
 			d["q0._domainkey.example.com TXT"] = []string{long(*p)}
 		}, []string{
 			"note TXT r2._domainkey.example.com: the new key waits for its record", "note TXT r0._domainkey.example.com: the record of the old key is gone",
-			"note TXT q0._domainkey.example.com: the key is over, and its record no longer needed | remove the record, then: latchkey dkim remove q0",
+			"note TXT q0._domainkey.example.com: the key is over, and its record no longer needed | remove the record, then the key q0",
 		}},
 		{"no DMARC", func(_ *Place, d published) { delete(d, "_dmarc.example.com TXT") }, []string{
 			`wrong TXT _dmarc.example.com: there is none... | publish: _dmarc.example.com. TXT "v=DMARC1; p=quarantine; rua=mailto:postmaster@example.com"`,
@@ -469,7 +469,7 @@ func TestText(t *testing.T) {
 	p.Keys, p.Addresses, p.Hostname, p.Smarthost = nil, nil, "mail.host.example", "smtp.provider.example:587"
 	text = Text(p, Wanted(p))
 	for _, want := range []string{
-		"latchkey dkim add", "reputation.addresses", "mail.host.example is not in this zone", "Ask its operator", "; example.com. 3600 IN TXT \"v=spf1 mx ?all\"",
+		"Make them first", "reputation.addresses", "mail.host.example is not in this zone", "Ask its operator", "; example.com. 3600 IN TXT \"v=spf1 mx ?all\"",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
@@ -505,5 +505,30 @@ func TestTrial(t *testing.T) {
 	p.Domain = "demolocalhost"
 	if list := Check(t.Context(), p, published{}, nil); len(list) < 5 {
 		t.Errorf("%d findings of a domain of the DNS", len(list))
+	}
+}
+
+// TestTLSAIsWanted: TLSA records are wanted where the zone is signed and has the server's name, and good to have everywhere else.
+func TestTLSAIsWanted(t *testing.T) {
+	for _, tt := range []struct {
+		host   string
+		signed bool
+		wanted bool
+	}{
+		{"mail.example.com", true, true}, {"mail.example.com", false, false}, {"mail.host.example", true, false}, {"mail.host.example", false, false},
+	} {
+		p := Place{Domain: "example.com", Hostname: tt.host, DANE: tt.signed, KeyDigest: "aa", NextKeyDigest: "bb"}
+		found := 0
+		for _, r := range Wanted(p) {
+			if r.Type == "TLSA" {
+				found++
+				if r.Optional == tt.wanted || r.Name != "_25._tcp."+tt.host {
+					t.Errorf("%s, signed %t: %+v", tt.host, tt.signed, r)
+				}
+			}
+		}
+		if found != 2 {
+			t.Errorf("%s, signed %t: %d records", tt.host, tt.signed, found)
+		}
 	}
 }

@@ -11,6 +11,12 @@ const authCure = "Schalten Sie im E-Mail-Programm beim Postausgangsserver „Ser
 // waitCure is the cure where a limit was reached.
 const waitCure = "Warten Sie, oder lassen Sie den Inhaber der Domain die Grenze anheben. Waren Sie es nicht, ändern Sie das Passwort."
 
+// InGerman is why a refusal was made, and what helps, in German; ok is false for one that is not translated.
+func InGerman(name refusal.Name) (cause, cure string, ok bool) {
+	words, ok := german[name]
+	return words.cause, words.cure, ok
+}
+
 // german are the refusals that people see most. What is not here is shown in English.
 var german = map[refusal.Name]germanWords{
 	refusal.AuthRequired:   {"Jemand wollte ohne Anmeldung über Port 587 oder 465 senden.", authCure},

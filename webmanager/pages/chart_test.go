@@ -185,3 +185,15 @@ func TestPlus(t *testing.T) {
 		}
 	}
 }
+
+// TestSmallBarIsSeen: a figure that is not nothing has a bar that can be seen beside one that is a million times as high, above the line and below it.
+func TestSmallBarIsSeen(t *testing.T) {
+	values := []series{{class: "in", values: []int64{1, 1_000_000}}}
+	for name, c := range map[string]chart{
+		"above": {id: "x", counted: []bool{true, true}, up: values}, "below": {id: "x", counted: []bool{true, true}, down: values},
+	} {
+		if svg := string(c.SVG()); !strings.Contains(svg, "v"+number(leastBar)+"h") || !strings.Contains(svg, "v"+number(chartHeight)+"h") {
+			t.Errorf("%s the line: %s", name, svg)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"mime"
 	"net/http"
 	"net/url"
 	"strings"
@@ -98,7 +99,7 @@ func (s *Server) page(p pageRoute) http.Handler {
 			}
 		}
 		if r.Method == http.MethodPost {
-			if err := r.ParseForm(); err != nil {
+			if err := parseForm(r); err != nil {
 				s.fail(x, &webmanager.Error{Code: webmanager.CodeInvalid, Message: x.t("error.form")})
 				return
 			}
@@ -107,6 +108,17 @@ func (s *Server) page(p pageRoute) http.Handler {
 			s.fail(x, err)
 		}
 	})
+}
+
+// errNoForm is given for a body that is not what browsers make of a form here: taken for a form without fields, it would empty what it is about.
+var errNoForm = errors.New("pages: not a form")
+
+// parseForm reads the body of a form.
+func parseForm(r *http.Request) error {
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); r.ContentLength != 0 && (err != nil || media != "application/x-www-form-urlencoded") {
+		return errNoForm
+	}
+	return r.ParseForm()
 }
 
 // toLogin sends a stranger to the login; from there a page that was asked for is found again.
@@ -167,7 +179,7 @@ func (x *exchange) again(err error, page func(*exchange) error) error {
 	if !errors.As(err, &problem) || problem.Code == webmanager.CodeForbidden && len(problem.Fields) == 0 || problem.Code == webmanager.CodeInternal {
 		return err
 	}
-	x.problem = problem
+	x.problem = inLanguage(x.lang, problem)
 	return page(x)
 }
 
@@ -222,7 +234,7 @@ func (s *Server) fail(x *exchange, err error) {
 		}
 		refusal = &webmanager.Error{Code: webmanager.CodeInternal, Message: x.t("error.inside")}
 	}
-	x.problem = nil
+	x.problem, refusal = nil, inLanguage(x.lang, refusal)
 	status := refusal.Code.Status()
 	title := x.t("error.title")
 	switch status {

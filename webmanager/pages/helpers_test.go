@@ -3,7 +3,9 @@ package pages
 import (
 	"crypto/tls"
 	"net/netip"
+	"net/url"
 	"strings"
+	"testing"
 	"time"
 
 	"latchkey/internal/mailaddr"
@@ -77,4 +79,14 @@ func (s *site) send(from, headerID string, to ...string) string {
 		s.Fatal(err)
 	}
 	return receipt.Message.String()
+}
+
+// parse reads the fields of a form as a browser sends them.
+func parse(t *testing.T, fields string) url.Values {
+	t.Helper()
+	values, err := url.ParseQuery(fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return values
 }

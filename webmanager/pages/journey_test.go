@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"latchkey/auth"
+	"latchkey/internal/refusal"
 	"latchkey/store"
 	"latchkey/webmanager"
 )
@@ -170,7 +172,7 @@ func TestOwnerJourney(t *testing.T) {
 	b.get("/mailbox/carl").submit("/mailbox/carl/password", map[string]string{"password": "87654321", "repeat": "87654321"}).follow().shows(200, "The password was set.")
 	b.get("/mailbox/carl").submit("/mailbox/carl/remove", map[string]string{"confirm": "carl"}).shows(428, "To confirm, type carl@example.com")
 	b.get("/mailbox/carl").submit("/mailbox/carl/remove", map[string]string{"confirm": " carl@EXAMPLE.com"}).follow().shows(200, "carl@example.com and its mail are gone.")
-	b.get("/mailbox/carl").shows(404, "there is no mailbox carl@example.com")
+	b.get("/mailbox/carl").shows(404, "There is no mailbox carl@example.com")
 	b.get("/mailboxes").submit("/mailboxes", map[string]string{"find": "Bert@example.com"}).follow().shows(200, "bert@example.com")
 	b.get("/audit").shows(200, "olga, from 127.0.0.1", "account.remove", "account.suspend", "false → true")
 
@@ -194,7 +196,7 @@ func TestSendingJourney(t *testing.T) {
 		t.Fatal("a preview changed the settings")
 	}
 	preview.submit("/sending/apply", map[string]string{"confirm": "example.net"}).
-		shows(428, "what was typed to confirm is not the name of the domain", "Whoever is in 192.0.2.0/24").
+		shows(428, "What was typed to confirm is not the name of the domain", "Whoever is in 192.0.2.0/24").
 		submit("/sending/apply", map[string]string{"confirm": "Example.com"}).follow().
 		shows(200, "The settings were changed.", "Authenticated SMTP is off", "It is on again by itself: 2026-04-01 13:00 UTC")
 	if settings := s.settings(); settings.RequireAuth || !settings.RequireAuthAt.Equal(noon.Add(time.Hour)) || len(settings.TrustedNetworks) != 1 {
@@ -284,11 +286,43 @@ func TestExplainJourney(t *testing.T) {
 	if strings.Contains(code.text(), "the facts of anna") {
 		t.Error("a stranger is told facts")
 	}
-	stranger.get("/explain/L-000").shows(404, "there is no refusal of that code")
+	stranger.get("/explain/L-000").shows(404, "There is no refusal of that code")
 	s.in("anna").get("/explain/auth-banned").shows(200, "the facts of anna")
 	s.in("olga").get("/explain/auth-banned").shows(200, "the facts of anna")
 	if p := s.in("bert").get("/explain/auth-banned"); strings.Contains(p.text(), "the facts of anna") {
 		t.Error("a neighbour is told facts")
+	}
+}
+
+// TestExplainInGerman: what a refusal means is told in German to who reads that, where it is translated.
+func TestExplainInGerman(t *testing.T) {
+	s := newSite(t, func(o *Options) {
+		o.InGerman = func(name refusal.Name) (cause, cure string, ok bool) {
+			return "Die Ursache", "Die Abhilfe", name == refusal.AuthBanned
+		}
+	})
+	b := s.browser()
+	b.get("/explain/auth-banned").shows(200, "Too many different wrong passwords")
+	b.header.Set("Accept-Language", "de")
+	b.get("/explain/auth-banned").shows(200, "Die Ursache.", "Die Abhilfe.")
+	b.get("/explain/auth-busy").shows(200, refusal.Of(refusal.AuthBusy).Cause)
+}
+
+// TestPasswordsOfTwoForms: what is wrong with a password stands beside the field in which it was typed, and at no other.
+func TestPasswordsOfTwoForms(t *testing.T) {
+	b := newSite(t, nil).in("olga")
+	for _, form := range []string{"password", "purge"} {
+		p := b.post("/mailbox/bert/"+form, url.Values{"password": {"short"}, "repeat": {"short"}}).shows(422, "has fewer than 8 characters")
+		var wrong []string
+		for _, n := range all(p.root, "input") {
+			if _, invalid := attribute(n, "aria-invalid"); invalid {
+				id, _ := attribute(n, "id")
+				wrong = append(wrong, id)
+			}
+		}
+		if want := map[string]string{"password": "password", "purge": "purge-password"}[form]; len(wrong) != 1 || wrong[0] != want {
+			t.Errorf("sent to %s: %q are wrong", form, wrong)
+		}
 	}
 }
 

@@ -65,7 +65,7 @@ func TestMailOfAnother(t *testing.T) {
 	s.in("anna").get("/mailbox/anna/mail").shows(200, "Somebody looked into your mailbox", "2 messages")
 	yes := true
 	s.do("PATCH", webmanager.Path("accounts", "anna"), webmanager.AccountChange{Suspended: &yes}, nil)
-	b.get("/mailbox/anna/mail").shows(409, "the mailbox is suspended")
+	b.get("/mailbox/anna/mail").shows(409, "The mailbox is suspended")
 }
 
 // TestMailPaging: the newest are on the first page.

@@ -214,14 +214,6 @@ func (d *overviewData) RefusedOn(day webmanager.OverviewDay) int64 {
 // LoginsRefused are those of all days.
 func (d *overviewData) LoginsRefused() int64 { return d.RefusedOn(d.Sum) }
 
-// Program is what a program is called. Of one that sends only its greeting is known.
-func (d *overviewData) Program(p webmanager.ProgramFigure) string {
-	if p.Program == "EHLO" || p.Program == "HELO" {
-		return text(english, "overview.sends", p.Program)
-	}
-	return p.Program
-}
-
 // DNSGood says how many records are as they should be.
 func (d *overviewData) DNSGood() string {
 	n := len(d.DNS.Findings)

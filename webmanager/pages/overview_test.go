@@ -109,9 +109,9 @@ func TestOverview(t *testing.T) {
 		for id, want := range map[string][]string{
 			"mail": {"Received 3,002", "Sent by mailboxes 3,004",
 				"2026-04-01 1001 1002 1007 2026-03-31 no figures 2026-03-30 0 0 0 2026-03-29 2001 2002 2007"},
-			"delivery": {"Delivered to others 3,008", "Put off 3,010", "Failed 3,012", "3,006 messages for 3,008 recipients",
+			"delivery": {"Delivered to others 3,008", "Put off 3,010", "Failed 3,012", "Messages taken by other servers: 3,006, for so many recipients: 3,008.",
 				"2026-04-01 1004 1005 1006 2026-03-31"},
-			"logins": {"POP3 3,016", "SMTP 3,020", "These pages 3,024", "Refused 9,066", "Mail programs fetched 3,014 messages.",
+			"logins": {"POP3 3,016", "SMTP 3,020", "These pages 3,024", "Refused 9,066", "Messages fetched by mail programs: 3,014.",
 				"2026-04-01 1008 1010 1012 3033 2026-03-31"},
 			"refused": {"Refused " + fmt.Sprint(11+20*shownRows+shownRows*(shownRows-1)/2), "2026-04-01 11 2026-03-31 no figures 2026-03-30 0", "1 more"},
 			"reputation": {"bl.example 203.0.113.25, likely because of anna: 127.0.0.2 How to get off it listed",
@@ -282,7 +282,7 @@ func TestOverviewLooksAgain(t *testing.T) {
 	// Where nobody can ask, the button says so, on the same page.
 	plain := newSite(t, nil)
 	plain.server.o.API = webmanager.New(webmanager.Options{Store: plain.store, Now: plain.clock, Version: "v1"})
-	plain.in("olga").post("/overview/dns", nil).shows(503, "the DNS cannot be asked from here", "Mail in and out")
+	plain.in("olga").post("/overview/dns", nil).shows(503, "The DNS cannot be asked from here", "Mail in and out")
 }
 
 func TestAgo(t *testing.T) {

@@ -40,7 +40,7 @@ func TestBansJourney(t *testing.T) {
 		return b.get("/bans").submitNth("/bans", 1, map[string]string{"network": network, "mailbox": mailbox, "for": length, "reason": "stolen phone"})
 	}
 	add("nonsense", "", "").shows(422, "is an address or a network")
-	add("192.0.2.7", "nobody", "").shows(404, "there is no mailbox nobody@example.com")
+	add("192.0.2.7", "nobody", "").shows(404, "There is no mailbox nobody@example.com")
 	add("192.0.2.7", "", "soon").shows(422, "is a time such as")
 	add("10.0.0.0/8", "", "").shows(422, "at most a /16 wide")
 	add("192.0.2.0/24", "Anna", "2d").follow().shows(200, "192.0.2.0/24 is banned.", "stolen phone, by olga", "2026-04-03 12:00 UTC", "anna")
@@ -122,16 +122,16 @@ func TestDNSJourney(t *testing.T) {
 	}
 	s.dns["example.com MX"] = []string{"20 old.example.net."}
 	b.post("/dns/check", nil).shows(200, "Is: 20 old.example.net.", "as it should be")
-	step(one.Selector, "retire").shows(409, "the key is in another state")
+	step(one.Selector, "retire").shows(409, "The key is in another state")
 	step(one.Selector, "burn").shows(422)
-	step("nothing", "remove").shows(404, "there is no key of that selector")
+	step("nothing", "remove").shows(404, "There is no key of that selector")
 	b.get("/dns").submit("/dns/keys/look", nil).follow().shows(200, "The records were looked for.", "In use; keep its record published.", "signs")
 	step(one.Selector, "retire").follow().shows(200, one.Selector+" signs no more.", "keep its record published until")
-	step(two.Selector, "retire").shows(409, "mail would leave unsigned", "Do it all the same").submit("/dns/keys/step", nil).follow().
+	step(two.Selector, "retire").shows(409, "Mail would leave unsigned", "Do it all the same").submit("/dns/keys/step", nil).follow().
 		shows(200, two.Selector+" signs no more.")
 	step(one.Selector, "remove").shows(409, "Do it all the same").submit("/dns/keys/step", nil).follow().shows(200, one.Selector+" was removed.")
 	b.get("/dns").submit("/dns/keys", map[string]string{"rsa": ""}).follow().shows(200, "Keys made: 1.")
-	b.get("/dns").submit("/dns/keys", map[string]string{"rsa": ""}).shows(409, "a new key waits already")
+	b.get("/dns").submit("/dns/keys", map[string]string{"rsa": ""}).shows(409, "A new key waits already")
 	b.get("/audit").shows(200, "dkim.add", "dkim.retire", "dkim.remove", two.Selector)
 }
 

@@ -49,7 +49,7 @@ func TestQueueJourney(t *testing.T) {
 	all.submit("/queue", map[string]string{"recipient": "nobody"}).shows(422, "is not an address")
 	all.submit("/queue", map[string]string{"recipient": "x@none.example"}).shows(200, "Nothing waits.")
 	b.get("/queue/1").shows(200, "Waiting for a@one.example", "anna@example.com", "Attempts", "Next attempt")
-	b.get("/queue/4711").shows(404, "there is no queued delivery 4711")
+	b.get("/queue/4711").shows(404, "There is no queued delivery 4711")
 
 	ask := b.get("/queue/act?verb=hold&all=yes&destination=two.example").shows(200, "Put these on hold?", "Deliveries: 2", "anna@example.com → c@two.example", "bert@example.com → d@two.example")
 	if got := s.jobs(); strings.Contains(got, "held") {

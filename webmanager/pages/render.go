@@ -112,6 +112,7 @@ func functions(l lang) template.FuncMap {
 		"list":      func(items ...string) []string { return items },
 		"megabytes": megabytes,
 		"share":     share,
+		"program":   func(name string) string { return program(l, name) },
 		"count":     count,
 		"dayOf":     dayOf,
 	}
@@ -125,6 +126,14 @@ func when(t time.Time) template.HTML {
 	t = t.UTC()
 	// Digits and letters of the clock's own, so nothing of it needs quoting.
 	return template.HTML(`<time datetime="` + t.Format(time.RFC3339) + `">` + t.Format("2006-01-02 15:04") + ` UTC</time>`) //nolint:gosec // see above
+}
+
+// program is what a mail program is called. Of one that sends only its greeting is known.
+func program(l lang, name string) string {
+	if name == "EHLO" || name == "HELO" {
+		return text(l, "client.sends", name)
+	}
+	return name
 }
 
 // qrCode draws a text to be photographed.
@@ -238,6 +247,9 @@ func (v *view) Wrong(names ...string) string {
 	return strings.Join(found, "; ")
 }
 
+// On reports whether the form of a page was sent to an address that ends so: two forms of a page may have fields of the same name.
+func (v *view) On(end string) bool { return strings.HasSuffix(v.Path, end) }
+
 // MayProve reports whether a proof of a step can be asked for: the owner of a mailbox has proofs of what it sent.
 func (v *view) MayProve(e webmanager.TrailStep) bool {
 	return v.Owner || e.Mailbox != v.Own || e.Kind != store.TrailStored
@@ -268,6 +280,11 @@ func (v *view) More() []entry {
 // AtMore reports whether one of them is shown.
 func (v *view) AtMore() bool {
 	return slices.ContainsFunc(v.More(), func(e entry) bool { return v.At(e.Path) })
+}
+
+// AtMailboxes reports whether the list of mailboxes is shown, or one of them that is not the own.
+func (v *view) AtMailboxes() bool {
+	return v.At("/mailboxes") || v.At("/mailbox") && (v.Own == "" || !v.At(mailboxPath(v.Own)))
 }
 
 // AtHelp is At for the guide.

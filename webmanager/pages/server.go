@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"latchkey/guard"
+	"latchkey/internal/refusal"
 	"latchkey/webmanager"
 )
 
@@ -28,6 +29,10 @@ const (
 	bodyTime   = 30 * time.Second
 	answerTime = 3 * time.Minute
 	idleTime   = time.Minute
+	// maxStreams bounds the requests of one connection of HTTP/2 that are under way, stallTime how long a client may take nothing of what it asked for
+	// there, or be silent when it is asked whether it is still there.
+	maxStreams = 32
+	stallTime  = 30 * time.Second
 )
 
 // Options are what a Server is made of. API and Login must be set.
@@ -38,11 +43,15 @@ type Options struct {
 	TLS *tls.Config
 	// Secure says that browsers come by TLS in any case: a proxy on this host ends it.
 	Secure bool
+	// URL is where browsers find the pages, without a slash at its end, if that is known; links for others begin with it.
+	URL string
 	// Guide answers where GuideHandles says so of a path, whoever asks: [Person] says who did. It goes before the pages' own. Help is the path that
 	// is linked as help. Guide nil: there is none of all this.
 	Guide        http.Handler
 	GuideHandles func(path string) bool
 	Help         string
+	// InGerman is why a refusal was made and what helps, in German, where ok is set; nil: that is told in English.
+	InGerman func(name refusal.Name) (cause, cure string, ok bool)
 	// Proxies, Connections, Gate and Known are those of the other doors: see guard.ListenerOptions.
 	Proxies     []netip.Prefix
 	Connections guard.ConnLimits
@@ -81,6 +90,7 @@ func New(o Options) *Server {
 	s.handler = s.guarded(s.route())
 	s.http = &http.Server{
 		Handler: s, ReadHeaderTimeout: headerTime, ReadTimeout: bodyTime, WriteTimeout: answerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: stallTime, SendPingTimeout: stallTime, PingTimeout: stallTime},
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	s.http.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}

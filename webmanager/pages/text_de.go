@@ -141,6 +141,7 @@ var germanTexts = map[string]string{
 	"device.ends":            "Endet",
 	"device.never":           "nie",
 	"device.expired":         "abgelaufen",
+	"device.clear":           "sein Passwort war unverschlüsselt zu sehen",
 	"device.revoke":          "Widerrufen",
 	"device.revokeone":       "Das Passwort von %s widerrufen",
 	"device.revoked":         "Das Passwort des Geräts wurde widerrufen.",
@@ -161,6 +162,7 @@ var germanTexts = map[string]string{
 	"client.how":     "Wie",
 	"client.last":    "Zuletzt gesehen",
 	"client.none":    "Noch wurde keines gesehen.",
+	"client.sends":   "sendet Post (%s)",
 
 	"grants.title":     "POP before SMTP",
 	"grants.one":       "darf senden von %s bis",

@@ -203,12 +203,20 @@ func (x *exchange) issueProof() error {
 	if err := x.do(http.MethodPost, webmanager.Path("proofs"), body, &data.ProofToken); err != nil {
 		return err
 	}
+	data.URL = x.base() + "/proof?" + url.Values{"token": {data.Token}}.Encode()
+	return x.show("proofmade", x.t("proof.made"), &data)
+}
+
+// base is where others find these pages: what the configuration says, or as this browser found them.
+func (x *exchange) base() string {
+	if x.s.o.URL != "" {
+		return strings.TrimSuffix(x.s.o.URL, "/")
+	}
 	scheme := "http"
 	if x.s.secure(x.r) {
 		scheme = "https"
 	}
-	data.URL = (&url.URL{Scheme: scheme, Host: x.r.Host, Path: "/proof", RawQuery: url.Values{"token": {data.Token}}.Encode()}).String()
-	return x.show("proofmade", x.t("proof.made"), &data)
+	return (&url.URL{Scheme: scheme, Host: x.r.Host}).String()
 }
 
 // showProof says to anybody what a proof proves.
@@ -240,6 +248,11 @@ func (x *exchange) explain() error {
 		return x.again(err, func(x *exchange) error {
 			return x.show("explain", x.t("explain.title"), (*webmanager.Explanation)(nil))
 		})
+	}
+	if x.lang == german && x.s.o.InGerman != nil {
+		if cause, cure, ok := x.s.o.InGerman(e.Name); ok {
+			e.Cause, e.Cure = cause, cure
+		}
 	}
 	return x.show("explain", x.t("explain.of", e.Code), &e)
 }
