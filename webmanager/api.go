@@ -145,6 +145,9 @@ type API struct {
 	tokens sync.Mutex
 	totp   sync.Mutex // lets one request at a time look at a code and note that it was used
 	links  signInLinks
+	// passkeys lets one request at a time change those of a mailbox; ceremonies are what they are made and shown with.
+	passkeys   sync.Mutex
+	ceremonies *ceremonies
 	// readers holds a place for each message that is read for people.
 	readers chan struct{}
 	// Bounds of backups, smaller in tests.
@@ -159,7 +162,7 @@ func New(o Options) *API {
 		maxManifest: MaxManifestSize, backupStall: backupStall, conduct: newConduct(o), reputation: o.Reputation, slow: o.SlowProviders,
 		relayProof: o.RelayProof, refusals: o.Refusals, tally: o.Tally, keys: o.Keys, dns: o.DNS, where: o.Place,
 		prover: o.Prover, webURL: o.WebURL, certificates: o.Certificates, policy: o.Policy, table: map[string]route{},
-		readers: make(chan struct{}, maxReaders),
+		readers: make(chan struct{}, maxReaders), ceremonies: newCeremonies(),
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
