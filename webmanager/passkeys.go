@@ -124,8 +124,10 @@ func (a *API) accountOf(ctx context.Context, handle []byte) (id store.AccountID,
 	return id, err
 }
 
-// handled are the passkeys of an account, which has a handle from now on. It needs a.passkeys.
+// handled are the passkeys of an account, which has a handle from now on.
 func (a *API) handled(ctx context.Context, id store.AccountID) (keptPasskeys, error) {
+	a.passkeys.Lock()
+	defer a.passkeys.Unlock()
 	kept, err := a.passkeysOf(ctx, id)
 	if err != nil || kept.Handle != nil {
 		return kept, err
@@ -239,16 +241,17 @@ func (a *API) askPasskey(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, noPasskeys(err)
 	}
-	if err := a.proveOwn(r.Context(), account, body.Current); err != nil {
-		return nil, err
+	kept, err := a.passkeysOf(r.Context(), account.ID)
+	if err == nil {
+		err = kept.mayAdd(body.Name) // addPasskey asks again: others may add some meanwhile
 	}
-	a.passkeys.Lock()
-	defer a.passkeys.Unlock()
-	kept, err := a.handled(r.Context(), account.ID)
+	if err == nil {
+		err = a.proveOwn(r.Context(), account, body.Current)
+	}
+	if err == nil {
+		kept, err = a.handled(r.Context(), account.ID)
+	}
 	if err != nil {
-		return nil, err
-	}
-	if err := kept.mayAdd(body.Name); err != nil {
 		return nil, err
 	}
 	ticket := a.ceremonies.begin(a.now())
