@@ -70,7 +70,7 @@ func TestPages(t *testing.T) {
 	s.config.Web.Listen = []string{"127.0.0.1:0"}
 	s.start()
 	s.addAccount("anna", "password of anna")
-	base := "http://" + s.addr("web")
+	base := "http://localhost" + strings.TrimPrefix(s.addr("web"), "127.0.0.1")
 
 	anna := newVisitor(t, base)
 	anna.has(anna.ask("/", nil), "200 OK", "Sign in")
