@@ -333,7 +333,7 @@ var germanTexts = map[string]string{
 	"passkey.synced":    "auf mehreren Geräten",
 	"passkey.add":       "Passkey hinzufügen",
 	"passkey.go":        "Weiter",
-	"passkey.now":       "Ihr Browser fragt jetzt, wo „%s“ liegen soll und wer Sie sind.",
+	"passkey.now":       "Ihr Browser fragt gleich, wo „%s“ liegen soll und wer Sie sind.",
 	"passkey.make":      "Passkey erstellen",
 	"passkey.added":     "Der Passkey %s ist da. Von jetzt an können Sie sich damit anmelden.",
 	"passkey.remove":    "Entfernen",

@@ -663,7 +663,7 @@ var englishTexts = map[string]string{
 	"passkey.synced":    "on several devices",
 	"passkey.add":       "Add a passkey",
 	"passkey.go":        "Go on",
-	"passkey.now":       "Your browser asks now where “%s” is to be kept, and who you are.",
+	"passkey.now":       "Your browser will ask where “%s” is to be kept, and who you are.",
 	"passkey.make":      "Make the passkey",
 	"passkey.added":     "The passkey %s is there. You can sign in with it from now on.",
 	"passkey.remove":    "Remove",
