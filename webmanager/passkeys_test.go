@@ -479,7 +479,7 @@ func TestNoPasskeysHere(t *testing.T) {
 	}
 }
 
-// TestHandles: authenticators know each mailbox by a name that says nothing and stays.
+// TestHandles: authenticators know each mailbox by a name of chance that says nothing and stays, until a purge.
 func TestHandles(t *testing.T) {
 	k := newKeyring(t)
 	k.added("one")
@@ -492,6 +492,13 @@ func TestHandles(t *testing.T) {
 	bert, err := k.api.handled(t.Context(), k.account("bert").ID)
 	if err != nil || bytes.Equal(bert.Handle, first) {
 		t.Errorf("bert's: %q, %v", bert.Handle, err)
+	}
+	if n, err := k.api.dropPasskeys(t.Context(), k.account("bert").ID); n != 0 || err != nil {
+		t.Errorf("dropped %d, %v", n, err)
+	}
+	again, err := k.api.handled(t.Context(), k.account("bert").ID)
+	if err != nil || bytes.Equal(again.Handle, bert.Handle) || bytes.Contains(again.Handle, make([]byte, 8)) {
+		t.Errorf("bert's again: %q, %v", again.Handle, err)
 	}
 }
 
