@@ -75,26 +75,31 @@ func (a *Authenticator) challenge(ctx context.Context, at Attempt, username stri
 		return id, err
 	}
 	s := a.secretOf(settings, who, key)
-	verdict := a.o.Guard.CheckProof(a.o.Now(), at.Remote, s.mailbox)
+	if err := a.look(ctx, at, who, func() (bool, error) { return proves(s) && s.usable, nil }); err != nil {
+		return id, err
+	}
+	return a.admitMain(settings, who)
+}
+
+// look has a proof of a claimant looked at, in its turn, if one may be looked at now. The answer to a wrong one may wait: see patience.go.
+func (a *Authenticator) look(ctx context.Context, at Attempt, who claimant, right func() (bool, error)) error {
+	verdict := a.o.Guard.CheckProof(a.o.Now(), at.Remote, who.mailbox)
 	if verdict == guard.Throttled || verdict == guard.Banned {
-		return id, a.turnedAway(a.o.Now(), verdict, at.Remote, who)
+		return a.turnedAway(a.o.Now(), verdict, at.Remote, who)
 	}
 	l := lookFor(verdict)
 	if err := a.beforeLook(ctx, l, at.Remote, who); err != nil {
-		return id, err
+		return err
 	}
 	var result error
 	wrong := false
-	if err := a.turns.run(ctx, a.asker(at.Remote), func() { wrong, result = a.judge(at.Remote, s, proves) }); err != nil {
-		return id, err
+	if err := a.turns.run(ctx, a.asker(at.Remote), func() { wrong, result = a.judge(at.Remote, who, right) }); err != nil {
+		return err
 	}
 	if wrong {
-		result = a.afterGuess(ctx, l, at.Remote, who, result)
+		return a.afterGuess(ctx, l, at.Remote, who, result)
 	}
-	if result != nil {
-		return id, result
-	}
-	return a.admitMain(settings, who)
+	return result
 }
 
 // secretOf opens what is sealed for the claimant. One box is opened, whoever it is.
@@ -111,16 +116,18 @@ func (a *Authenticator) secretOf(settings store.Settings, who claimant, key []by
 }
 
 // judge decides over one proof, in its turn. wrong is set for one that was looked at.
-func (a *Authenticator) judge(remote netip.Addr, s secret, proves func(secret) bool) (wrong bool, result error) {
-	if v := a.o.Guard.CheckProof(a.o.Now(), remote, s.mailbox); v == guard.Throttled || v == guard.Banned {
-		return false, a.turnedAway(a.o.Now(), v, remote, s.claimant) // by others from there, while it waited
+func (a *Authenticator) judge(remote netip.Addr, who claimant, right func() (bool, error)) (wrong bool, result error) {
+	if v := a.o.Guard.CheckProof(a.o.Now(), remote, who.mailbox); v == guard.Throttled || v == guard.Banned {
+		return false, a.turnedAway(a.o.Now(), v, remote, who) // by others from there, while it waited
 	}
-	right := proves(s) && s.usable
-	if !right {
-		a.o.Guard.FailedProof(a.o.Now(), remote, s.mailbox)
+	switch ok, err := right(); {
+	case err != nil:
+		return false, err
+	case !ok:
+		a.o.Guard.FailedProof(a.o.Now(), remote, who.mailbox)
 		return true, ErrCredentials
 	}
-	a.o.Guard.Succeeded(a.o.Now(), remote, s.mailbox)
+	a.o.Guard.Succeeded(a.o.Now(), remote, who.mailbox)
 	return false, nil
 }
 

@@ -122,7 +122,7 @@ func newRoot(env *Env) *cobra.Command {
 	})
 	root.AddCommand(
 		newServe(env), newInit(env), newDemo(env),
-		newAccount(env), newDevice(env), newAlias(env), newSuppression(env), newSettings(env), newGrant(env), newBan(env), newQueue(env), newTrail(env),
+		newAccount(env), newDevice(env), newPasskey(env), newAlias(env), newSuppression(env), newSettings(env), newGrant(env), newBan(env), newQueue(env), newTrail(env),
 		newOverview(env), newReputation(env), newDKIM(env), newDNS(env), newRelayProof(env), newExplain(env),
 		newTLSReports(env),
 		newBackup(env), newVerify(env), newRestore(env), newCheck(env), newCompact(env),

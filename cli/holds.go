@@ -67,8 +67,8 @@ func newAccountPurge(env *Env) *cobra.Command {
 		if err := env.do(cmd, http.MethodPost, webmanager.Path("accounts", args[0], "purge"), body, &result); err != nil {
 			return err
 		}
-		env.say("%s removed, grants that ended: %d, devices: %d; the old passwords open nothing any more",
-			deliveries(result.Removed), result.GrantsRevoked, result.DevicesRevoked)
+		env.say("%s removed, grants that ended: %d, devices: %d, passkeys: %d; the old passwords open nothing any more",
+			deliveries(result.Removed), result.GrantsRevoked, result.DevicesRevoked, result.PasskeysRemoved)
 		return env.showMade(password, made)
 	}
 	return cmd

@@ -142,7 +142,7 @@ func webKeys() []Key {
 		},
 		{
 			Name: "web.url", kind: text,
-			Help: "how browsers reach the pages, such as https://mail.example.com; empty: as web.listen says",
+			Help: "how browsers reach the pages, such as https://mail.example.com; passkeys are made for this name; empty: as web.listen says",
 			set:  setWebURL,
 		},
 		{

@@ -467,6 +467,9 @@ func (a *API) removeAccount(r *http.Request) (any, error) {
 	if err := a.store.RemoveAccount(r.Context(), account.ID); err != nil {
 		return nil, err
 	}
+	if _, err := a.dropPasskeys(r.Context(), account.ID); err != nil {
+		a.log.Error("the passkeys of a removed mailbox are left, which nobody is let in by", "account", account.Name, "err", err)
+	}
 	if _, err := a.dropTOTP(r.Context(), account.ID); err != nil {
 		a.log.Error("the secret of a removed mailbox is left, which nothing asks for", "account", account.Name, "err", err)
 	}

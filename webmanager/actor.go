@@ -25,6 +25,8 @@ type Actor struct {
 	ReadOnly bool
 	// Account is the mailbox of somebody who logged in with its password; 0 for others.
 	Account store.AccountID
+	// Session names the session of the pages that a request is made in: what is begun in one is ended in it. Empty for none.
+	Session string
 }
 
 type actorKey struct{}

@@ -148,6 +148,9 @@ type API struct {
 	// mailboxesKept and queueKept are what the overview had to look long for; the first by when its days begin.
 	mailboxesKept kept[time.Time, mailboxFacts]
 	queueKept     kept[struct{}, QueueFigures]
+	// passkeys lets one request at a time change those of a mailbox; ceremonies are what they are made and shown with.
+	passkeys   sync.Mutex
+	ceremonies *ceremonies
 	// readers holds a place for each message that is read for people.
 	readers chan struct{}
 	// Bounds of backups, smaller in tests.
@@ -162,7 +165,7 @@ func New(o Options) *API {
 		maxManifest: MaxManifestSize, backupStall: backupStall, conduct: newConduct(o), reputation: o.Reputation, slow: o.SlowProviders,
 		relayProof: o.RelayProof, refusals: o.Refusals, tally: o.Tally, keys: o.Keys, dns: o.DNS, where: o.Place,
 		prover: o.Prover, webURL: o.WebURL, certificates: o.Certificates, policy: o.Policy, table: map[string]route{},
-		readers: make(chan struct{}, maxReaders),
+		readers: make(chan struct{}, maxReaders), ceremonies: newCeremonies(),
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)

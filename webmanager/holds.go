@@ -43,6 +43,8 @@ type Purged struct {
 	Removed        int `json:"removed"`
 	GrantsRevoked  int `json:"grants_revoked"`
 	DevicesRevoked int `json:"devices_revoked"`
+	// PasskeysRemoved is how many passkeys ended.
+	PasskeysRemoved int `json:"passkeys_removed"`
 }
 
 func (a *API) listHolds(r *http.Request) (any, error) {
@@ -109,7 +111,7 @@ func (a *API) releaseSender(r *http.Request) (any, error) {
 	return result, errors.Join(err, a.audit(ctx, "sender.release", account.Name, nil, result))
 }
 
-// purgeAccount gives a mailbox a new password, which ends its sessions, and ends its devices and its authenticator, as a thief may have made one, its
+// purgeAccount gives a mailbox a new password, which ends its sessions, and ends its devices, its authenticator and its passkeys, as a thief may have made them, its
 // grants and what it has on hold.
 func (a *API) purgeAccount(r *http.Request) (any, error) {
 	var body Purge
@@ -130,6 +132,10 @@ func (a *API) purgeAccount(r *http.Request) (any, error) {
 	if _, err := a.dropTOTP(ctx, account.ID); err != nil {
 		return nil, err
 	}
+	passkeys, err := a.dropPasskeys(ctx, account.ID)
+	if err != nil {
+		return nil, err
+	}
 	devices, err := a.revokeDevices(ctx, account)
 	if err != nil {
 		return nil, err
@@ -139,7 +145,7 @@ func (a *API) purgeAccount(r *http.Request) (any, error) {
 		return nil, err
 	}
 	removed, err := a.eachHeld(ctx, account.ID, queueVerbs()["remove"])
-	result := Purged{Removed: len(removed), GrantsRevoked: revoked.Revoked, DevicesRevoked: devices}
+	result := Purged{Removed: len(removed), GrantsRevoked: revoked.Revoked, DevicesRevoked: devices, PasskeysRemoved: passkeys}
 	if err == nil {
 		err = a.conduct.Purge(ctx, account.ID)
 	}

@@ -85,6 +85,7 @@ type schemas struct {
 var (
 	textType = reflect.TypeFor[encoding.TextMarshaler]()
 	timeType = reflect.TypeFor[time.Time]()
+	anyJSON  = reflect.TypeFor[json.RawMessage]()
 )
 
 // of is the schema of a type, or where it is.
@@ -92,6 +93,8 @@ func (s *schemas) of(t reflect.Type) map[string]any {
 	switch {
 	case t == timeType:
 		return map[string]any{"type": "string", "format": "date-time"}
+	case t == anyJSON:
+		return map[string]any{} // anything
 	case t.Kind() == reflect.Pointer:
 		return s.of(t.Elem())
 	case t.Implements(textType):

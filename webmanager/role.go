@@ -171,10 +171,14 @@ func (a *API) Person(ctx context.Context, id auth.Identity) (Actor, error) {
 	return actor, nil
 }
 
-// Prover checks the password of a mailbox: *auth.Authenticator is one.
+// Prover checks the password of a mailbox, or has its passkey checked: *auth.Authenticator is one.
 type Prover interface {
 	Login(ctx context.Context, at auth.Attempt, username, password string) (auth.Identity, error)
+	Passkey(ctx context.Context, at auth.Attempt, account store.AccountID, right func() (bool, error)) (auth.Identity, error)
 }
+
+// errNoProver is the refusal where nobody can be asked.
+var errNoProver = say("passwords_nowhere").refusal(CodeUnavailable)
 
 // proveOwn asks whoever changes his own password for the present one: a browser that was left open is not enough.
 func (a *API) proveOwn(ctx context.Context, account store.Account, current string) error {
@@ -183,7 +187,7 @@ func (a *API) proveOwn(ctx context.Context, account store.Account, current strin
 		return nil
 	}
 	if a.prover == nil {
-		return say("passwords_nowhere").refusal(CodeUnavailable)
+		return errNoProver
 	}
 	// The password came as the request came, which the pages and the token saw to.
 	at := auth.Attempt{Service: "web", Mechanism: "PASSWORD", Remote: actor.Remote, TLS: true}

@@ -27,78 +27,82 @@ const (
 // mayCall is who may call each route: a letter for a stranger, for the owner of a mailbox about his own and about another, for the owner of the
 // domain, and for the operator. A route that has no line here fails the test.
 var mayCall = map[string]string{
-	"GET /v1/accounts":                            "---YY",
-	"POST /v1/accounts":                           "---YY",
-	"GET /v1/accounts/{name}":                     "-Y-YY",
-	"PATCH /v1/accounts/{name}":                   "-Y-YY",
-	"PUT /v1/accounts/{name}/password":            "-Y-YY",
-	"GET /v1/accounts/{name}/vacation":            "-Y-YY",
-	"POST /v1/accounts/{name}/vacation/preview":   "-Y-YY",
-	"GET /v1/accounts/{name}/retention":           "-Y-YY",
-	"DELETE /v1/accounts/{name}":                  "---YY",
-	"POST /v1/accounts/{name}/release":            "---YY",
-	"POST /v1/accounts/{name}/purge":              "---YY",
-	"POST /v1/accounts/{name}/complaints":         "----Y",
-	"GET /v1/accounts/{name}/totp":                "-Y-YY",
-	"POST /v1/accounts/{name}/totp":               "-Y---", // nobody makes it for another, and neither has a mailbox here
-	"PUT /v1/accounts/{name}/totp":                "-Y---",
-	"POST /v1/accounts/{name}/totp/end":           "-Y-YY",
-	"GET /v1/accounts/{name}/messages":            "-Y-YY",
-	"GET /v1/accounts/{name}/messages/{uid}":      "-Y-YY",
-	"GET /v1/accounts/{name}/messages/{uid}/raw":  "-Y-YY",
-	"GET /v1/clients":                             "-Y-YY",
-	"GET /v1/devices":                             "-Y-YY",
-	"POST /v1/accounts/{name}/devices":            "-Y-YY",
-	"GET /v1/accounts/{name}/devices/{device}":    "-Y-YY",
-	"PATCH /v1/accounts/{name}/devices/{device}":  "-Y-YY",
-	"DELETE /v1/accounts/{name}/devices/{device}": "-Y-YY",
-	"GET /v1/version":                             "-YYYY",
-	"GET /v1/overview":                            "---YY",
-	"GET /v1/usage":                               "---YY",
-	"GET /v1/aliases":                             "---YY",
-	"PUT /v1/aliases/{name}":                      "---YY",
-	"DELETE /v1/aliases/{name}":                   "---YY",
-	"GET /v1/settings":                            "---YY",
-	"PATCH /v1/settings":                          "---YY",
-	"POST /v1/settings/preview":                   "---YY",
-	"GET /v1/audit":                               "---YY",
-	"GET /v1/suppressions":                        "---YY",
-	"PUT /v1/suppressions/{address}":              "---YY",
-	"DELETE /v1/suppressions/{address}":           "---YY",
-	"GET /v1/bans":                                "---YY",
-	"POST /v1/bans":                               "---YY",
-	"POST /v1/bans/lift":                          "---YY",
-	"GET /v1/refusals/{code}":                     "YYYYY",
-	"GET /v1/grants":                              "-Y-YY",
-	"POST /v1/grants/revoke":                      "-Y-YY",
-	"GET /v1/holds":                               "-YYYY", // only its own are in the answer: TestHoldsOfOne
-	"GET /v1/trail":                               "-Y-YY",
-	"POST /v1/proofs":                             "-YYYY", // only of what it sent: TestTrailOfOne
-	"POST /v1/proofs/check":                       "YYYYY",
-	"GET /v1/reputation":                          "---YY",
-	"GET /v1/queue":                               "-Y-YY",
-	"GET /v1/queue/{id}":                          "-YYYY", // only of what it sent: TestQueueOfOne
-	"POST /v1/queue/retry":                        "---YY",
-	"POST /v1/queue/hold":                         "---YY",
-	"POST /v1/queue/release":                      "---YY",
-	"POST /v1/queue/remove":                       "---YY",
-	"GET /v1/dkim":                                "---YY",
-	"POST /v1/dkim":                               "---YY",
-	"POST /v1/dkim/check":                         "---YY",
-	"POST /v1/dkim/{selector}/activate":           "---YY",
-	"POST /v1/dkim/{selector}/retire":             "---YY",
-	"POST /v1/dkim/{selector}/remove":             "---YY",
-	"GET /v1/dns":                                 "---YY",
-	"GET /v1/dns/check":                           "---YY",
-	"GET /v1/check":                               "----Y",
-	"POST /v1/compact":                            "----Y",
-	"GET /v1/metrics":                             "----Y",
-	"POST /v1/relay-proof":                        "----Y",
-	"POST /v1/backup":                             "----Y",
-	"GET /v1/tokens":                              "----Y",
-	"POST /v1/tokens":                             "----Y",
-	"DELETE /v1/tokens/{id}":                      "----Y",
-	"POST /v1/sign-in":                            "----Y",
+	"GET /v1/accounts":                              "---YY",
+	"POST /v1/accounts":                             "---YY",
+	"GET /v1/accounts/{name}":                       "-Y-YY",
+	"PATCH /v1/accounts/{name}":                     "-Y-YY",
+	"PUT /v1/accounts/{name}/password":              "-Y-YY",
+	"GET /v1/accounts/{name}/vacation":              "-Y-YY",
+	"POST /v1/accounts/{name}/vacation/preview":     "-Y-YY",
+	"GET /v1/accounts/{name}/retention":             "-Y-YY",
+	"DELETE /v1/accounts/{name}":                    "---YY",
+	"POST /v1/accounts/{name}/release":              "---YY",
+	"POST /v1/accounts/{name}/purge":                "---YY",
+	"POST /v1/accounts/{name}/complaints":           "----Y",
+	"GET /v1/accounts/{name}/totp":                  "-Y-YY",
+	"POST /v1/accounts/{name}/totp":                 "-Y---", // nobody makes it for another, and neither has a mailbox here
+	"PUT /v1/accounts/{name}/totp":                  "-Y---",
+	"POST /v1/accounts/{name}/totp/end":             "-Y-YY",
+	"GET /v1/accounts/{name}/passkeys":              "-Y-YY",
+	"POST /v1/accounts/{name}/passkeys":             "-Y---", // as with a code
+	"PUT /v1/accounts/{name}/passkeys":              "-Y---",
+	"DELETE /v1/accounts/{name}/passkeys/{passkey}": "-Y-YY",
+	"GET /v1/accounts/{name}/messages":              "-Y-YY",
+	"GET /v1/accounts/{name}/messages/{uid}":        "-Y-YY",
+	"GET /v1/accounts/{name}/messages/{uid}/raw":    "-Y-YY",
+	"GET /v1/clients":                               "-Y-YY",
+	"GET /v1/devices":                               "-Y-YY",
+	"POST /v1/accounts/{name}/devices":              "-Y-YY",
+	"GET /v1/accounts/{name}/devices/{device}":      "-Y-YY",
+	"PATCH /v1/accounts/{name}/devices/{device}":    "-Y-YY",
+	"DELETE /v1/accounts/{name}/devices/{device}":   "-Y-YY",
+	"GET /v1/version":                               "-YYYY",
+	"GET /v1/overview":                              "---YY",
+	"GET /v1/usage":                                 "---YY",
+	"GET /v1/aliases":                               "---YY",
+	"PUT /v1/aliases/{name}":                        "---YY",
+	"DELETE /v1/aliases/{name}":                     "---YY",
+	"GET /v1/settings":                              "---YY",
+	"PATCH /v1/settings":                            "---YY",
+	"POST /v1/settings/preview":                     "---YY",
+	"GET /v1/audit":                                 "---YY",
+	"GET /v1/suppressions":                          "---YY",
+	"PUT /v1/suppressions/{address}":                "---YY",
+	"DELETE /v1/suppressions/{address}":             "---YY",
+	"GET /v1/bans":                                  "---YY",
+	"POST /v1/bans":                                 "---YY",
+	"POST /v1/bans/lift":                            "---YY",
+	"GET /v1/refusals/{code}":                       "YYYYY",
+	"GET /v1/grants":                                "-Y-YY",
+	"POST /v1/grants/revoke":                        "-Y-YY",
+	"GET /v1/holds":                                 "-YYYY", // only its own are in the answer: TestHoldsOfOne
+	"GET /v1/trail":                                 "-Y-YY",
+	"POST /v1/proofs":                               "-YYYY", // only of what it sent: TestTrailOfOne
+	"POST /v1/proofs/check":                         "YYYYY",
+	"GET /v1/reputation":                            "---YY",
+	"GET /v1/queue":                                 "-Y-YY",
+	"GET /v1/queue/{id}":                            "-YYYY", // only of what it sent: TestQueueOfOne
+	"POST /v1/queue/retry":                          "---YY",
+	"POST /v1/queue/hold":                           "---YY",
+	"POST /v1/queue/release":                        "---YY",
+	"POST /v1/queue/remove":                         "---YY",
+	"GET /v1/dkim":                                  "---YY",
+	"POST /v1/dkim":                                 "---YY",
+	"POST /v1/dkim/check":                           "---YY",
+	"POST /v1/dkim/{selector}/activate":             "---YY",
+	"POST /v1/dkim/{selector}/retire":               "---YY",
+	"POST /v1/dkim/{selector}/remove":               "---YY",
+	"GET /v1/dns":                                   "---YY",
+	"GET /v1/dns/check":                             "---YY",
+	"GET /v1/check":                                 "----Y",
+	"POST /v1/compact":                              "----Y",
+	"GET /v1/metrics":                               "----Y",
+	"POST /v1/relay-proof":                          "----Y",
+	"POST /v1/backup":                               "----Y",
+	"GET /v1/tokens":                                "----Y",
+	"POST /v1/tokens":                               "----Y",
+	"DELETE /v1/tokens/{id}":                        "----Y",
+	"POST /v1/sign-in":                              "----Y",
 }
 
 // bodyOf is a body with which a route gets as far as the question who calls.
@@ -153,7 +157,7 @@ func TestRoles(t *testing.T) {
 			if call == callMailboxForeign {
 				name = "bert"
 			}
-			path := strings.NewReplacer("{name}", name, "{device}", "1", "{address}", "x@other.example", "{code}", "auth-banned", "{id}", "7",
+			path := strings.NewReplacer("{name}", name, "{device}", "1", "{passkey}", "1", "{address}", "x@other.example", "{code}", "auth-banned", "{id}", "7",
 				"{selector}", "s", "{uid}", "1").Replace(rt.path)
 			if parameter := rt.self.parameter(); parameter != "" {
 				path += "?" + parameter + "=" + name
@@ -182,7 +186,7 @@ func TestReadOnly(t *testing.T) {
 	for _, rt := range f.api.routes() {
 		mail := strings.Contains(rt.path, "/messages") // of others is nothing that is read by the way
 		changes := mail || rt.method != http.MethodGet && !strings.HasSuffix(rt.path, "/preview") && rt.pattern() != "POST /v1/proofs/check"
-		path := strings.NewReplacer("{name}", "anna", "{device}", "1", "{address}", "x@other.example", "{code}", "auth-banned", "{id}", "7", "{selector}", "s", "{uid}", "1").Replace(rt.path)
+		path := strings.NewReplacer("{name}", "anna", "{device}", "1", "{passkey}", "1", "{address}", "x@other.example", "{code}", "auth-banned", "{id}", "7", "{selector}", "s", "{uid}", "1").Replace(rt.path)
 		err := client.Do(t.Context(), rt.method, path, map[string]any{}, nil)
 		if isCode(err, CodeForbidden) != changes || rt.changes != changes {
 			t.Errorf("%s: changes %t, the table says %t, refused with %v", rt.pattern(), changes, rt.changes, err)
@@ -414,6 +418,16 @@ func (p oldPassword) Login(_ context.Context, at auth.Attempt, username, passwor
 		return auth.Identity{}, auth.ErrCredentials
 	}
 	return auth.Identity{Account: p.f.account(username).ID}, nil
+}
+
+// Passkey implements Prover, and counts nothing.
+func (p oldPassword) Passkey(ctx context.Context, at auth.Attempt, id store.AccountID, right func() (bool, error)) (auth.Identity, error) {
+	ok, err := right()
+	account, known := p.f.store.Account(ctx, id)
+	if err == nil && (!ok || known != nil || at.Service != "web") {
+		err = auth.ErrCredentials
+	}
+	return auth.Identity{Account: account.ID, Name: account.Name, CredentialVersion: account.CredentialVersion}, err
 }
 
 // TestTrailOfOne: the owner of a mailbox finds what it sent, with what became of it but for others' reading, and of what it got its own copy: nothing

@@ -81,7 +81,7 @@ type browserReport struct {
 // browserParts are the journeys, each of which is made in every look, and what else there must be a report of.
 var (
 	browserJourneys = []string{
-		"sign in and out", "code from the telephone", "mailboxes of a domain", "aliases", "my own mailbox", "who may send", "grants", "mail on hold",
+		"sign in and out", "code from the telephone", "passkey", "mailboxes of a domain", "aliases", "my own mailbox", "who may send", "grants", "mail on hold",
 		"a message and its proof", "explain a refusal", "who changed what", "the help guide", "mail programs set themselves up", "the operator",
 		"the overview", "waiting mail", "bans", "suppressed addresses", "DNS and DKIM", "tokens", "a look into a mailbox",
 		"away, and how long mail is kept", "the operator and a mailbox",
@@ -241,7 +241,7 @@ func browserServerOf(t *testing.T, s *testServer) browserServer {
 	})
 	control := httptest.NewServer(mux)
 	t.Cleanup(control.Close)
-	return browserServer{Base: "http://" + s.addrs("web")[0], Control: control.URL}
+	return browserServer{Base: "http://localhost:" + afterColon(s.addrs("web")[0]), Control: control.URL}
 }
 
 // addPerson makes a mailbox that is signed in to.
@@ -267,7 +267,7 @@ func peacefulServer(t *testing.T, w *browserWorld) *testServer {
 	var held []string
 	for _, look := range browserLooks {
 		s.addPerson("olga-"+look, "Olga", true)
-		for _, name := range []string{"mia", "theo", "gina", "hans", "hugo", "tina"} {
+		for _, name := range []string{"mia", "theo", "paula", "gina", "hans", "hugo", "tina"} {
 			s.addPerson(name+"-"+look, strings.ToUpper(name[:1])+name[1:]+" Muster", false)
 		}
 		held = append(held, "hans-"+look, "hugo-"+look)

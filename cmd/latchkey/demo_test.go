@@ -169,7 +169,8 @@ func TestDemoTwice(t *testing.T) {
 		t.Errorf("demo.env: got %s, want %s", got, want)
 	}
 	if first["HOST"] != "127.0.0.1" || first["DOMAIN"] != "demo.localhost" || first["USER1"] != "alice@demo.localhost" || first["USER2"] != "bob@demo.localhost" ||
-		first["PID"] != strconv.Itoa(os.Getpid()) || first["SMTP_PORT"] != strconv.Itoa(base+25) || !filepath.IsAbs(first["CA_FILE"]) {
+		first["PID"] != strconv.Itoa(os.Getpid()) || first["SMTP_PORT"] != strconv.Itoa(base+25) ||
+		first["WEB_URL"] != "http://localhost:"+strconv.Itoa(base+80) || !filepath.IsAbs(first["CA_FILE"]) {
 		t.Errorf("facts: got %v", first)
 	}
 	if info, err := os.Stat(filepath.Join(dir, "demo.env")); err != nil || info.Mode().Perm() != 0o600 {

@@ -41,7 +41,7 @@ func demoFacts(domain string, users []demoUser, certFile string, base int) []fac
 		{"PASS2", users[1].password},
 		{"CA_FILE", certFile},
 		{"PID", strconv.Itoa(os.Getpid())},
-		{"WEB_URL", "http://localhost:" + port(offsetWeb)},
+		{"WEB_URL", "http://localhost:" + port(offsetWeb)}, // a name, so that passkeys can be tried
 	}
 }
 

@@ -50,6 +50,7 @@ var reserved = []struct {
 	{"go.etcd.io/bbolt", []string{"store/boltstore"}},
 	{"github.com/emersion/go-smtp", []string{"smtp", "relay"}},
 	{"github.com/miekg/dns", []string{"internal/resolver", "internal/resolver/resolvertest", "cmd/latchkey/bench"}},
+	{"github.com/go-webauthn/webauthn", []string{"internal/passkey"}},
 	{"golang.org/x/crypto/acme", []string{"internal/certs"}},
 	{"golang.org/x/crypto", []string{"auth"}},
 	{"github.com/xdg-go/scram", []string{"auth"}},

@@ -67,10 +67,13 @@ func (p *process) webURL(c config.Config) string {
 		if d.name != pagesDoor || d.listener.Addr().Network() == "unix" {
 			continue
 		}
+		at, err := netip.ParseAddrPort(d.listener.Addr().String())
+		if err == nil && (at.Addr() == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || at.Addr() == netip.IPv6Loopback()) {
+			return "http://localhost:" + fmt.Sprint(at.Port()) // by a name, as browsers make passkeys for names only
+		}
 		if pages.OnThisHost(d.listener) {
 			return "http://" + d.listener.Addr().String()
 		}
-		at, err := netip.ParseAddrPort(d.listener.Addr().String())
 		if err == nil && at.Port() == 443 {
 			return "https://" + p.hostname
 		}

@@ -70,7 +70,7 @@ func TestPages(t *testing.T) {
 	s.config.Web.Listen = []string{"127.0.0.1:0"}
 	s.start()
 	s.addAccount("anna", "password of anna")
-	base := "http://" + s.addr("web")
+	base := "http://localhost" + strings.TrimPrefix(s.addr("web"), "127.0.0.1")
 
 	anna := newVisitor(t, base)
 	anna.has(anna.ask("/", nil), "200 OK", "Sign in")
@@ -182,7 +182,7 @@ func TestWebURL(t *testing.T) {
 	if got := s.process.webURL(s.config); got != "https://mail.example.com" {
 		t.Errorf("got %q", got)
 	}
-	if got := s.process.webURL(config.Config{Web: config.Web{Listen: s.config.Web.Listen}}); got != "http://"+s.addr("web") {
+	if got := s.process.webURL(config.Config{Web: config.Web{Listen: s.config.Web.Listen}}); got != "http://localhost"+strings.TrimPrefix(s.addr("web"), "127.0.0.1") {
 		t.Errorf("got %q", got)
 	}
 	if _, link, _ := s.latchkey("web-login"); !strings.HasPrefix(link, "https://mail.example.com/sign-in?token=") {

@@ -3,6 +3,7 @@ package pages
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"mime"
 	"net/http"
@@ -80,7 +81,7 @@ func (x *exchange) resume(session *session) {
 			return
 		}
 	}
-	actor.Remote = x.actor.Remote
+	actor.Remote, actor.Session = x.actor.Remote, base64.RawURLEncoding.EncodeToString(session.hash[:])
 	x.session, x.actor = session, actor
 }
 
@@ -217,6 +218,9 @@ func (x *exchange) showAs(status int, name, title string, data any) error {
 		return err
 	}
 	h := x.w.Header()
+	if v.Script != "" {
+		h.Set("Content-Security-Policy", policy+withScript)
+	}
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Language", string(x.lang))
 	h.Add("Vary", "Accept-Language, Cookie")

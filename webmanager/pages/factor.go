@@ -105,7 +105,7 @@ func (x *exchange) showCode() error {
 	token, next := x.form("half"), localPath(x.form("next"))
 	id, ok := x.s.halves.try(token)
 	if !ok {
-		return x.showAs(http.StatusUnauthorized, "login", x.t("login.title"), loginData{Next: next, Wrong: true})
+		return x.showLoginAs(http.StatusUnauthorized, loginData{Next: next, Wrong: true})
 	}
 	code := strings.ReplaceAll(strings.TrimSpace(x.form("code")), " ", "")
 	right, err := x.s.o.API.CheckTOTP(x.r.Context(), id.Account, code)
@@ -129,18 +129,18 @@ func (x *exchange) factorPath(more ...string) string {
 func (x *exchange) makeFactor() error {
 	var secret webmanager.TOTPSecret
 	if err := x.do(http.MethodPost, x.factorPath(), webmanager.NewTOTP{Current: x.form("totp_current")}, &secret); err != nil {
-		return x.again(renamed(err, "totp_current"), (*exchange).showMailbox)
+		return x.again(renamed(err, "current", "totp_current"), (*exchange).showMailbox)
 	}
 	return x.showFactor(&secret)
 }
 
-// renamed puts a mistake in the present password at the field of the form that it is about, as there are several.
-func renamed(err error, field string) error {
+// renamed puts a mistake in a field of the API at the field of the form that it is about, as there are several forms on a page.
+func renamed(err error, from, to string) error {
 	var refusal *webmanager.Error
 	if errors.As(err, &refusal) {
 		for i := range refusal.Fields {
-			if refusal.Fields[i].Field == "current" {
-				refusal.Fields[i].Field = field
+			if refusal.Fields[i].Field == from {
+				refusal.Fields[i].Field = to
 			}
 		}
 	}
@@ -166,7 +166,7 @@ func (x *exchange) startFactor() error {
 
 func (x *exchange) endFactor() error {
 	if err := x.do(http.MethodPost, x.factorPath("end"), webmanager.NewTOTP{Current: x.form("totp_current")}, nil); err != nil {
-		return x.again(renamed(err, "totp_current"), (*exchange).showMailbox)
+		return x.again(renamed(err, "current", "totp_current"), (*exchange).showMailbox)
 	}
 	return x.done(mailboxPath(x.r.PathValue("name")), x.t("factor.ended"))
 }

@@ -16,6 +16,8 @@ func (s *Server) doorPages() []pageRoute {
 		{"GET /login", open, (*exchange).showLogin},
 		{"POST /login", open, (*exchange).login},
 		{"POST /login/code", open, (*exchange).showCode},
+		{"POST /login/passkey", open, (*exchange).showPasskey},
+		{"POST /login/passkey/begin", open, (*exchange).askForPasskey},
 		{"POST /logout", open, (*exchange).logout},
 		{"GET " + webmanager.SignInPath, open, (*exchange).showSignIn},
 		{"POST " + webmanager.SignInPath, open, (*exchange).signIn},
@@ -35,6 +37,8 @@ type loginData struct {
 	Next string
 	// Wrong is set after a login that failed: the same words for each.
 	Wrong, Busy bool
+	// TooLate is set where a passkey was not looked at. Passkeys is set where they can be shown.
+	TooLate, Passkeys bool
 }
 
 func (x *exchange) showLogin() error {
@@ -42,7 +46,7 @@ func (x *exchange) showLogin() error {
 	if x.session != nil {
 		return x.done(next, "")
 	}
-	return x.show("login", x.t("login.title"), loginData{Next: next})
+	return x.showLoginAs(http.StatusOK, loginData{Next: next})
 }
 
 // login lets in who knows the password of a mailbox. Wrong passwords count together with those at the other doors, and wait as they do there. The
@@ -51,17 +55,23 @@ func (x *exchange) login() error {
 	data := loginData{Next: localPath(x.form("next"))}
 	at := auth.Attempt{Service: "web", Mechanism: "FORM", Remote: x.actor.Remote, TLS: x.s.secure(x.r)}
 	id, err := x.s.o.Login.Login(x.r.Context(), at, strings.TrimSpace(x.form("name")), x.form("password"))
-	switch {
-	case err == nil && id.Device == 0:
+	if err == nil && id.Device == 0 {
 		return x.proved(id, data.Next)
+	}
+	return x.notIn(err, data)
+}
+
+// notIn shows the login again to somebody who is not let in, be it because a device's password is none of these pages.
+func (x *exchange) notIn(err error, data loginData) error {
+	switch {
 	case errors.Is(err, auth.ErrBusy):
 		data.Busy = true
-		return x.showAs(http.StatusServiceUnavailable, "login", x.t("login.title"), data)
+		return x.showLoginAs(http.StatusServiceUnavailable, data)
 	case err == nil, errors.Is(err, auth.ErrCredentials), errors.Is(err, auth.ErrSuspended), errors.Is(err, auth.ErrThrottled),
 		errors.Is(err, auth.ErrBanned), errors.Is(err, auth.ErrCleartext), errors.Is(err, auth.ErrExposed), errors.Is(err, auth.ErrDeviceExpired),
 		errors.Is(err, auth.ErrDeviceNetwork), errors.Is(err, auth.ErrDeviceScope):
 		data.Wrong = true
-		return x.showAs(http.StatusUnauthorized, "login", x.t("login.title"), data)
+		return x.showLoginAs(http.StatusUnauthorized, data)
 	}
 	return err
 }

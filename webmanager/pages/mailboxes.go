@@ -27,6 +27,9 @@ func (s *Server) mailboxPages() []pageRoute {
 		{"POST /mailbox/{name}/factor", "POST /v1/accounts/{name}/totp", (*exchange).makeFactor},
 		{"POST /mailbox/{name}/factor/start", "PUT /v1/accounts/{name}/totp", (*exchange).startFactor},
 		{"POST /mailbox/{name}/factor/end", "POST /v1/accounts/{name}/totp/end", (*exchange).endFactor},
+		{"POST /mailbox/{name}/passkeys", "POST /v1/accounts/{name}/passkeys", (*exchange).makePasskey},
+		{"POST /mailbox/{name}/passkeys/add", "PUT /v1/accounts/{name}/passkeys", (*exchange).addPasskey},
+		{"POST /mailbox/{name}/passkeys/remove", "DELETE /v1/accounts/{name}/passkeys/{passkey}", (*exchange).removePasskey},
 		{"POST /mailbox/{name}/suspend", "PATCH /v1/accounts/{name}", (*exchange).suspendMailbox},
 		{"POST /mailbox/{name}/remove", "DELETE /v1/accounts/{name}", (*exchange).removeMailbox},
 		{"POST /mailbox/{name}/devices/add", "POST /v1/accounts/{name}/devices", (*exchange).addDevice},
@@ -91,6 +94,9 @@ type mailboxData struct {
 	Holds   []webmanager.Hold
 	// Factor says whether signing in needs a code too.
 	Factor webmanager.TOTP
+	// Passkeys are those to sign in with; PasskeysHere is set where browsers make them.
+	Passkeys     webmanager.PasskeyList
+	PasskeysHere bool
 	// Mine is set for the page of who looks at it; Made is a device whose password is shown, this once.
 	Mine bool
 	Made *webmanager.AddedDevice
@@ -111,6 +117,10 @@ func (x *exchange) mailbox(add func(*mailboxData)) error {
 		return err
 	}
 	data.Mine = x.actor.Account == data.ID
+	var err error
+	if data.PasskeysHere, _, err = x.passkeysHere(); err != nil {
+		return err
+	}
 	own := url.Values{"mailbox": {data.Name}}
 	var devices webmanager.DevicePage
 	var clients webmanager.ClientPage
@@ -121,6 +131,7 @@ func (x *exchange) mailbox(add func(*mailboxData)) error {
 		x.get(webmanager.Path("devices"), own, &devices), x.get(webmanager.Path("clients"), own, &clients),
 		x.get(webmanager.Path("grants"), live, &grants), x.get(webmanager.Path("holds"), nil, &holds),
 		x.get(webmanager.Path("accounts", data.Name, "totp"), nil, &data.Factor),
+		x.get(webmanager.Path("accounts", data.Name, "passkeys"), nil, &data.Passkeys),
 		x.get(webmanager.Path("accounts", data.Name, "vacation"), nil, &data.Away),
 		x.get(webmanager.Path("accounts", data.Name, "retention"), nil, &data.Retention),
 	); err != nil {

@@ -162,7 +162,7 @@ func TestOverviewSize(t *testing.T) {
 		}
 	}
 	p := b.get("/").shows(200, "2026-03-03")
-	if size := len(p.body) + len(b.get(s.server.render.stylePath).body); size > 70<<10 {
+	if size := len(p.body) + len(b.get(s.server.render.style.path).body); size > 70<<10 {
 		t.Errorf("the page takes %d octets", size)
 	}
 }

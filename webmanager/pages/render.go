@@ -23,13 +23,12 @@ import (
 	"latchkey/webmanager/setup"
 )
 
-//go:embed templates/*.html static/style.css
+//go:embed templates/*.html static/style.css static/passkey.js
 var files embed.FS
 
 // renderer makes pages of templates. Each is read when it is first needed.
 type renderer struct {
-	style     []byte
-	stylePath string
+	style, script *asset
 
 	mu   sync.Mutex // protects made
 	made map[madeKey]*template.Template
@@ -41,19 +40,31 @@ type madeKey struct {
 }
 
 func newRenderer() *renderer {
-	style, err := files.ReadFile("static/style.css")
+	return &renderer{
+		style: newAsset("style.css", "text/css"), script: newAsset("passkey.js", "text/javascript"), made: map[madeKey]*template.Template{},
+	}
+}
+
+// asset is a file that pages refer to. Its path changes with it.
+type asset struct {
+	path, media string
+	text        []byte
+}
+
+func newAsset(name, media string) *asset {
+	text, err := files.ReadFile("static/" + name)
 	if err != nil {
 		panic(err) // it is in the program
 	}
-	sum := sha256.Sum256(style)
-	return &renderer{style: style, stylePath: "/static/" + hex.EncodeToString(sum[:6]) + "/style.css", made: map[madeKey]*template.Template{}}
+	sum := sha256.Sum256(text)
+	return &asset{path: "/static/" + hex.EncodeToString(sum[:6]) + "/" + name, media: media, text: text}
 }
 
-// ServeHTTP serves the style sheet, whose path changes with it.
-func (d *renderer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/css; charset=utf-8")
+// ServeHTTP serves the file.
+func (f *asset) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", f.media+"; charset=utf-8")
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-	_, _ = w.Write(d.style) // a client that has gone needs no answer
+	_, _ = w.Write(f.text) // a client that has gone needs no answer
 }
 
 // page writes a page.
@@ -202,6 +213,8 @@ func size(n int64) string {
 // view is what every template gets.
 type view struct {
 	Lang, Title, Domain, Path, Style, Help string
+	// Script is the path of the script for passkeys; empty on pages without.
+	Script string
 	// Who signed in; empty for a stranger. Own is the name of the mailbox, Owner whether the domain is theirs, Operator the server.
 	Who, Own        string
 	Owner, Operator bool
@@ -293,8 +306,11 @@ func (v *view) AtHelp() bool { return v.Help != "" && strings.HasPrefix(v.Path, 
 // view collects what every page shows.
 func (x *exchange) view(title string, data any) (*view, error) {
 	v := &view{
-		Lang: string(x.lang), Title: title, Path: x.r.URL.Path, Style: x.s.render.stylePath, Help: x.s.o.Help,
+		Lang: string(x.lang), Title: title, Path: x.r.URL.Path, Style: x.s.render.style.path, Help: x.s.o.Help,
 		Problem: x.problem, Form: x.r.PostForm, D: data,
+	}
+	if s, ok := data.(scripted); ok && s.needsScript() {
+		v.Script = x.s.render.script.path
 	}
 	if v.Form == nil {
 		v.Form = url.Values{}

@@ -165,9 +165,12 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 // errPanic is told to whoever met a panic.
 var errPanic = errors.New("pages: panic")
 
-// headers are those of every answer; a handler may replace the one about caching.
+// policy is what a page may load and do: no scripts.
+const policy = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+
+// headers are those of every answer; a handler may replace the one about caching, and a page with a script has another policy.
 func (s *Server) headers(h http.Header, secure bool) {
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Referrer-Policy", "same-origin")
@@ -195,7 +198,8 @@ func (s *Server) mux() *http.ServeMux {
 	for _, p := range s.pages() {
 		mux.Handle(p.pattern, s.page(p))
 	}
-	mux.Handle("GET "+s.render.stylePath, s.render)
+	mux.Handle("GET "+s.render.style.path, s.render.style)
+	mux.Handle("GET "+s.render.script.path, s.render.script)
 	mux.Handle("GET /robots.txt", http.HandlerFunc(robots))
 	mux.Handle("GET "+apiPrefix+"/openapi.json", http.HandlerFunc(s.describe))
 	mux.Handle(apiPrefix+"/", http.HandlerFunc(s.api))

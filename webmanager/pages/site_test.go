@@ -52,6 +52,7 @@ type site struct {
 	server   *Server
 	refusals *refusal.Recent
 	dns      records
+	web      string // where browsers have the pages
 
 	mu  sync.Mutex // protects now
 	now time.Time
@@ -72,7 +73,7 @@ func (s *site) later(d time.Duration) {
 // newSite has no waits for wrong passwords but those that a test asks for.
 func newSite(t *testing.T, change func(*Options)) *site {
 	t.Helper()
-	s := &site{T: t, store: memstore.New(domain), now: noon, refusals: new(refusal.Recent), dns: records{}}
+	s := &site{T: t, store: memstore.New(domain), now: noon, refusals: new(refusal.Recent), dns: records{}, web: "http://127.0.0.1:2080"}
 	t.Cleanup(func() { _ = s.store.Close() })
 	s.logins = guard.NewLogins(guard.LoginLimits{Delays: []time.Duration{time.Nanosecond}})
 	authenticator := auth.New(auth.Options{
@@ -87,7 +88,7 @@ func newSite(t *testing.T, change func(*Options)) *site {
 			return zone.Place{Hostname: "mx." + domain, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.7")}}, nil
 		},
 		Store: s.store, Hasher: authenticator, Prover: authenticator, Now: s.clock, Refusals: s.refusals, Version: "v1", Go: "go1",
-		WebURL: func() string { return "http://127.0.0.1:2080" },
+		WebURL: func() string { return s.web },
 	})
 	o := Options{API: s.api, Login: authenticator, Now: s.clock, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	if change != nil {

@@ -56,7 +56,7 @@ func TestLanguage(t *testing.T) {
 
 // TestNoTextIsMissing: no page shows the key of a text, or a text without what it takes, in either language.
 func TestNoTextIsMissing(t *testing.T) {
-	key := regexp.MustCompile(`\b(nav|form|list|error|login|overview|signin|mailboxes|mailbox|remove|password|forward|device|client|aliases|sending|settings|preview|grants|holds|purge|vacation|retention|trail|step|proof|explain|audit|queue|bans|suppressions|dns|tokens|mail)\.[a-z]+\b|%!|MISSING|EXTRA`)
+	key := regexp.MustCompile(`\b(nav|form|list|error|login|overview|signin|mailboxes|mailbox|remove|password|forward|device|client|aliases|sending|settings|preview|grants|holds|purge|vacation|retention|trail|step|proof|explain|audit|queue|bans|suppressions|dns|tokens|mail|factor|code|passkey)\.[a-z]+\b|%!|MISSING|EXTRA`)
 	s := newSite(t, nil)
 	s.send("anna", "<1@example.com>", "bert@example.com", "x@other.example")
 	for _, b := range s.browsers() {

@@ -42,6 +42,48 @@ export const journeys = {
     await p.signOut();
   },
 
+  async 'passkey'({ arrive, name, world }) {
+    const p = await arrive(), box = `/mailbox/${name('paula')}`, off = 'A passkey needs JavaScript';
+    await p.signIn(name('paula'), world.password);
+    if (p.look.scripts === false) {
+      await p.sees('Passkeys', off);
+      await p.hides('.scripted');
+      await p.signOut();
+      await p.sees(off);
+      await p.hides('#passkey');
+      await p.signIn(name('paula'), world.password);
+      return p.signOut();
+    }
+    if ((await p.text()).includes(off)) throw new Error('scripts are said to be off');
+    const device = await p.authenticator();
+    await p.send(`${box}/passkeys`, { passkey_name: 'Telephone', passkey_current: 'not it' }, { status: 422 });
+    await p.send(`${box}/passkeys`, { passkey_name: 'Telephone', passkey_current: world.password });
+    await device.knows(false);
+    await p.fails(`${box}/passkeys/add`, 'No passkey was made.');
+    await device.knows(true);
+    await p.send(`${box}/passkeys/add`);
+    await p.sees('The passkey Telephone is there.', 'Last used');
+    await p.send(`${box}/passkeys`, { passkey_name: 'Again', passkey_current: world.password });
+    await p.fails(`${box}/passkeys/add`, 'There is a passkey for this mailbox on that device already.');
+    await p.go('/');
+    await p.signOut();
+    await device.knows(false);
+    await p.fails('/login/passkey', 'No passkey was shown.');
+    await device.knows(true);
+    await p.go('/login?next=%2Ftrail');
+    await p.send('/login/passkey');
+    if (!p.page.url().endsWith('/trail')) throw new Error(`signed in to ${p.page.url()}`);
+    await p.go('/');
+    await p.sees('My mailbox', 'Telephone');
+    await p.send(`${box}/passkeys/remove`);
+    await p.sees('The passkey lets nobody in any more.');
+    await p.signOut();
+    await p.send('/login/passkey', {}, { status: 401 });
+    await p.sees('That did not let you in');
+    await p.signIn(name('paula'), world.password);
+    await p.signOut();
+  },
+
   async 'mailboxes of a domain'({ arrive, name, world }) {
     const p = await arrive(), one = name('nina'), box = `/mailbox/${one}`, address = `${one}@${world.domain}`;
     await p.signIn(name('olga'), world.password);

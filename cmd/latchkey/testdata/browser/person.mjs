@@ -144,6 +144,35 @@ export class Person {
     for (let i = 0; i < 10 && !await wanted.isChecked(); i++) await this.page.keyboard.press('ArrowDown');
   }
 
+  // hides fails if something is to be seen.
+  async hides(what) {
+    for (const e of await this.page.locator(what).all()) {
+      if (await e.isVisible()) throw new Error(`${this.page.url()}: ${what} is to be seen`);
+    }
+  }
+
+  // fails presses the button of a form, whose script then says what went wrong and leads nowhere.
+  async fails(action, words) {
+    const button = this.page.locator(`form[action="${action}"] button`), url = this.page.url();
+    if (this.look.keys) {
+      await this.reach(button);
+      await this.page.keyboard.press('Enter');
+    } else await button.click();
+    await this.page.locator('[role=alert]', { hasText: words }).waitFor();
+    if (this.page.url() !== url) throw new Error(`${url}: it led to ${this.page.url()}`);
+    this.problems.push(...await layout(this.page, this.look.name), ...await accessible(this.page, this.look.name));
+  }
+
+  // authenticator plugs one into the browser that keeps passkeys; knows says whether it knows who uses it.
+  async authenticator() {
+    const session = await this.context.newCDPSession(this.page);
+    await session.send('WebAuthn.enable');
+    const { authenticatorId } = await session.send('WebAuthn.addVirtualAuthenticator', { options: {
+      protocol: 'ctap2', transport: 'internal', hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true,
+    } });
+    return { knows: isUserVerified => session.send('WebAuthn.setUserVerified', { authenticatorId, isUserVerified }) };
+  }
+
   async signIn(name, password, status = 200) {
     await this.go('/login');
     return this.send('/login', { name, password }, { status });
