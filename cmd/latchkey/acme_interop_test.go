@@ -40,7 +40,7 @@ type pebble struct {
 func startPebble(t *testing.T, dns *resolvertest.Server, more map[string]any) *pebble {
 	t.Helper()
 	need(t, "pebble")
-	ports := freePorts(t, 4)
+	ports := []int{freePort(t), freePort(t), freePort(t), freePort(t)}
 	p := &pebble{t: t, dir: t.TempDir(), http: ports[0], https: ports[1], acme: ports[2], admin: ports[3]}
 	if err := guard.SelfSigned(p.file("ca.pem"), p.file("ca.key"), []string{"127.0.0.1"}); err != nil {
 		t.Fatal(err)

@@ -96,6 +96,7 @@ var (
 // On every page that can be reached nothing is too wide, cannot be read or reached, is complained of by the browser, or asks somebody else; no form
 // that is filled with what is hostile makes a page do what its author wants.
 func TestInteropBrowser(t *testing.T) {
+	t.Parallel()
 	const program = "chromium-headless-shell"
 	need(t, "node", "npm", program)
 	chromium, err := exec.LookPath(program)

@@ -377,6 +377,7 @@ func (v *verdicts) judge(d *difference) {
 
 // TestInteropDifferential compares Latchkey with Dovecot and with GNU Mailutils over generated command sequences.
 func TestInteropDifferential(t *testing.T) {
+	t.Parallel()
 	started := time.Now()
 	messages := differentialMessages()
 	ours := newLatchkeyPeer(t, messages)

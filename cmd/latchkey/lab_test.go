@@ -1,8 +1,11 @@
 package main
 
 import (
+	"math/rand/v2"
 	"net"
 	"net/netip"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,14 +50,30 @@ func (s *testServer) turnClock(d time.Duration) { s.ahead.Add(int64(d)) }
 // now is the server's clock.
 func (s *testServer) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
 
-// freePort is a port of 127.0.0.1 that was free a moment ago.
+// firstFreePort and lastFreePort bound the ports of freePort. The kernel gives none of them to whoever asks for any port, so that they stay free.
+const (
+	firstFreePort = 12_000
+	lastFreePort  = 30_000
+)
+
+// nextFreePort is where freePort looks next; test programs beside this one begin elsewhere.
+var nextFreePort = func() *atomic.Int64 {
+	n := new(atomic.Int64)
+	n.Store(rand.Int64N(lastFreePort - firstFreePort))
+	return n
+}()
+
+// freePort is a port of 127.0.0.1 that is free, and that nobody else gets.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := firstFreePort + int(nextFreePort.Add(1))%(lastFreePort-firstFreePort)
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			_ = l.Close() // it was never used
+			return port
+		}
 	}
-	defer func() { _ = l.Close() }() // it was never used
-	addr, _ := l.Addr().(*net.TCPAddr)
-	return addr.Port
+	t.Fatal("no port is free")
+	return 0
 }

@@ -97,7 +97,7 @@ func (p *postfix) write(name, content string) {
 
 func (p *postfix) control(verb string) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*patience) // its scripts look at every file of its own
 	defer cancel()
 	if out, err := exec.CommandContext(ctx, "postfix", "-c", filepath.Join(p.dir, "etc"), verb).CombinedOutput(); err != nil {
 		p.t.Fatalf("postfix %s: %v\n%s%s", verb, err, out, p.log())

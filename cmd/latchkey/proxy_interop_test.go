@@ -40,20 +40,6 @@ listen socket
     server s unix@%s send-proxy-v2
 `
 
-// freePorts are ports that nobody has a moment ago.
-func freePorts(t *testing.T, n int) (ports []int) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = l.Close() }() // the next owner takes it
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
-}
-
 // TestInteropHAProxy: HAProxy tells us its clients in both versions, over TCP and over a socket; a grant is bound to them, Received names them, and
 // its health checks disturb nobody.
 func TestInteropHAProxy(t *testing.T) {
@@ -62,7 +48,7 @@ func TestInteropHAProxy(t *testing.T) {
 	s.start()
 	s.addAccount("anna", "password of anna")
 	s.do("PATCH", "/v1/settings", map[string]any{"cleartext_login": true, "confirm": "example.com"}, nil)
-	ports := freePorts(t, 3)
+	ports := []int{freePort(t), freePort(t), freePort(t)}
 	path := filepath.Join(t.TempDir(), "haproxy.cfg")
 	text := fmt.Sprintf(proxyTemplate, ports[0], s.addr("pop3"), ports[1], s.addr("mx"), ports[2], strings.TrimPrefix(s.config.Listen.MX[1], config.UnixPrefix))
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -58,6 +58,7 @@ type scanFinding struct {
 // TestInteropWapiti: a scanner finds nothing of medium or high severity in any role, and nothing that it sends makes the server fail. LATCHKEY_BROWSER says,
 // as for TestInteropBrowser, what is done of it.
 func TestInteropWapiti(t *testing.T) {
+	t.Parallel()
 	need(t, "wapiti")
 	only, err := regexp.Compile(os.Getenv("LATCHKEY_BROWSER"))
 	if err != nil {
