@@ -33,7 +33,7 @@ import (
 
 const (
 	// browserTime bounds the whole of it, and mostOctets a first page with all that belongs to it.
-	browserTime = 8 * time.Minute
+	browserTime = 12 * time.Minute
 	mostOctets  = 60_000
 	// everybodysPassword is that of all mailboxes that are signed in to.
 	everybodysPassword = "One key, both doors"
