@@ -125,6 +125,7 @@ type scanProxy struct {
 	*httptest.Server
 	server *testServer
 	role   string
+	n      int // which of the roles: each comes from networks of its own
 
 	mu      sync.Mutex // protects what follows, and signing in
 	cookie  *http.Cookie
@@ -141,7 +142,7 @@ func newScanProxy(t *testing.T, s *testServer, role string, n int) *scanProxy {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 40, byte(n+1))}}
 	transport := &http.Transport{DialContext: dialer.DialContext}
 	t.Cleanup(transport.CloseIdleConnections)
-	p := &scanProxy{server: s, role: role, asked: map[string]int{}}
+	p := &scanProxy{server: s, role: role, n: n, asked: map[string]int{}}
 	target := &url.URL{Scheme: "http", Host: s.addrs("web")[0]}
 	if role != "stranger" {
 		p.enter(t, target)
@@ -178,7 +179,7 @@ func newScanProxy(t *testing.T, s *testServer, role string, n int) *scanProxy {
 // enter signs in, each time from another network: what the scanner guessed keeps the one that it comes from out.
 func (p *scanProxy) enter(t *testing.T, target *url.URL) {
 	p.locked = true // unless what follows succeeds
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, byte(100+len(p.role)), byte(p.renewed), 1)}}
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, byte(100+p.n), byte(p.renewed), 1)}}
 	client := http.Client{
 		Transport:     &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

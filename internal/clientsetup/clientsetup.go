@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"latchkey/internal/mailaddr"
 )
 
 // Protocol is what is spoken at a door.
@@ -127,7 +129,7 @@ type Setup struct {
 // New returns how a mailbox is reached.
 func New(p Place, r Rules, m Mailbox) Setup {
 	b := builder{Place: p, Rules: r, user: m.Address}
-	trial := p.Host == "localhost" || strings.HasSuffix(p.Host, ".localhost")
+	trial := mailaddr.IsLocalhost(p.Host)
 	b.CleartextLogin = b.CleartextLogin || trial
 	b.old = m.OldClientLogin || r.OldClientLogin
 	if !b.old {

@@ -14,6 +14,8 @@ import (
 	"github.com/go-webauthn/webauthn/protocol"
 	"github.com/go-webauthn/webauthn/protocol/webauthncose"
 	"github.com/go-webauthn/webauthn/webauthn"
+
+	"latchkey/internal/mailaddr"
 )
 
 // Bounds of what comes from browsers, in octets.
@@ -75,8 +77,7 @@ func At(base, name string) (Party, error) {
 	}
 	host := strings.ToLower(u.Hostname())
 	_, noAddress := netip.ParseAddr(host)
-	local := host == "localhost" || strings.HasSuffix(host, ".localhost")
-	if noAddress == nil || u.Scheme != "https" && (u.Scheme != "http" || !local) || protocol.ValidateRPID(host) != nil {
+	if noAddress == nil || u.Scheme != "https" && (u.Scheme != "http" || !mailaddr.IsLocalhost(host)) || protocol.ValidateRPID(host) != nil {
 		return Party{}, ErrNoName
 	}
 	return Party{id: host, origin: u.Scheme + "://" + strings.ToLower(u.Host), name: name}, nil

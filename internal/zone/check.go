@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode"
 
+	"latchkey/internal/mailaddr"
 	"latchkey/internal/mtasts"
 	"latchkey/internal/resolver"
 )
@@ -75,7 +76,7 @@ type FetchPolicy func(ctx context.Context, domain string) (mtasts.Policy, error)
 // be asked is [Unknown]. policy may be nil: then no policy is looked at. Of a domain under .localhost nobody is asked.
 func Check(ctx context.Context, p Place, dns DNS, policy FetchPolicy) []Finding {
 	c := &checker{ctx: ctx, p: p, dns: dns, fetch: policy, ours: slices.Clone(p.Addresses)}
-	if strings.HasSuffix(p.Domain, ".localhost") { // RFC 6761 §6.3
+	if mailaddr.IsLocalhost(p.Domain) {
 		c.add("trial", p.Domain, "MX", nil).is(Note, "choose a domain that is yours for a server which others write to",
 			"names that end in .localhost are for trials on one computer, and stand in no DNS")
 		return c.list

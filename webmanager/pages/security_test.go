@@ -479,7 +479,7 @@ func TestOddMethods(t *testing.T) {
 	s := newSite(t, nil)
 	for _, b := range []*browser{s.browser(), s.in("anna"), s.operator()} {
 		for _, method := range []string{"PUT", "DELETE", "PATCH", "TRACE", "OPTIONS", "ABC"} {
-			for path, allow := range map[string]string{"/mailboxes": "GET", "/mailbox/bert/suspend": "POST", "/queue/act": "GET, POST"} {
+			for path, allow := range map[string]string{"/mailboxes": "GET, HEAD", "/mailbox/bert/suspend": "POST", "/queue/act": "GET, HEAD, POST"} {
 				p := b.do(httptest.NewRequest(method, path, nil))
 				if p.status != 405 || p.head.Get("Allow") != allow || !strings.Contains(p.body, "cannot be asked for in that way") {
 					t.Errorf("%s %s: %d, Allow %q: %s", method, path, p.status, p.head.Get("Allow"), p.text())
